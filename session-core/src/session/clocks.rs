@@ -1,0 +1,130 @@
+//! The four clocks of a session: answers, ringing, connectivity, and the loss of a path that was there.
+
+use super::{Session, SessionEvent};
+use crate::Cause;
+use std::time::{Duration, Instant};
+
+/// When each clock runs out; `None` while it does not run. Answers have theirs in each pending request.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Timers {
+    ringing: Option<Instant>,
+    connectivity: Option<Instant>,
+    writability: Option<Instant>,
+    application: Option<Instant>,
+}
+
+impl Session {
+    /// When [`SessionClient::on_timer`](crate::SessionClient::on_timer) is to be called; `None` for not at all.
+    pub fn set_timer(&mut self, at: Option<Instant>) {
+        self.timers.application = at;
+    }
+
+    /// How long the session may stay unanswered by a person, from now on. It is the application's clock: none by
+    /// default. When it runs out the session ends with [`Cause::RingingTimeout`].
+    pub fn set_ringing_timeout(&mut self, after: Option<Duration>, now: Instant) {
+        self.timers.ringing = after.and_then(|after| now.checked_add(after));
+    }
+
+    /// Starts and stops clocks after anything that they depend on.
+    pub(crate) fn review_clocks(&mut self, now: Instant) {
+        if self.state.is_ended() {
+            self.timers = Timers::default();
+            return;
+        }
+        if !(self.state.is_pending() || self.state == crate::State::Init) {
+            self.timers.ringing = None;
+        }
+        if !self.state.is_accepted() || self.awaiting_path().is_none() {
+            self.timers.connectivity = None;
+        } else if self.timers.connectivity.is_none() {
+            self.timers.connectivity = now.checked_add(self.connectivity_time());
+        }
+        let lost = (0..self.contents.len())
+            .filter_map(|at| self.path_lost(at))
+            .min();
+        self.timers.writability =
+            lost.and_then(|lost| lost.checked_add(self.shared.config.clocks.writability));
+    }
+
+    /// A transport was replaced: its successor has all the time again.
+    pub(crate) fn restart_connectivity(&mut self, now: Instant) {
+        self.timers.connectivity = None;
+        self.review_clocks(now);
+    }
+
+    /// When something is due; `None` when nothing is pending.
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        let timers = &self.timers;
+        [
+            timers.ringing,
+            timers.connectivity,
+            timers.writability,
+            timers.application,
+            self.pending.iter().filter_map(|p| p.due).min(),
+            self.next_channel_timeout(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+
+    pub(crate) fn handle_timeout(&mut self, now: Instant) {
+        let due = |timer: &mut Option<Instant>| timer.take_if(|at| *at <= now).is_some();
+        if due(&mut self.timers.application) {
+            self.events.push_back(SessionEvent::Timer);
+        }
+        self.answers_overdue(now);
+        if due(&mut self.timers.ringing) && self.state.is_pending() {
+            self.fail(Cause::RingingTimeout, false, now);
+        }
+        if due(&mut self.timers.connectivity)
+            && let Some(at) = self.awaiting_path()
+        {
+            self.give_up_transport(at, Cause::NoConnectivity, now);
+        }
+        if due(&mut self.timers.writability) {
+            let lost = (0..self.contents.len()).find(|&at| self.path_lost(at).is_some());
+            if let Some(at) = lost {
+                self.give_up_transport(at, Cause::ConnectionLost, now);
+            }
+        }
+        self.channel_timeouts(now);
+        self.settle(now);
+    }
+
+    /// The first content that should have a path by now and never had one.
+    fn awaiting_path(&self) -> Option<usize> {
+        (0..self.contents.len()).find(|&at| {
+            let content = &self.contents[at];
+            let mut channels = self
+                .channels
+                .iter()
+                .filter(|c| c.content == content.name)
+                .peekable();
+            !content.is_settled()
+                || channels.peek().is_some() && channels.all(|c| !c.path && c.path_lost.is_none())
+        })
+    }
+
+    /// Since when none of a content's channels has a path, if one had.
+    fn path_lost(&self, at: usize) -> Option<Instant> {
+        let channels = || {
+            self.channels
+                .iter()
+                .filter(|c| c.content == self.contents[at].name)
+        };
+        // While another transport is proposed, its answer decides.
+        if self.contents[at].replacing.is_some() || channels().any(|c| c.path) {
+            return None;
+        }
+        channels().filter_map(|c| c.path_lost).max()
+    }
+
+    fn connectivity_time(&self) -> Duration {
+        let clocks = &self.shared.config.clocks;
+        match self.role {
+            crate::Role::Initiator => clocks.connectivity,
+            crate::Role::Responder => clocks.connectivity.saturating_add(clocks.answer),
+        }
+    }
+}

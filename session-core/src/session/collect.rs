@@ -1,0 +1,185 @@
+//! What channels want from the world and tell the application, moved into the session's queues.
+
+use super::{Outgoing, Session, SessionEvent};
+use crate::{ChannelId, ChannelOutput, Element, Output, Peer, SocketId, TransportError};
+use std::{ops::ControlFlow, time::Instant};
+
+impl Session {
+    /// Moves what a channel wants into the session's queues.
+    pub(super) fn collect(&mut self, at: usize, now: Instant) {
+        let mut paths_changed = false;
+        loop {
+            let channel = &mut self.channels[at];
+            let output = channel
+                .implementation
+                .as_mut()
+                .and_then(|c| c.poll_output());
+            let Some(output) = output else { break };
+            let before = channel.path;
+            if self.take_output(at, output, now).is_break() {
+                return;
+            }
+            paths_changed |= self.channels[at].path != before;
+        }
+        if paths_changed {
+            self.review_clocks(now);
+        }
+    }
+
+    /// Breaks when the channel's implementation is gone.
+    fn take_output(&mut self, at: usize, output: ChannelOutput, now: Instant) -> ControlFlow<()> {
+        let channel = &mut self.channels[at];
+        let id = channel.id;
+        match output {
+            ChannelOutput::Packet(batch) => {
+                self.events
+                    .extend(batch.map(|packet| SessionEvent::Packet(id, packet)));
+            }
+            ChannelOutput::Writable(writable) => {
+                channel.writable = writable;
+                if !channel.says_path {
+                    channel.set_path(writable, now);
+                }
+                self.events.push_back(SessionEvent::Writable(id, writable));
+            }
+            ChannelOutput::Path(path) => {
+                channel.says_path = true;
+                channel.set_path(path, now);
+            }
+            ChannelOutput::Info(info) => {
+                let named = (channel.wire_name.clone(), info);
+                let content = channel.content.clone();
+                self.tell(&content, named);
+            }
+            ChannelOutput::Request { token, to, payload } => {
+                return self.take_request(at, token, to, payload, now);
+            }
+            ChannelOutput::Finished => self.events.push_back(SessionEvent::Finished(id)),
+            ChannelOutput::Delivered => self.events.push_back(SessionEvent::Delivered(id)),
+            ChannelOutput::Failed(error) => {
+                let content = channel.content.clone();
+                self.collect_rest(at, now);
+                self.release(at);
+                self.transport_failed(&content, error, now);
+                return ControlFlow::Break(());
+            }
+            sockets @ (ChannelOutput::Transmit(_)
+            | ChannelOutput::Write(..)
+            | ChannelOutput::Hold(..)
+            | ChannelOutput::Bind(..)
+            | ChannelOutput::Connect(..)
+            | ChannelOutput::Close(_)) => self.take_socket_output(at, id, sockets),
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn take_request(
+        &mut self,
+        at: usize,
+        token: u32,
+        to: Option<Peer>,
+        payload: Element,
+        now: Instant,
+    ) -> ControlFlow<()> {
+        let channel = &self.channels[at];
+        if self.asked >= self.limits().transport_requests {
+            let content = channel.content.clone();
+            let error = TransportError::NoResource("too many requests at once".into());
+            self.release(at);
+            self.transport_failed(&content, error, now);
+            return ControlFlow::Break(());
+        }
+        let (channel, epoch) = (channel.id, channel.epoch);
+        let to = to.unwrap_or_else(|| self.remote.clone());
+        self.asked += 1;
+        self.ask(
+            Outgoing::Request {
+                channel,
+                epoch,
+                token,
+                to,
+                payload,
+            },
+            now,
+        );
+        ControlFlow::Continue(())
+    }
+
+    fn take_socket_output(&mut self, at: usize, id: ChannelId, output: ChannelOutput) {
+        let (session, room) = (self.id, self.data.len() < self.limits().queued_outputs);
+        let channel = &mut self.channels[at];
+        let epoch = channel.epoch;
+        let on = |socket| SocketId {
+            session,
+            channel: id,
+            epoch,
+            socket,
+        };
+        let output = match output {
+            // A driver that does not keep up loses datagrams, as a full socket does.
+            ChannelOutput::Transmit(_) if !room => return,
+            ChannelOutput::Transmit(t) => Output::Transmit {
+                socket: on(t.socket),
+                destination: t.destination,
+                payload: t.payload,
+                segment_size: t.segment_size,
+            },
+            ChannelOutput::Write(socket, payload) => Output::Write {
+                socket: on(socket),
+                payload,
+            },
+            ChannelOutput::Hold(socket, held) => Output::Hold {
+                socket: on(socket),
+                held,
+            },
+            ChannelOutput::Bind(socket, kind, address) => {
+                channel.sockets.push(socket);
+                Output::Bind {
+                    socket: on(socket),
+                    kind,
+                    address,
+                }
+            }
+            ChannelOutput::Connect(socket, target) => {
+                channel.sockets.push(socket);
+                Output::Connect {
+                    socket: on(socket),
+                    target,
+                }
+            }
+            ChannelOutput::Close(socket) => {
+                channel.sockets.retain(|s| *s != socket);
+                Output::Close { socket: on(socket) }
+            }
+            ChannelOutput::Packet(_)
+            | ChannelOutput::Writable(_)
+            | ChannelOutput::Path(_)
+            | ChannelOutput::Info(_)
+            | ChannelOutput::Request { .. }
+            | ChannelOutput::Finished
+            | ChannelOutput::Delivered
+            | ChannelOutput::Failed(_) => return,
+        };
+        self.data.push_back(output);
+    }
+
+    /// What a stream that failed had received belongs to the application, whether it was held back or not.
+    fn collect_rest(&mut self, at: usize, now: Instant) {
+        let channel = &mut self.channels[at];
+        let id = channel.id;
+        let Some(implementation) = &mut channel.implementation else {
+            return;
+        };
+        if std::mem::take(&mut channel.paused) {
+            implementation.pause(false, now);
+        }
+        while let Some(output) = implementation.poll_output() {
+            if let ChannelOutput::Packet(batch) = output {
+                let packets = batch.map(|packet| SessionEvent::Packet(id, packet));
+                self.events.extend(packets);
+            } else if output == ChannelOutput::Finished {
+                self.events.push_back(SessionEvent::Finished(id));
+            }
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! What channels tell each other (transport-info): to ours, and from ours.
+
+use super::Session;
+use crate::{Action, Element, InfoTarget, Message, PeerError, Role, State};
+use std::{sync::Arc, time::Instant};
+
+/// From the peer's channels to ours.
+impl Session {
+    /// Hands messages of the peer to the channels that they are for; keeps those whose channel does not exist yet.
+    ///
+    /// # Errors
+    /// Of the first message that a channel refuses.
+    pub(crate) fn route_infos(
+        &mut self,
+        host: usize,
+        infos: Vec<(InfoTarget, Element)>,
+        now: Instant,
+    ) -> Result<(), PeerError> {
+        for (target, info) in infos {
+            let mut found = false;
+            for at in 0..self.channels.len() {
+                let meant = match &target {
+                    InfoTarget::Channel(name) => self.channels[at].wire_name == *name,
+                    InfoTarget::All => true,
+                };
+                if !meant || self.carrier_host(&self.channels[at].content) != Some(host) {
+                    continue;
+                }
+                if let Some(implementation) = &mut self.channels[at].implementation {
+                    found = true;
+                    let result = implementation.handle_info(&info, now);
+                    self.collect(at, now);
+                    result.map_err(|error| self.blame(host, error))?;
+                }
+            }
+            if !found {
+                let namespace = self.contents[host]
+                    .carriers
+                    .first()
+                    .map(|c| c.namespace.clone());
+                self.keep_early(host, namespace.unwrap_or_else(|| "".into()), target, info)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Keeps a message for a channel or a transport that may still come.
+    pub(crate) fn keep_early(
+        &mut self,
+        at: usize,
+        namespace: Arc<str>,
+        target: InfoTarget,
+        info: Element,
+    ) -> Result<(), PeerError> {
+        let max = self.limits().early_candidates;
+        let early = &mut self.contents[at].early;
+        if early.len() >= max {
+            return Err(match target {
+                InfoTarget::Channel(name) => PeerError::UnknownChannel { name, namespace },
+                InfoTarget::All => PeerError::TooMany {
+                    limit: "early_candidates",
+                    max,
+                },
+            });
+        }
+        early.push_back((namespace, Some(target), info.detach()));
+        Ok(())
+    }
+
+    /// Hands out what was kept for channels that exist by now. What is still early stays.
+    pub(crate) fn deliver_early(&mut self, host: usize, now: Instant) {
+        let Some(namespace) = self.contents[host]
+            .carriers
+            .first()
+            .map(|c| c.namespace.clone())
+        else {
+            return;
+        };
+        let early = std::mem::take(&mut self.contents[host].early);
+        let (mine, other): (Vec<_>, Vec<_>) = early.into_iter().partition(|e| e.0 == namespace);
+        self.contents[host].early.extend(other);
+        for (_, target, info) in mine {
+            let infos = match target {
+                Some(target) => Ok(vec![(target, info)]),
+                None => self.contents[host].carriers[0].transport.split_info(&info),
+            };
+            // It was acknowledged when it came: what is wrong with it now can only be ignored.
+            if let Ok(infos) = infos {
+                let _ = self.route_infos(host, infos, now);
+            }
+        }
+    }
+}
+
+/// From our channels to the peer's.
+impl Session {
+    /// Keeps what a channel wants to tell its counterpart until it may be told.
+    pub(crate) fn tell(&mut self, content: &str, info: (Arc<str>, Element)) {
+        if let Some(host) = self.carrier_host(content) {
+            self.contents[host].infos.push(info);
+        }
+    }
+
+    /// Says what channels want to tell, as far as it may be said by now. The manager calls it when nothing else is
+    /// left to do, so that what came together travels together.
+    pub(crate) fn flush_infos(&mut self, now: Instant) {
+        if !self.may_tell() {
+            return;
+        }
+        for at in 0..self.contents.len() {
+            let infos = std::mem::take(&mut self.contents[at].infos);
+            let batch = if self.dialect.batches_candidates {
+                infos.len()
+            } else {
+                1
+            };
+            let mut infos = infos.into_iter().peekable();
+            while infos.peek().is_some() {
+                let some: Vec<_> = infos.by_ref().take(batch).collect();
+                self.send_infos(at, some, now);
+            }
+        }
+    }
+
+    fn send_infos(&mut self, at: usize, infos: Vec<(Arc<str>, Element)>, now: Instant) {
+        let max = self.limits().candidates;
+        let content = &mut self.contents[at];
+        if !content.agreed || self.state == State::SentInitiate {
+            let room = max.saturating_sub(content.told.len());
+            content.told.extend(infos.iter().take(room).cloned());
+        }
+        let Some(carrier) = content.carriers.first_mut() else {
+            return;
+        };
+        let transport = carrier.transport.wrap_info(infos);
+        let mut part = content.part();
+        part.transports.push(transport);
+        let message = Message {
+            contents: vec![part],
+            ..self.message(Action::TransportInfo)
+        };
+        self.say(message, now);
+    }
+
+    fn may_tell(&self) -> bool {
+        if self.state.is_ended() || self.state == State::Init {
+            return false;
+        }
+        match self.role {
+            _ if self.state.is_accepted() => true,
+            Role::Initiator => !self.dialect.candidates_wait || self.initiate_acknowledged,
+            Role::Responder => self.speculative,
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! What a file transfer means, as a pure session client.
+//!
+//! A *tunnel* is a session with one stream of bytes (libjingle `talk/session/tunnel`): the initiator says in a text what
+//! it is for, and libjingle's `pcp` says `recv:NAME` or `send:NAME`. [`TunnelClient`] is registered with a
+//! [`SessionManager`](session_core::SessionManager), offers and accepts tunnels, and keeps for each one what waits to be
+//! sent and what waits to be read, within [`TunnelLimits`]. It knows no socket, no file and no clock: whoever drives the
+//! manager carries the bytes, and the application reads and writes files.
+//!
+//! # Who writes, who waits
+//! [`TunnelClient::write`] takes what there is room for; [`TunnelClient::read`] hands out what there is. Whoever could not
+//! go on waits for the tunnel's [`signal`](TunnelStream::signal) and tries again: a listener that connected before it
+//! tried misses nothing. A receiver that does not read holds its peer back.
+//!
+//! # Whether it is whole
+//! libjingle's streams end without a mark, so that its receivers cannot notice a truncated file. Between two of ours the
+//! end travels in the stream. What is known is said: [`Read::End`] carries a [`Completeness`].
+//!
+//! # Names
+//! A name that a peer gives is no path. [`sanitize_name`] takes what is a name on every system and refuses the rest.
+//!
+//! # Example
+//! A file of eleven bytes, between two managers in a world without sockets:
+//! ```
+//! use bytes::Bytes;
+//! use session_core::{Config, testing::{MemoryStream, World}};
+//! use session_file::{Completeness, Read, TUNNEL, Tunnel, TunnelClient, TunnelConfig, Verdict};
+//!
+//! let mut world = World::new(1);
+//! for name in ["alice@a.example/desk", "bob@b.example/lap"] {
+//!     world.add_host(name, Config::default(), |manager| {
+//!         manager.add_transport(MemoryStream::new())?;
+//!         let mut client = TunnelClient::new(TunnelConfig::default());
+//!         client.set_policy(|_offer| Verdict::Accept);
+//!         manager.add_client(client)
+//!     });
+//! }
+//! let (alice, bob) = (0, 1);
+//! let (local, to) = (world.name(alice).clone(), world.name(bob).clone());
+//!
+//! let sending = world.update(alice, |manager, now| {
+//!     let id = manager.create_session(local, TUNNEL, now).unwrap();
+//!     TunnelClient::open(manager, id, to, &Tunnel::receive("hello.txt").unwrap(), now).unwrap();
+//!     let mut bytes = Bytes::from_static(b"hello, Bob!");
+//!     assert_eq!(TunnelClient::write(manager, id, &mut bytes, now), Ok(11));
+//!     TunnelClient::finish(manager, id, now).unwrap();
+//!     id
+//! });
+//! world.settle();
+//!
+//! let read = world.update(bob, |manager, now| {
+//!     let id = manager.session_ids()[0];
+//!     let first = TunnelClient::read(manager, id, usize::MAX, now).unwrap();
+//!     (first, TunnelClient::read(manager, id, usize::MAX, now).unwrap())
+//! });
+//! assert_eq!(read.0, Read::Bytes(Bytes::from_static(b"hello, Bob!")));
+//! assert_eq!(read.1, Read::End(Completeness::Verified));
+//! world.settle();
+//! world.update(alice, |manager, _| {
+//!     let client = manager.find_client::<TunnelClient>().unwrap();
+//!     assert!(client.stream(sending).unwrap().is_delivered());
+//! });
+//! ```
+
+mod client;
+mod name;
+mod queue;
+mod stream;
+mod tunnel;
+
+pub use client::{
+    CHANNEL, CONTENT, Offer, TunnelClient, TunnelConfig, TunnelError, TunnelLimits, Verdict,
+};
+pub use name::{FileName, NAME_BYTES_MAX, NameError, sanitize_name};
+pub use stream::{Change, Completeness, Phase, Progress, Read, TunnelStream};
+pub use tunnel::{Purpose, TEXT_BYTES_MAX, TUNNEL, TextError, Tunnel};

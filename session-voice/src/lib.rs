@@ -1,0 +1,1 @@
+//! What a voice call means, as a pure session client.

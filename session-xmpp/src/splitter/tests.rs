@@ -1,0 +1,408 @@
+#![allow(clippy::unwrap_used)]
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::select;
+use session_core::element::strategy;
+
+use super::*;
+use crate::xml::{Context, XmlErrorKind as Kind};
+
+/// A frame that owns its bytes, with its position.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Owned {
+    Open(u64, String),
+    Stanza(u64, String),
+    Close,
+}
+
+const LIMITS: ElementLimits = ElementLimits {
+    depth: 3,
+    children: 10,
+    attributes: 10,
+    elements: 10,
+    namespaces: 10,
+    bytes: 60,
+};
+
+/// All frames of a stream that arrives in these pieces, and how it ends.
+fn split<'p>(
+    framing: Framing,
+    limits: &ElementLimits,
+    pieces: impl IntoIterator<Item = &'p [u8]>,
+) -> (Vec<Owned>, Result<(), XmlError>) {
+    let mut splitter = Splitter::new(framing, limits);
+    let mut frames = Vec::new();
+    for piece in pieces {
+        splitter.push(piece);
+        loop {
+            let frame = match splitter.next_frame() {
+                Ok(None) => break,
+                Ok(Some(frame)) => frame,
+                Err(error) => {
+                    assert_eq!(splitter.next_frame(), Err(error));
+                    splitter.push(b"<a/>");
+                    assert_eq!(splitter.next_frame(), Err(error));
+                    return (frames, Err(error));
+                }
+            };
+            let owned = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+            let frame = match frame {
+                Frame::Open(bytes) => Owned::Open(0, owned(bytes)),
+                Frame::Stanza(bytes) => Owned::Stanza(0, owned(bytes)),
+                Frame::Close => Owned::Close,
+            };
+            frames.push(match frame {
+                Owned::Open(_, text) => Owned::Open(splitter.frame_position(), text),
+                Owned::Stanza(_, text) => Owned::Stanza(splitter.frame_position(), text),
+                Owned::Close => Owned::Close,
+            });
+        }
+        assert!(splitter.held() <= limits.bytes);
+    }
+    (frames, Ok(()))
+}
+
+fn whole(framing: Framing, stream: &str) -> (Vec<Owned>, Result<(), XmlError>) {
+    split(framing, &LIMITS, [stream.as_bytes()])
+}
+
+/// What [`whole`] gives, however the stream is cut in two or into bytes.
+fn every_way(framing: Framing, stream: &str) -> (Vec<Owned>, Result<(), XmlError>) {
+    let expected = whole(framing, stream);
+    let bytes = stream.as_bytes();
+    assert_eq!(
+        split(framing, &LIMITS, bytes.chunks(1)),
+        expected,
+        "{stream}"
+    );
+    for cut in 0..=bytes.len() {
+        let (one, other) = bytes.split_at(cut);
+        assert_eq!(
+            split(framing, &LIMITS, [one, other]),
+            expected,
+            "{stream} cut at {cut}"
+        );
+    }
+    expected
+}
+
+#[test]
+fn a_stream_is_cut_into_its_parts() {
+    let stream = "<?xml version='1.0'?>\n<s:s a='/>'> <a b=\">'/\"/>\n<b><c/><a>x>/</a ></b><c><![CDATA[<a>]]]]>]]><![CDATA[]>]<]]>\
+                  </c><é/></s:s > ";
+    let (frames, end) = every_way(Framing::Stream, stream);
+    assert_eq!(end, Ok(()));
+    let stanza = |text: &str| Owned::Stanza(stream.find(text).unwrap() as u64, text.into());
+    assert_eq!(
+        frames,
+        [
+            Owned::Open(22, "<s:s a='/>'>".into()),
+            stanza("<a b=\">'/\"/>"),
+            stanza("<b><c/><a>x>/</a ></b>"),
+            stanza("<c><![CDATA[<a>]]]]>]]><![CDATA[]>]<]]></c>"),
+            stanza("<é/>"),
+            Owned::Close,
+        ]
+    );
+}
+
+#[test]
+fn bare_stanzas_need_no_stream() {
+    let (frames, end) = every_way(Framing::Bare, " <a/><b>x</b>\n<c");
+    assert_eq!(end, Ok(()));
+    assert_eq!(
+        frames,
+        [
+            Owned::Stanza(1, "<a/>".into()),
+            Owned::Stanza(5, "<b>x</b>".into())
+        ]
+    );
+}
+
+#[test]
+fn a_stream_that_is_an_empty_element_opens_and_closes() {
+    let (frames, end) = every_way(Framing::Stream, "<s:s/> ");
+    assert_eq!(
+        (frames, end),
+        (vec![Owned::Open(0, "<s:s/>".into()), Owned::Close], Ok(()))
+    );
+}
+
+#[test]
+fn what_may_not_be_in_a_stream_is_refused_at_its_place() {
+    let too_long = format!("<s><a b='{}'/>", "x".repeat(52));
+    let too_long_space = format!("<s><a {}/>", " ".repeat(60));
+    let mut wrong = Vec::new();
+    for (stream, kind, position) in [
+        ("<s><!-- c -->", Kind::Comment, 3),
+        ("<s><a><!-- c -->", Kind::Comment, 6),
+        ("<!-- c --><s>", Kind::Comment, 0),
+        ("<s/><!-- c -->", Kind::SecondRoot, 4),
+        ("<!DOCTYPE s>", Kind::Doctype, 0),
+        ("<s><a><!ELEMENT", Kind::Markup, 6),
+        ("<s><a><![cdata[", Kind::Markup, 6),
+        ("<s><![CDATA[x]]>", Kind::TextOutside, 3),
+        ("<?pi?><s>", Kind::ProcessingInstruction, 0),
+        ("<?xml-stylesheet?><s>", Kind::ProcessingInstruction, 0),
+        ("<s><?xm?>", Kind::ProcessingInstruction, 3),
+        ("<s><a><?xmlx?>", Kind::ProcessingInstruction, 6),
+        ("<s><?xml version='1.0'?>", Kind::Declaration, 3),
+        (" <?xml version='1.0'?><s>", Kind::Declaration, 1),
+        (
+            "<?xml version='1.0'?><?xml version='1.0'?>",
+            Kind::Declaration,
+            21,
+        ),
+        ("<?xml version='1.1'?>", Kind::Declaration, 0),
+        ("<?xml?>", Kind::Declaration, 0),
+        ("<?xml version='1.0' encoding='x'?>", Kind::Encoding, 0),
+        ("x", Kind::TextOutside, 0),
+        ("\u{feff}<s>", Kind::TextOutside, 0),
+        ("<s>\n&amp;", Kind::TextOutside, 4),
+        ("<s> x<a/>", Kind::TextOutside, 4),
+        ("<s>\0", Kind::TextOutside, 3),
+        ("<s></s>x", Kind::TextOutside, 7),
+        ("<s></s><a", Kind::SecondRoot, 7),
+        ("<s></s></s>", Kind::SecondRoot, 7),
+        ("<s></t>", Kind::EndTag, 3),
+        ("<s></ s>", Kind::EndTag, 3),
+        ("<s:s></s>", Kind::EndTag, 5),
+        ("</s>", Kind::EndTag, 0),
+        ("<s><>", Kind::Name, 4),
+        ("<s>< a/>", Kind::Name, 4),
+        ("<s><1/>", Kind::Name, 4),
+        ("<s><=", Kind::Name, 4),
+        ("<s><<", Kind::Name, 4),
+        ("<s><a <b/>", Kind::LessThan, 6),
+        ("<s><a b='<'/>", Kind::LessThan, 9),
+        ("<s><a></a</a>", Kind::LessThan, 9),
+        ("<s><a / >", Kind::Tag, 7),
+        ("<s><a b=c/d>", Kind::Tag, 10),
+        ("<s><a /'/>", Kind::Tag, 7),
+        ("<s><a><a><a><a/>", Kind::Limit(ElementLimit::Depth), 12),
+        ("<s><a><a><a><a>", Kind::Limit(ElementLimit::Depth), 12),
+        (&too_long, Kind::Limit(ElementLimit::Bytes), 63),
+        (&too_long_space, Kind::Limit(ElementLimit::Bytes), 63),
+    ] {
+        let (expected, found) = (
+            Err(XmlError { kind, position }),
+            every_way(Framing::Stream, stream).1,
+        );
+        if found != expected {
+            wrong.push(format!("{stream:?}: {found:?}, not {expected:?}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    for (stream, kind, position) in [
+        ("</a>", Kind::EndTag, 0),
+        ("<a/></a>", Kind::EndTag, 4),
+        ("<?xml version='1.0'?>", Kind::Declaration, 0),
+    ] {
+        assert_eq!(
+            every_way(Framing::Bare, stream).1,
+            Err(XmlError { kind, position }),
+            "{stream}"
+        );
+    }
+}
+
+#[test]
+fn a_stanza_may_be_as_long_and_deep_as_the_limits_say() {
+    let longest = format!(
+        "<s>{0}<a b='{1}'/><a>{2}</a>",
+        " ".repeat(100),
+        "x".repeat(51),
+        "y".repeat(53)
+    );
+    let (frames, end) = every_way(Framing::Stream, &longest);
+    assert_eq!((frames.len(), end), (3, Ok(())));
+    let (frames, end) = every_way(Framing::Stream, "<s><a><a><a></a><a/></a></a>");
+    assert_eq!((frames.len(), end), (2, Ok(())));
+}
+
+#[test]
+fn a_restart_expects_a_new_header_and_keeps_what_follows() {
+    let mut splitter = Splitter::new(Framing::Stream, &LIMITS);
+    splitter.push(b"<s><success/><?xml version='1.0'?><t><a/>");
+    assert_eq!(splitter.next_frame(), Ok(Some(Frame::Open(b"<s>"))));
+    assert_eq!(
+        splitter.next_frame(),
+        Ok(Some(Frame::Stanza(b"<success/>")))
+    );
+    splitter.restart();
+    assert_eq!(splitter.next_frame(), Ok(Some(Frame::Open(b"<t>"))));
+    assert_eq!(splitter.frame_position(), 34);
+    assert_eq!(splitter.next_frame(), Ok(Some(Frame::Stanza(b"<a/>"))));
+    splitter.push(b"</t>");
+    assert_eq!(splitter.next_frame(), Ok(Some(Frame::Close)));
+    splitter.restart();
+    splitter.push(b"<?xml ");
+    assert_eq!(splitter.next_frame(), Ok(None));
+}
+
+#[test]
+fn a_reset_forgets_everything_and_tells_how_much() {
+    let mut splitter = Splitter::new(Framing::Stream, &LIMITS);
+    splitter.push(b"<s><proceed/><injected");
+    assert_eq!(splitter.next_frame(), Ok(Some(Frame::Open(b"<s>"))));
+    assert_eq!(
+        splitter.next_frame(),
+        Ok(Some(Frame::Stanza(b"<proceed/>")))
+    );
+    assert_eq!(splitter.reset(), "<injected".len());
+    assert_eq!(splitter.held(), 0);
+    splitter.push(b"x");
+    assert_eq!(
+        splitter.next_frame(),
+        Err(XmlError {
+            kind: Kind::TextOutside,
+            position: 0
+        })
+    );
+    assert_eq!(splitter.reset(), 0);
+    splitter.push(b"<s>");
+    assert_eq!(splitter.next_frame(), Ok(Some(Frame::Open(b"<s>"))));
+}
+
+#[test]
+fn memory_is_bounded_by_the_limit_and_given_back() {
+    let limits = ElementLimits::default();
+    let mut splitter = Splitter::new(Framing::Bare, &limits);
+    for _ in 0..100 {
+        splitter.push(&[b' '; 4_096]);
+        assert_eq!(splitter.next_frame(), Ok(None));
+        assert_eq!(splitter.held(), 0);
+    }
+    assert!(splitter.buffer.capacity() <= 2 * 4_096);
+    splitter.push(b"<a>");
+    let mut pushed = 3;
+    let error = loop {
+        splitter.push(&[b'x'; 1_000]);
+        pushed += 1_000;
+        match splitter.next_frame() {
+            Ok(frame) => assert_eq!(frame, None),
+            Err(error) => break error,
+        }
+        assert!(splitter.held() <= limits.bytes);
+    };
+    assert_eq!(error.kind, Kind::Limit(ElementLimit::Bytes));
+    assert!(pushed <= limits.bytes + 1_000);
+    assert_eq!(splitter.buffer.capacity(), 0);
+
+    splitter.reset();
+    let large = format!("<a>{}</a>", "x".repeat(100_000));
+    splitter.push(large.as_bytes());
+    assert!(matches!(splitter.next_frame(), Ok(Some(Frame::Stanza(_)))));
+    splitter.push(b"");
+    assert_eq!(splitter.buffer.capacity(), 0);
+}
+
+/// Streams that are sometimes right, out of pieces that a splitter has to tell apart.
+fn stream() -> impl Strategy<Value = String> {
+    let piece = select(vec![
+        "<a>",
+        "</a>",
+        "<a/>",
+        "<a b='",
+        "'",
+        "\"",
+        "/>",
+        ">",
+        "<",
+        "/",
+        "!",
+        "<![CDATA[",
+        "]]>",
+        "]",
+        "[",
+        "<?xml version='1.0'?>",
+        "<?",
+        "?>",
+        "<!--",
+        "-->",
+        "x",
+        "é",
+        " ",
+        "\n",
+        "&amp;",
+        "xml",
+        "CDATA",
+    ]);
+    let whole = select(vec![
+        "<a b='>'/>",
+        "<b><![CDATA[</b>]]></b>",
+        "<c>x</c>",
+        " ",
+        "<d><e/></d>",
+    ]);
+    let start = select(vec!["", "<s>", "<?xml version='1.0'?><s>", "<s x='>'>"]);
+    (
+        start,
+        vec(prop_oneof![3 => whole, 1 => piece], 0..12),
+        select(vec!["", "</s>", "</a>"]),
+    )
+        .prop_map(|(start, pieces, end)| format!("{start}{}{end}", pieces.concat()))
+}
+
+proptest! {
+    #[test]
+    fn how_a_stream_is_cut_does_not_matter(
+        stream in stream(),
+        sizes in vec(1_usize..9, 1..20),
+        bare in any::<bool>(),
+        bytes in 8_usize..80,
+    ) {
+        let framing = if bare { Framing::Bare } else { Framing::Stream };
+        let limits = ElementLimits { bytes, ..LIMITS };
+        let mut rest = stream.as_bytes();
+        let mut pieces = Vec::new();
+        for size in sizes.iter().cycle() {
+            if rest.is_empty() {
+                break;
+            }
+            let (piece, after) = rest.split_at((*size).min(rest.len()));
+            pieces.push(piece);
+            rest = after;
+        }
+        prop_assert_eq!(split(framing, &limits, pieces), split(framing, &limits, [stream.as_bytes()]));
+    }
+
+    #[test]
+    fn what_was_written_is_split_and_read_back(elements in vec(strategy::element(), 0..4), size in 1_usize..200) {
+        let mut stream = Vec::new();
+        for element in &elements {
+            xml::write(element, &Context::CLIENT, &mut stream).unwrap();
+            stream.push(b'\n');
+        }
+        let limits = ElementLimits::default();
+        let mut splitter = Splitter::new(Framing::Bare, &limits);
+        let mut read = Vec::new();
+        for piece in stream.chunks(size) {
+            splitter.push(piece);
+            while let Some(frame) = splitter.next_frame().unwrap() {
+                match frame {
+                    Frame::Stanza(bytes) => read.push(xml::parse(bytes, &Context::CLIENT, &limits).unwrap()),
+                    Frame::Open(_) | Frame::Close => prop_assert!(false),
+                }
+            }
+        }
+        prop_assert_eq!(read, elements);
+    }
+
+    /// A stanza that parses is one that the splitter gives as one; so nothing can be smuggled between the two.
+    #[test]
+    fn the_splitter_and_the_parser_agree_on_where_a_stanza_ends(stream in stream()) {
+        let limits = ElementLimits { bytes: 1_000, ..LIMITS };
+        let Ok(_) = xml::parse(stream.as_bytes(), &Context::NONE, &limits) else { return Ok(()) };
+        let (frames, end) = split(Framing::Bare, &limits, [stream.as_bytes()]);
+        prop_assert_eq!(end, Ok(()));
+        match frames.as_slice() {
+            [Owned::Stanza(at, text)] => {
+                prop_assert_eq!(text.trim(), stream.trim());
+                prop_assert_eq!(*at as usize, stream.len() - stream.trim_start().len());
+            }
+            other => prop_assert!(false, "{:?}", other),
+        }
+    }
+}

@@ -1,0 +1,319 @@
+//! The agent: one per transport, shared by its channels, each of which is a component (RFC 8445).
+//!
+//! Everything that happens ends in [`Agent::review`], which forms no opinion of its own but compares: which pair is the
+//! best of each component, is it time to nominate it, is there anything left to check.
+
+mod checks;
+mod gather;
+mod nominate;
+mod receive;
+mod restart;
+
+use super::{
+    candidate::{Candidate, Credentials},
+    component::Component,
+    config::IceConfig,
+    pair::{Base, Pair, PairState},
+    random::Random,
+    xml,
+};
+use session_core::{
+    Batch, ChannelOutput, Element, Role, SendError, TransportContext, TransportError,
+};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    net::SocketAddr,
+    sync::Arc,
+    time::Instant,
+};
+
+/// Checks that came before the peer's credentials, kept until these come.
+const EARLY_MAX: usize = 16;
+
+pub(super) struct Agent {
+    pub(super) config: Arc<IceConfig>,
+    pub(super) namespace: Arc<str>,
+    random: Random,
+    role: Role,
+    controlling: bool,
+    tie_breaker: u64,
+    pub(super) local: Credentials,
+    /// Of the generation before: the peer may still ask with them.
+    old_local: Option<Credentials>,
+    remote: Option<Credentials>,
+    old_remote: Option<Credentials>,
+    generation: u32,
+    remote_generation: u32,
+    /// We restarted, and the peer has not said its new credentials yet.
+    restarting: bool,
+    components: BTreeMap<u16, Component>,
+    remotes: Vec<Candidate>,
+    remote_ended: bool,
+    /// Counts peer-reflexive candidates, each of which has a foundation of its own.
+    reflexive: u32,
+    pairs: Vec<Pair>,
+    next_pair: u32,
+    triggered: VecDeque<u32>,
+    early: VecDeque<EarlyCheck>,
+    next_check: Option<Instant>,
+    next_triggered: Option<Instant>,
+    /// The peer's credentials of this generation are known and were acted upon.
+    checking: bool,
+    /// Since when patience counts in this generation.
+    started: Option<Instant>,
+    interfaces_seen: u64,
+    _watch: Arc<()>,
+    /// The last instant that anyone told.
+    now: Option<Instant>,
+    /// Something happened outside of time, so that a timeout is due at once.
+    due: bool,
+}
+
+/// A valid check of a peer whose credentials are not known yet.
+struct EarlyCheck {
+    component: u16,
+    base: Base,
+    source: SocketAddr,
+    /// The peer's user fragment.
+    ufrag: Arc<str>,
+    priority: u32,
+    nominates: bool,
+}
+
+impl Agent {
+    pub(super) fn new(config: Arc<IceConfig>, namespace: &str, context: &TransportContext) -> Self {
+        let mut random = Random::new(&context.seed);
+        Self {
+            namespace: namespace.into(),
+            role: context.role,
+            controlling: context.role == Role::Initiator || config.remote_lite,
+            tie_breaker: random.next_u64(),
+            local: random.credentials(),
+            random,
+            old_local: None,
+            remote: None,
+            old_remote: None,
+            generation: 0,
+            remote_generation: 0,
+            restarting: false,
+            components: BTreeMap::new(),
+            remotes: Vec::new(),
+            remote_ended: false,
+            reflexive: 0,
+            pairs: Vec::new(),
+            next_pair: 0,
+            triggered: VecDeque::new(),
+            early: VecDeque::new(),
+            next_check: None,
+            next_triggered: None,
+            checking: false,
+            started: None,
+            interfaces_seen: config.interfaces.version(),
+            _watch: config.interfaces.watch(&context.waker),
+            now: None,
+            due: false,
+            config,
+        }
+    }
+
+    pub(super) fn add_component(&mut self, id: u16) {
+        self.components.insert(id, Component::new(id));
+    }
+
+    pub(super) fn remove_component(&mut self, id: u16) {
+        self.components.remove(&id);
+        self.pairs.retain(|pair| pair.component != id);
+        self.early.retain(|early| early.component != id);
+    }
+
+    /// The lowest component that there is.
+    pub(super) fn first_component(&self) -> Option<u16> {
+        self.components.keys().next().copied()
+    }
+
+    pub(super) fn send(&mut self, id: u16, batch: Batch, now: Instant) -> Result<(), SendError> {
+        self.now = Some(now);
+        match self.components.get_mut(&id) {
+            Some(component) => component.send(batch, now),
+            None => Err(SendError::NoSuchChannel),
+        }
+    }
+
+    pub(super) fn poll_output(&mut self, id: u16) -> Option<ChannelOutput> {
+        self.components.get_mut(&id)?.poll_output()
+    }
+
+    /// What the peer said in a `<transport/>`.
+    pub(super) fn handle_remote(&mut self, remote: xml::Remote, now: Instant) {
+        self.now = Some(now);
+        self.apply_remote(remote, now);
+        self.review(now);
+    }
+
+    /// The peer's offer or answer, which comes without time: what follows from it happens with the next timeout.
+    pub(super) fn handle_remote_credentials(&mut self, credentials: &Credentials) {
+        if self.remote.is_none() && !self.restarting {
+            self.remote = Some(credentials.clone());
+            self.due = true;
+        }
+    }
+
+    pub(super) fn handle_timeout(&mut self, now: Instant) {
+        self.now = Some(now);
+        self.due = false;
+        self.update_interfaces(now);
+        self.gather_timeout(now);
+        self.consent_timeout(now);
+        self.checks_timeout(now);
+        self.review(now);
+        self.check_patience(now);
+    }
+
+    /// When the component's channel is to call [`handle_timeout`](Self::handle_timeout). Timers are the agent's, so
+    /// that any of its channels may drive them.
+    pub(super) fn poll_timeout(&self, id: u16) -> Option<Instant> {
+        let component = self.components.get(&id)?;
+        if component.failed || !self.components.values().any(|c| c.connected) {
+            return None;
+        }
+        // Another component's call left something for this one, or something was told without the time.
+        let waiting = component.has_output()
+            || self.due
+            || self.config.interfaces.version() != self.interfaces_seen;
+        if waiting {
+            return self.now;
+        }
+        let triggered = self.next_triggered.filter(|_| !self.triggered.is_empty());
+        let checks = self
+            .pairs
+            .iter()
+            .filter_map(|pair| Some(pair.check.as_ref()?.clock.poll_timeout()));
+        let patience = self.patience_until();
+        [self.next_check, triggered, patience]
+            .into_iter()
+            .flatten()
+            .chain(checks)
+            .chain(self.components.values().filter_map(Component::poll_timeout))
+            .min()
+    }
+
+    /// Draws the conclusions of whatever has happened.
+    fn review(&mut self, now: Instant) {
+        self.hear_relays(now);
+        if self.remote.is_some() && !self.checking {
+            self.start_checks(now);
+        }
+        self.review_paths(now);
+        self.review_nominations(now);
+        self.tell_end();
+        self.fail_without_sockets();
+        let open = self
+            .pairs
+            .iter()
+            .any(|pair| matches!(pair.state, PairState::Waiting | PairState::Frozen));
+        if open && self.remote.is_some() {
+            self.next_check.get_or_insert(now);
+        } else {
+            self.next_check = None;
+        }
+        // What is due at once is done at once: a check should not wait for the driver to come round.
+        if self.next_check.is_some_and(|at| at <= now) || !self.triggered.is_empty() {
+            self.send_due_checks(now);
+        }
+    }
+
+    /// Tells the peer's agent something, by whichever component there is.
+    fn tell(&mut self, children: impl IntoIterator<Item = Element>, id: Option<u16>) {
+        let info = xml::transport(&self.namespace, &self.local).children_from(children);
+        let id = id.or_else(|| self.first_component());
+        if let Some(component) = id.and_then(|id| self.components.get_mut(&id)) {
+            component.push(ChannelOutput::Info(info));
+        }
+    }
+
+    /// When to give up; only the initiator does, because the responder does not know since when the initiator can
+    /// check (it may ring for long), and because replacing a transport is the initiator's to do.
+    fn patience_until(&self) -> Option<Instant> {
+        let without_path = self
+            .components
+            .values()
+            .any(|c| c.path.is_none() && !c.failed);
+        let since = self.started?;
+        let at = since + self.config.patience;
+        let settled = self.now.is_some_and(|now| at <= now) && self.pairs.iter().any(Pair::is_open);
+        (self.role == Role::Initiator && without_path && !settled).then_some(at)
+    }
+
+    fn check_patience(&mut self, now: Instant) {
+        if self.patience_until().is_none_or(|at| at > now) {
+            return;
+        }
+        let reason = self.why_no_path();
+        for component in self.components.values_mut() {
+            let id = component.id;
+            let open = self.pairs.iter().any(|p| p.component == id && p.is_open());
+            if component.path.is_none() && !open {
+                component.fail(TransportError::Unreachable(reason.as_str().into()));
+            }
+        }
+        let failed: Vec<_> = self
+            .components
+            .values()
+            .filter(|c| c.failed)
+            .map(|c| c.id)
+            .collect();
+        self.pairs.retain(|pair| !failed.contains(&pair.component));
+    }
+
+    /// One line for people.
+    fn why_no_path(&self) -> String {
+        let relays = self.components.values().any(|c| !c.relays.is_empty());
+        let relayed = self
+            .components
+            .values()
+            .flat_map(|c| &c.relays)
+            .any(|r| r.relayed.is_some());
+        let heard = self.pairs.iter().any(|pair| pair.requested);
+        let why = if self.remotes.is_empty() {
+            "the peer told no address, and none of its checks arrived"
+        } else if self.pairs.is_empty() {
+            "no address of the peer can be reached from an address of ours (families differ, or policy forbids it)"
+        } else if heard {
+            "checks of the peer arrive, and its answers to ours do not"
+        } else if relays && !relayed {
+            "no check was answered, and no relay could be had"
+        } else if relayed {
+            "no check was answered, not even through a relay"
+        } else {
+            "no check was answered, and no relay is configured"
+        };
+        let sent: u32 = self.pairs.iter().map(|pair| pair.sent).sum();
+        format!(
+            "{why} ({} pairs, {sent} checks sent, {} remote candidates{})",
+            self.pairs.len(),
+            self.remotes.len(),
+            if self.remote_ended {
+                ", no more to come"
+            } else {
+                ""
+            },
+        )
+    }
+
+    /// The path of a component; without one, why there is none, and the table of pairs.
+    pub(super) fn describe(&self, id: u16) -> Option<String> {
+        let component = self.components.get(&id)?;
+        if let Some(path) = &component.path {
+            return Some(format!("ice {path}"));
+        }
+        if let Some(why) = &component.why {
+            return Some(format!("ice: {why}"));
+        }
+        let mut text = format!("ice: no path: {}", self.why_no_path());
+        for pair in self.pairs.iter().filter(|pair| pair.component == id) {
+            text.push_str("; ");
+            text.push_str(&pair.to_string());
+        }
+        Some(text)
+    }
+}

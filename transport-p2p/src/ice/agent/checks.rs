@@ -1,0 +1,435 @@
+//! The checklist: forming pairs, choosing the next, sending checks (RFC 8445 §6.1.2, §6.1.4, §7.2).
+
+use super::Agent;
+use crate::ice::{
+    candidate::{Candidate, CandidateKind, can_reach, is_usable, pair_priority, priority},
+    component::Local,
+    pair::{Base, Check, Pair, PairState},
+};
+use crate::stun::{Attribute, Class, Due, MessageBuilder, Method, Retransmission};
+use std::{
+    collections::VecDeque,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+/// The least time between two triggered checks. They answer the peer's own, so that they are as many as these.
+const TRIGGERED_PACE: Duration = Duration::from_millis(5);
+
+impl Agent {
+    /// The credentials of the peer are known: pairs are formed, and checks that came early count.
+    pub(super) fn start_checks(&mut self, now: Instant) {
+        self.checking = true;
+        self.started.get_or_insert(now);
+        let ids: Vec<_> = self.components.keys().copied().collect();
+        for id in ids {
+            self.pair_remotes(id, now);
+        }
+        let ufrag = self.remote.as_ref().map(|remote| remote.ufrag.clone());
+        for early in std::mem::take(&mut self.early) {
+            if Some(&early.ufrag) == ufrag.as_ref() {
+                self.apply_check(
+                    early.component,
+                    early.base,
+                    early.source,
+                    early.priority,
+                    early.nominates,
+                );
+            }
+        }
+    }
+
+    /// A candidate of the peer. Duplicates and what is beyond the limit are ignored.
+    pub(super) fn add_remote(&mut self, candidate: Candidate, now: Instant) {
+        let of_component = |other: &&Candidate| other.component == candidate.component;
+        let count = self.remotes.iter().filter(of_component).count();
+        let all = self.config.remote_candidates_max * self.config.components_max.min(4);
+        if !is_usable(candidate.address)
+            || count >= self.config.remote_candidates_max
+            || self.remotes.len() >= all
+        {
+            return;
+        }
+        let same = |other: &&mut Candidate| {
+            other.component == candidate.component && other.address == candidate.address
+        };
+        if let Some(known) = self.remotes.iter_mut().find(same) {
+            // Known by its checks: now it has a name.
+            if known.kind == CandidateKind::PeerReflexive {
+                known.kind = candidate.kind;
+                for pair in &mut self.pairs {
+                    if pair.component == candidate.component
+                        && pair.remote.address == candidate.address
+                    {
+                        pair.remote.kind = candidate.kind;
+                    }
+                }
+            }
+            return;
+        }
+        self.remotes.push(candidate.clone());
+        let locals = self
+            .components
+            .get(&candidate.component)
+            .map_or(0, |c| c.locals.len());
+        for local in 0..locals {
+            self.pair(candidate.component, local, &candidate, now);
+        }
+    }
+
+    pub(super) fn pair_remotes(&mut self, id: u16, now: Instant) {
+        let locals = self.components.get(&id).map_or(0, |c| c.locals.len());
+        for local in 0..locals {
+            self.pair_local(id, local, now);
+        }
+    }
+
+    pub(super) fn pair_local(&mut self, id: u16, local: usize, now: Instant) {
+        let remotes: Vec<_> = self
+            .remotes
+            .iter()
+            .filter(|r| r.component == id)
+            .cloned()
+            .collect();
+        for remote in &remotes {
+            self.pair(id, local, remote, now);
+        }
+    }
+
+    fn pair(&mut self, id: u16, local: usize, remote: &Candidate, now: Instant) {
+        let Some(component) = self.components.get_mut(&id) else {
+            return;
+        };
+        let Some(local) = component.locals.get(local) else {
+            return;
+        };
+        let (base, usable) = (local.base, local.paired);
+        let reachable = match base {
+            Base::Host(_) => can_reach(local.candidate.address.ip(), remote.address.ip()),
+            Base::Relay(_) => local.candidate.address.is_ipv4() == remote.address.is_ipv4(),
+        };
+        if !self.checking || !usable || !reachable || component.completed || component.failed {
+            return;
+        }
+        let candidate = local.candidate.clone();
+        if let Base::Relay(relay) = base {
+            component.with_relay(relay, |source| source.permit(remote.address, now));
+        }
+        self.add_pair(base, candidate, remote.clone());
+    }
+
+    /// Adds a pair unless it is there; its number. When there are too many, the least goes, if it is open.
+    pub(super) fn add_pair(
+        &mut self,
+        base: Base,
+        local: Candidate,
+        remote: Candidate,
+    ) -> Option<u32> {
+        let component = local.component;
+        if let Some(pair) = self
+            .pairs
+            .iter()
+            .find(|pair| pair.is_on(component, base, remote.address))
+        {
+            return Some(pair.id);
+        }
+        let priority = self.pair_priority(&local, &remote);
+        if self.pairs.len() >= self.config.pairs_max {
+            let least = (0..self.pairs.len())
+                .filter(|at| self.pairs[*at].state != PairState::Succeeded)
+                .min_by_key(|at| self.pairs[*at].priority)?;
+            if self.pairs[least].priority >= priority {
+                return None;
+            }
+            self.pairs.remove(least);
+        }
+        let id = self.next_pair;
+        self.next_pair += 1;
+        // RFC 8838 §12: beside one of its foundation that is being checked, a new pair waits for the outcome.
+        let alike = self
+            .pairs
+            .iter()
+            .filter(|pair| pair.same_foundation((&local.foundation, &remote.foundation)));
+        let mut state = PairState::Waiting;
+        for pair in alike {
+            match pair.state {
+                PairState::Succeeded => {
+                    state = PairState::Waiting;
+                    break;
+                }
+                PairState::Waiting | PairState::InProgress | PairState::Frozen => {
+                    state = PairState::Frozen;
+                }
+                PairState::Failed => {}
+            }
+        }
+        self.pairs.push(Pair {
+            id,
+            component,
+            base,
+            local,
+            remote,
+            state,
+            priority,
+            check: None,
+            replaced: VecDeque::new(),
+            requested: false,
+            nominate_when_valid: false,
+            nominated: false,
+            mapped: None,
+            rtt: None,
+            sent: 0,
+            note: "new",
+        });
+        Some(id)
+    }
+
+    fn pair_priority(&self, local: &Candidate, remote: &Candidate) -> u64 {
+        if self.controlling {
+            pair_priority(local.priority, remote.priority)
+        } else {
+            pair_priority(remote.priority, local.priority)
+        }
+    }
+
+    /// The role changed (RFC 8445 §7.2.5.1): priorities of pairs depend on it.
+    pub(super) fn switch_role(&mut self) {
+        self.controlling = !self.controlling;
+        for at in 0..self.pairs.len() {
+            self.pairs[at].priority =
+                self.pair_priority(&self.pairs[at].local, &self.pairs[at].remote);
+        }
+        for component in self.components.values_mut() {
+            component.nominating = None;
+            component.commit_at = None;
+        }
+    }
+
+    /// Checks that were not answered yet.
+    pub(super) fn checks_timeout(&mut self, now: Instant) {
+        let mut again = Vec::new();
+        for pair in &mut self.pairs {
+            let Some(check) = &mut pair.check else {
+                continue;
+            };
+            match check.clock.handle_timeout(now) {
+                Due::Nothing => {}
+                Due::Send => {
+                    pair.sent += 1;
+                    again.push((
+                        pair.component,
+                        pair.base,
+                        pair.remote.address,
+                        check.bytes.clone(),
+                    ));
+                }
+                Due::GiveUp => {
+                    pair.check = None;
+                    pair.state = PairState::Failed;
+                    pair.note = "no answer";
+                }
+            }
+        }
+        for (id, base, to, bytes) in again {
+            if let Some(component) = self.components.get_mut(&id) {
+                component.control(base, to, bytes, now);
+            }
+        }
+        self.send_due_checks(now);
+    }
+
+    /// Sends what may be sent by now: triggered checks first, then one ordinary one each Ta.
+    pub(super) fn send_due_checks(&mut self, now: Instant) {
+        while !self.triggered.is_empty() && self.next_triggered.is_none_or(|at| at <= now) {
+            let Some(id) = self.triggered.pop_front() else {
+                break;
+            };
+            if let Some(at) = self.position(id)
+                && self.pairs[at].state != PairState::Succeeded
+            {
+                self.send_check(at, false, now);
+                self.next_triggered = Some(now + TRIGGERED_PACE);
+            }
+        }
+        if self.next_check.is_none_or(|at| at > now) {
+            return;
+        }
+        match self.next_ordinary() {
+            Some(at) => {
+                self.send_check(at, false, now);
+                self.next_check = Some(now + self.config.pace);
+            }
+            None => self.next_check = None,
+        }
+    }
+
+    /// The best that waits; else one that is frozen and whose foundation nobody checks (RFC 8445 §6.1.4.2).
+    fn next_ordinary(&self) -> Option<usize> {
+        let best = |state| {
+            (0..self.pairs.len())
+                .filter(|at| self.pairs[*at].state == state)
+                .max_by_key(|at| {
+                    (
+                        self.pairs[*at].priority,
+                        std::cmp::Reverse(self.pairs[*at].id),
+                    )
+                })
+        };
+        if let Some(at) = best(PairState::Waiting) {
+            return Some(at);
+        }
+        let is_checked = |frozen: &Pair| {
+            let foundation = (&*frozen.local.foundation, &*frozen.remote.foundation);
+            self.pairs
+                .iter()
+                .any(|pair| pair.state == PairState::InProgress && pair.same_foundation(foundation))
+        };
+        (0..self.pairs.len())
+            .filter(|at| {
+                self.pairs[*at].state == PairState::Frozen && !is_checked(&self.pairs[*at])
+            })
+            .max_by_key(|at| self.pairs[*at].priority)
+            // All that are left wait for others of their foundation: with nothing else to do, they need not.
+            .or_else(|| best(PairState::Frozen))
+    }
+
+    /// Sends a check on a pair, in place of one that is in flight (RFC 8445 §7.2.2).
+    pub(super) fn send_check(&mut self, at: usize, nominates: bool, now: Instant) {
+        let Some(remote) = self.remote.clone() else {
+            return;
+        };
+        let transaction = self.random.transaction();
+        let username = self.outgoing_username();
+        let pair = &mut self.pairs[at];
+        let preference = (pair.local.priority >> 8) as u16;
+        let prflx = priority(CandidateKind::PeerReflexive, preference, pair.component);
+        let role = if self.controlling {
+            Attribute::IceControlling(self.tie_breaker)
+        } else {
+            Attribute::IceControlled(self.tie_breaker)
+        };
+        let request = MessageBuilder::new(Class::Request, Method::BINDING, transaction)
+            .attribute(Attribute::Priority(prflx))
+            .attribute(role)
+            .attribute_if(nominates, Attribute::UseCandidate)
+            .username(&username);
+        let Ok(bytes) = request.finish(Some(&remote.key), true) else {
+            return;
+        };
+        pair.replace_check();
+        pair.sent += 1;
+        if pair.state != PairState::Succeeded {
+            pair.state = PairState::InProgress;
+            pair.note = "asked";
+        }
+        pair.check = Some(Check {
+            transaction,
+            bytes: bytes.clone(),
+            clock: Retransmission::new(self.config.timing, now),
+            sent_at: now,
+            nominates,
+            controlling: self.controlling,
+        });
+        let (id, base, to) = (pair.component, pair.base, pair.remote.address);
+        if let Some(component) = self.components.get_mut(&id) {
+            component.control(base, to, bytes, now);
+        }
+    }
+
+    /// The peer's user fragment and ours (RFC 8445 §7.2.2).
+    pub(super) fn outgoing_username(&self) -> Arc<str> {
+        let remote = self.remote.as_ref().map_or("", |remote| &*remote.ufrag);
+        format!("{remote}:{}", self.local.ufrag).into()
+    }
+
+    /// What a valid check of the peer means (RFC 8445 §7.3.1.3 to §7.3.1.5).
+    pub(super) fn apply_check(
+        &mut self,
+        id: u16,
+        base: Base,
+        source: SocketAddr,
+        remote_priority: u32,
+        nominates: bool,
+    ) {
+        let Some(component) = self.components.get(&id) else {
+            return;
+        };
+        let on_base = |local: &&Local| local.base == base && local.paired;
+        let Some(local) = component
+            .locals
+            .iter()
+            .find(on_base)
+            .map(|l| l.candidate.clone())
+        else {
+            return;
+        };
+        if component.failed || (self.config.relay_only && matches!(base, Base::Host(_))) {
+            return;
+        }
+        let remote = self.remote_at(id, source, remote_priority);
+        let Some(pair) = self
+            .add_pair(base, local, remote)
+            .and_then(|id| self.position(id))
+        else {
+            return;
+        };
+        let controlled = !self.controlling;
+        let pair = &mut self.pairs[pair];
+        pair.requested = true;
+        if pair.state == PairState::Succeeded {
+            pair.nominated |= nominates && controlled;
+            return;
+        }
+        pair.nominate_when_valid |= nominates && controlled;
+        let number = pair.id;
+        pair.state = match pair.state {
+            PairState::InProgress => PairState::InProgress,
+            PairState::Frozen | PairState::Waiting | PairState::Failed | PairState::Succeeded => {
+                PairState::Waiting
+            }
+        };
+        if !self.triggered.contains(&number) {
+            self.triggered.push_back(number);
+        }
+    }
+
+    /// The remote candidate with this address; a peer-reflexive one if it was not told (RFC 8445 §7.3.1.3).
+    fn remote_at(&mut self, id: u16, source: SocketAddr, remote_priority: u32) -> Candidate {
+        let known =
+            |candidate: &&Candidate| candidate.component == id && candidate.address == source;
+        if let Some(known) = self.remotes.iter().find(known) {
+            return known.clone();
+        }
+        self.reflexive = self.reflexive.wrapping_add(1);
+        let candidate = Candidate {
+            component: id,
+            foundation: format!("p{}", self.reflexive).into(),
+            address: source,
+            priority: remote_priority,
+            kind: CandidateKind::PeerReflexive,
+            related: None,
+            generation: self.remote_generation,
+            network: 0,
+        };
+        if self.remotes.len() < self.config.remote_candidates_max {
+            self.remotes.push(candidate.clone());
+        }
+        candidate
+    }
+
+    pub(super) fn position(&self, id: u32) -> Option<usize> {
+        self.pairs.iter().position(|pair| pair.id == id)
+    }
+
+    /// A pair became valid: those like it are worth a check (RFC 8445 §7.2.5.3.3).
+    pub(super) fn unfreeze_alike(&mut self, at: usize) {
+        let local = self.pairs[at].local.foundation.clone();
+        let remote = self.pairs[at].remote.foundation.clone();
+        for pair in &mut self.pairs {
+            if pair.state == PairState::Frozen && pair.same_foundation((&local, &remote)) {
+                pair.state = PairState::Waiting;
+            }
+        }
+    }
+}

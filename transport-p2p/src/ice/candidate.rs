@@ -1,0 +1,221 @@
+//! Candidates, their priorities and foundations, and credentials (RFC 8445 §5).
+
+use crate::stun::IntegrityKey;
+use std::{
+    fmt,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
+
+/// What kind of address a candidate is (RFC 8445 §4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) enum CandidateKind {
+    /// Of an own interface.
+    Host,
+    /// As a STUN server sees it.
+    ServerReflexive,
+    /// As the peer sees it.
+    PeerReflexive,
+    /// Of a relay.
+    Relayed,
+}
+
+impl CandidateKind {
+    /// The preference of RFC 8445 §5.1.2.2.
+    pub(super) fn preference(self) -> u32 {
+        match self {
+            Self::Host => 126,
+            Self::PeerReflexive => 110,
+            Self::ServerReflexive => 100,
+            Self::Relayed => 0,
+        }
+    }
+
+    /// The word of RFC 8839 §5.1 and XEP-0176.
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Host => "host",
+            Self::ServerReflexive => "srflx",
+            Self::PeerReflexive => "prflx",
+            Self::Relayed => "relay",
+        }
+    }
+
+    /// The kind with this word.
+    pub(super) fn from_name(name: &str) -> Option<Self> {
+        [
+            Self::Host,
+            Self::ServerReflexive,
+            Self::PeerReflexive,
+            Self::Relayed,
+        ]
+        .into_iter()
+        .find(|kind| kind.as_str() == name)
+    }
+}
+
+/// An address at which an agent may be reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Candidate {
+    /// For which component, 1 to 256.
+    pub(super) component: u16,
+    /// Equal for candidates that behave alike (RFC 8445 §5.1.1.3). At most 32 characters.
+    pub(super) foundation: Arc<str>,
+    /// Where.
+    pub(super) address: SocketAddr,
+    /// The higher the better (RFC 8445 §5.1.2).
+    pub(super) priority: u32,
+    /// What kind.
+    pub(super) kind: CandidateKind,
+    /// For people: the base of a reflexive candidate, the mapped address of a relayed one.
+    pub(super) related: Option<SocketAddr>,
+    /// Counts restarts (XEP-0176 §5.4).
+    pub(super) generation: u32,
+    /// Which interface, in no particular order.
+    pub(super) network: u32,
+}
+
+/// The formula of RFC 8445 §5.1.2.1.
+pub(super) fn priority(kind: CandidateKind, local_preference: u16, component: u16) -> u32 {
+    kind.preference() << 24
+        | u32::from(local_preference) << 8
+        | 256_u32.saturating_sub(u32::from(component))
+}
+
+/// The formula of RFC 8445 §6.1.2.3.
+pub(super) fn pair_priority(controlling: u32, controlled: u32) -> u64 {
+    let (least, most) = (
+        u64::from(controlling.min(controlled)),
+        u64::from(controlling.max(controlled)),
+    );
+    // A peer may claim more than the 31 bits that a priority has.
+    (least << 32)
+        .saturating_add(2 * most)
+        .saturating_add(u64::from(controlling > controlled))
+}
+
+/// Interfaces in the order of RFC 8421 §4: IPv6 and IPv4 take turns, each in the order given, so that no family waits
+/// for all of the other.
+pub(super) fn interleave(addresses: &[IpAddr]) -> Vec<IpAddr> {
+    let mut six = addresses.iter().filter(|a| a.is_ipv6());
+    let mut four = addresses.iter().filter(|a| a.is_ipv4());
+    let mut all = Vec::with_capacity(addresses.len());
+    while all.len() < addresses.len() {
+        all.extend(six.next().into_iter().chain(four.next()).copied());
+    }
+    all
+}
+
+/// Whether a datagram to this address can mean a single host that may be told to us by a peer.
+pub(super) fn is_usable(address: SocketAddr) -> bool {
+    let ip = address.ip();
+    let broadcast = matches!(ip, IpAddr::V4(v4) if v4.is_broadcast());
+    let mapped = matches!(ip, IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some());
+    address.port() != 0 && !ip.is_unspecified() && !ip.is_multicast() && !broadcast && !mapped
+}
+
+/// Whether the two can talk at all: one family, and loopback and link-local only among themselves.
+pub(super) fn can_reach(local: IpAddr, remote: IpAddr) -> bool {
+    let link_local = |ip: IpAddr| matches!(ip, IpAddr::V6(v6) if v6.is_unicast_link_local());
+    local.is_ipv4() == remote.is_ipv4()
+        && local.is_loopback() == remote.is_loopback()
+        && link_local(local) == link_local(remote)
+}
+
+/// A user fragment and a password (RFC 8445 §5.3), with the key made of it.
+#[derive(Clone)]
+pub(super) struct Credentials {
+    /// The user fragment.
+    pub(super) ufrag: Arc<str>,
+    /// The password.
+    pub(super) password: Arc<str>,
+    pub(super) key: IntegrityKey,
+}
+
+impl Credentials {
+    /// The key is prepared here, once.
+    pub(super) fn new(ufrag: &str, password: &str) -> Self {
+        Self {
+            ufrag: ufrag.into(),
+            password: password.into(),
+            key: IntegrityKey::short_term(password),
+        }
+    }
+}
+
+impl PartialEq for Credentials {
+    fn eq(&self, other: &Self) -> bool {
+        self.ufrag == other.ufrag && self.password == other.password
+    }
+}
+
+impl Eq for Credentials {}
+
+/// Without the password.
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Credentials({})", self.ufrag)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ips(texts: &[&str]) -> Vec<IpAddr> {
+        texts.iter().map(|text| text.parse().unwrap()).collect()
+    }
+
+    #[test]
+    fn families_take_turns() {
+        let given = ips(&[
+            "10.0.0.1",
+            "10.0.0.2",
+            "10.0.0.3",
+            "2001:db8::1",
+            "2001:db8::2",
+        ]);
+        let order = ips(&[
+            "2001:db8::1",
+            "10.0.0.1",
+            "2001:db8::2",
+            "10.0.0.2",
+            "10.0.0.3",
+        ]);
+        assert_eq!(interleave(&given), order);
+        assert_eq!(interleave(&given[..2]), &given[..2]);
+        assert_eq!(interleave(&[]), ips(&[]));
+    }
+
+    #[test]
+    fn priorities_are_those_of_the_rfc() {
+        assert_eq!(priority(CandidateKind::Host, 65_535, 1), 2_130_706_431);
+        assert_eq!(
+            priority(CandidateKind::ServerReflexive, 65_535, 1),
+            1_694_498_815
+        );
+        assert_eq!(priority(CandidateKind::Relayed, 0, 256), 0);
+        assert_eq!(pair_priority(2, 1), (1 << 32) + 2 * 2 + 1);
+        assert_eq!(pair_priority(1, 2), (1 << 32) + 2 * 2);
+        assert_eq!(pair_priority(u32::MAX, u32::MAX), u64::MAX, "no overflow");
+    }
+
+    #[test]
+    fn who_can_reach_whom() {
+        let reach = |a: &str, b: &str| can_reach(a.parse().unwrap(), b.parse().unwrap());
+        assert!(reach("10.0.0.1", "203.0.113.1"));
+        assert!(!reach("10.0.0.1", "2001:db8::1"));
+        assert!(
+            !reach("10.0.0.1", "127.0.0.1"),
+            "nobody is made to talk to itself"
+        );
+        assert!(reach("127.0.0.1", "127.0.0.2"));
+        assert!(reach("fe80::1", "fe80::2") && !reach("fe80::1", "2001:db8::1"));
+        let usable = |text: &str| is_usable(text.parse().unwrap());
+        assert!(usable("203.0.113.1:1") && !usable("203.0.113.1:0"));
+        assert!(
+            !usable("[::ffff:127.0.0.1]:1"),
+            "an address that is of another family in disguise"
+        );
+    }
+}

@@ -1,0 +1,157 @@
+//! One pair of the checklist, and the path that comes of it (RFC 8445 §6.1.2).
+
+use super::candidate::{Candidate, CandidateKind};
+use crate::stun::{IntegrityKey, Retransmission, TransactionId};
+use bytes::Bytes;
+use session_core::LocalSocket;
+use std::{
+    collections::VecDeque,
+    fmt,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+/// From where datagrams of a pair leave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Base {
+    /// A socket of the component.
+    Host(LocalSocket),
+    /// The relay with this number.
+    Relay(usize),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum PairState {
+    Frozen,
+    Waiting,
+    InProgress,
+    Succeeded,
+    Failed,
+}
+
+pub(super) struct Pair {
+    pub(super) id: u32,
+    pub(super) component: u16,
+    pub(super) base: Base,
+    pub(super) local: Candidate,
+    pub(super) remote: Candidate,
+    pub(super) state: PairState,
+    pub(super) priority: u64,
+    pub(super) check: Option<Check>,
+    /// Of checks that were replaced while in flight: their answers still count.
+    pub(super) replaced: VecDeque<(TransactionId, Instant)>,
+    /// The peer's own check came through here.
+    pub(super) requested: bool,
+    /// The peer nominated it before it was valid.
+    pub(super) nominate_when_valid: bool,
+    pub(super) nominated: bool,
+    /// How the peer sees us on it.
+    pub(super) mapped: Option<SocketAddr>,
+    pub(super) rtt: Option<Duration>,
+    pub(super) sent: u32,
+    /// Why it is as it is, for people.
+    pub(super) note: &'static str,
+}
+
+/// A check in flight.
+pub(super) struct Check {
+    pub(super) transaction: TransactionId,
+    pub(super) bytes: Bytes,
+    pub(super) clock: Retransmission,
+    pub(super) sent_at: Instant,
+    pub(super) nominates: bool,
+    /// As what it was sent.
+    pub(super) controlling: bool,
+}
+
+/// Replaced checks whose answers are still taken.
+const REPLACED_MAX: usize = 2;
+
+impl Pair {
+    /// Whether something may still come of it.
+    pub(super) fn is_open(&self) -> bool {
+        matches!(
+            self.state,
+            PairState::Frozen | PairState::Waiting | PairState::InProgress
+        )
+    }
+
+    pub(super) fn is_relayed(&self) -> bool {
+        matches!(self.base, Base::Relay(_)) || self.remote.kind == CandidateKind::Relayed
+    }
+
+    pub(super) fn is_on(&self, component: u16, base: Base, remote: SocketAddr) -> bool {
+        self.component == component && self.base == base && self.remote.address == remote
+    }
+
+    pub(super) fn same_foundation(&self, other: (&str, &str)) -> bool {
+        (&*self.local.foundation, &*self.remote.foundation) == other
+    }
+
+    /// Takes the check out of flight; its answer still counts.
+    pub(super) fn replace_check(&mut self) {
+        if let Some(check) = self.check.take() {
+            self.replaced.truncate(REPLACED_MAX - 1);
+            self.replaced.push_front((check.transaction, check.sent_at));
+        }
+    }
+}
+
+/// A line of the table of pairs.
+impl fmt::Display for Pair {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} {} {} -> {} {} {:?}",
+            self.component,
+            self.local.kind.as_str(),
+            self.local.address,
+            self.remote.kind.as_str(),
+            self.remote.address,
+            self.state,
+        )?;
+        if self.nominated {
+            f.write_str(" nominated")?;
+        }
+        if let Some(rtt) = self.rtt {
+            write!(f, " rtt {:.1} ms", rtt.as_secs_f64() * 1e3)?;
+        }
+        write!(f, " {} sent: {}", self.sent, self.note)
+    }
+}
+
+/// Where data goes: it outlives the pair it came of when ICE restarts.
+pub(super) struct Path {
+    pub(super) base: Base,
+    pub(super) remote: SocketAddr,
+    pub(super) kinds: (CandidateKind, CandidateKind),
+    pub(super) local: SocketAddr,
+    pub(super) pair: u32,
+    pub(super) rtt: Option<Duration>,
+    /// For consent checks: who asks whom.
+    pub(super) username: Arc<str>,
+    pub(super) remote_key: IntegrityKey,
+    /// When to ask next, and until when it holds.
+    pub(super) consent_at: Instant,
+    pub(super) consent_until: Instant,
+    pub(super) asked: VecDeque<TransactionId>,
+}
+
+impl fmt::Display for Path {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (local, remote) = self.kinds;
+        write!(
+            f,
+            "{} {} -> {} {}",
+            local.as_str(),
+            self.local,
+            remote.as_str(),
+            self.remote
+        )?;
+        match self.rtt {
+            Some(rtt) => write!(f, ", rtt {:.1} ms", rtt.as_secs_f64() * 1e3),
+            None => Ok(()),
+        }
+    }
+}

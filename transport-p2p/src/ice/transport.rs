@@ -1,0 +1,243 @@
+//! The transport of XEP-0176 around an agent.
+
+use super::{agent::Agent, config::IceConfig, xml};
+use session_core::{
+    Batch, ChannelOutput, Datagram, Dialect, Element, InfoTarget, LocalSocket, SendError,
+    SocketError, StreamEvent, Transport, TransportChannel, TransportContext, TransportError,
+    TransportFactory, TransportKind,
+};
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Instant,
+};
+
+/// The namespace of XEP-0176.
+pub const ICE_UDP: &str = "urn:xmpp:jingle:transports:ice-udp:1";
+
+/// Makes ICE transports for Jingle (XEP-0176).
+#[derive(Clone, Debug)]
+pub struct IceTransportFactory {
+    config: Arc<IceConfig>,
+}
+
+impl IceTransportFactory {
+    /// Transports of this configuration.
+    pub fn new(config: IceConfig) -> Self {
+        Self {
+            config: Arc::new(config),
+        }
+    }
+}
+
+impl TransportFactory for IceTransportFactory {
+    fn namespace(&self) -> &str {
+        ICE_UDP
+    }
+
+    fn kind(&self) -> TransportKind {
+        TransportKind::Datagram
+    }
+
+    fn create(&self, context: &TransportContext) -> Box<dyn Transport> {
+        let agent = Agent::new(self.config.clone(), ICE_UDP, context);
+        Box::new(IceTransport {
+            agent: SharedAgent(Arc::new(Mutex::new(agent))),
+            context: context.clone(),
+            names: Vec::new(),
+        })
+    }
+
+    fn supports(&self, dialect: &Dialect) -> bool {
+        dialect.name == Dialect::JINGLE.name
+    }
+}
+
+/// One agent for all channels of a transport. A session is driven by one thread at a time, so that nobody waits.
+#[derive(Clone)]
+struct SharedAgent(Arc<Mutex<Agent>>);
+
+impl SharedAgent {
+    fn lock(&self) -> MutexGuard<'_, Agent> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+struct IceTransport {
+    agent: SharedAgent,
+    context: TransportContext,
+    /// Channels by component, from 1. A channel that comes again gets the component that it had.
+    names: Vec<Arc<str>>,
+}
+
+impl Transport for IceTransport {
+    fn namespace(&self) -> &str {
+        ICE_UDP
+    }
+
+    fn offer(&mut self) -> Element {
+        let agent = self.agent.lock();
+        let companion = agent.config.companion.clone();
+        let transport = xml::transport(ICE_UDP, &agent.local);
+        drop(agent);
+        match companion {
+            Some(companion) => transport.children_from(companion.local(&self.context)),
+            None => transport,
+        }
+    }
+
+    fn accept_offer(&mut self, offer: &Element) -> Result<Element, TransportError> {
+        self.accept(offer)?;
+        Ok(self.offer())
+    }
+
+    fn accept_answer(&mut self, answer: &Element) -> Result<(), TransportError> {
+        self.accept(answer)
+    }
+
+    fn create_channel(&mut self, name: &str) -> Result<Box<dyn TransportChannel>, TransportError> {
+        let known = self.names.iter().position(|known| &**known == name);
+        let at = known.unwrap_or(self.names.len());
+        let mut agent = self.agent.lock();
+        if at >= agent.config.components_max.min(256) {
+            return Err(TransportError::NoResource("no component is left".into()));
+        }
+        if known.is_none() {
+            self.names.push(name.into());
+        }
+        let component = at as u16 + 1;
+        agent.add_component(component);
+        drop(agent);
+        Ok(Box::new(IceChannel {
+            agent: self.agent.clone(),
+            component,
+        }))
+    }
+
+    /// All of them have the credentials of their generation with them. Only those of the last count.
+    fn wrap_info(&mut self, infos: Vec<(Arc<str>, Element)>) -> Element {
+        let mut whole = Element::new(ICE_UDP, "transport");
+        let generation = |info: &Element| info.attribute("ufrag").map(str::to_owned);
+        let last = infos.last().and_then(|(_, info)| generation(info));
+        for (_, info) in infos.iter().filter(|(_, info)| generation(info) == last) {
+            for attribute in info.attributes() {
+                whole.set_attribute(attribute.name, attribute.value);
+            }
+            for child in info.children() {
+                whole.push(child.to_element());
+            }
+        }
+        whole
+    }
+
+    /// The whole goes to one channel, whichever there is, because the agent is shared.
+    fn split_info(&mut self, info: &Element) -> Result<Vec<(InfoTarget, Element)>, TransportError> {
+        xml::parse(ICE_UDP, info)?;
+        self.tell_companion(info)?;
+        let first = self.agent.lock().first_component();
+        let name = first.and_then(|id| self.names.get(usize::from(id) - 1));
+        let target = name.map_or(InfoTarget::All, |name| InfoTarget::Channel(name.clone()));
+        Ok(vec![(target, info.detach())])
+    }
+}
+
+impl IceTransport {
+    fn accept(&self, element: &Element) -> Result<(), TransportError> {
+        let remote = xml::parse(ICE_UDP, element)?;
+        let Some(credentials) = remote.credentials else {
+            return Err(TransportError::Malformed {
+                field: "ufrag",
+                problem: "missing",
+            });
+        };
+        self.tell_companion(element)?;
+        self.agent.lock().handle_remote_credentials(&credentials);
+        Ok(())
+    }
+
+    fn tell_companion(&self, element: &Element) -> Result<(), TransportError> {
+        let companion = self.agent.lock().config.companion.clone();
+        let Some(companion) = companion else {
+            return Ok(());
+        };
+        let foreign: Vec<_> = element
+            .children()
+            .filter(|child| !xml::is_own(ICE_UDP, *child))
+            .map(|child| child.detach())
+            .collect();
+        if foreign.is_empty() {
+            return Ok(());
+        }
+        companion.remote(&self.context, foreign)
+    }
+}
+
+struct IceChannel {
+    agent: SharedAgent,
+    component: u16,
+}
+
+impl TransportChannel for IceChannel {
+    fn connect(&mut self, now: Instant) {
+        self.agent.lock().connect(self.component, now);
+    }
+
+    fn handle_info(&mut self, info: &Element, now: Instant) -> Result<(), TransportError> {
+        let remote = xml::parse(ICE_UDP, info)?;
+        self.agent.lock().handle_remote(remote, now);
+        Ok(())
+    }
+
+    fn handle_bound(
+        &mut self,
+        socket: LocalSocket,
+        address: Result<SocketAddr, SocketError>,
+        now: Instant,
+    ) {
+        self.agent
+            .lock()
+            .handle_bound(self.component, socket, address, now);
+    }
+
+    fn handle_datagram(&mut self, datagram: Datagram, now: Instant) {
+        self.agent
+            .lock()
+            .handle_datagram(self.component, datagram, now);
+    }
+
+    fn handle_stream(&mut self, socket: LocalSocket, event: StreamEvent, now: Instant) {
+        self.agent
+            .lock()
+            .handle_stream(self.component, socket, event, now);
+    }
+
+    fn handle_timeout(&mut self, now: Instant) {
+        self.agent.lock().handle_timeout(now);
+    }
+
+    fn send(&mut self, packet: bytes::Bytes, now: Instant) -> Result<(), SendError> {
+        self.send_batch(packet.into(), now)
+    }
+
+    fn send_batch(&mut self, batch: Batch, now: Instant) -> Result<(), SendError> {
+        self.agent.lock().send(self.component, batch, now)
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        self.agent.lock().poll_timeout(self.component)
+    }
+
+    fn poll_output(&mut self) -> Option<ChannelOutput> {
+        self.agent.lock().poll_output(self.component)
+    }
+
+    fn describe(&self) -> Option<String> {
+        self.agent.lock().describe(self.component)
+    }
+}
+
+impl Drop for IceChannel {
+    fn drop(&mut self) {
+        self.agent.lock().remove_component(self.component);
+    }
+}

@@ -1,0 +1,178 @@
+//! `<transport xmlns='urn:xmpp:jingle:transports:ice-udp:1'/>` and back (XEP-0176 §5).
+
+use super::candidate::{Candidate, CandidateKind, Credentials};
+use session_core::{Element, ElementRef, TransportError};
+use std::net::{IpAddr, SocketAddr};
+
+/// Characters of a foundation (RFC 8839 §5.1).
+const FOUNDATION_MAX: usize = 32;
+/// Characters of a user fragment and of a password (RFC 8839 §5.4).
+const CREDENTIAL_MAX: usize = 256;
+
+/// What one `<transport/>` says.
+#[derive(Debug, Default)]
+pub(super) struct Remote {
+    pub(super) credentials: Option<Credentials>,
+    pub(super) candidates: Vec<Candidate>,
+    /// No candidate follows in this generation.
+    pub(super) complete: bool,
+    /// Whether it had candidates, of whatever protocol.
+    pub(super) has_candidates: bool,
+}
+
+/// An empty `<transport/>` with credentials.
+pub(super) fn transport(namespace: &str, credentials: &Credentials) -> Element {
+    Element::new(namespace, "transport")
+        .with("pwd", &credentials.password)
+        .with("ufrag", &credentials.ufrag)
+}
+
+pub(super) fn candidate(namespace: &str, candidate: &Candidate) -> Element {
+    let id = format!(
+        "c{}g{}n{}p{}",
+        candidate.component,
+        candidate.generation,
+        candidate.foundation,
+        candidate.address.port()
+    );
+    let related = candidate.related;
+    Element::new(namespace, "candidate")
+        .with("component", candidate.component)
+        .with("foundation", &candidate.foundation)
+        .with("generation", candidate.generation)
+        .with("id", id)
+        .with("ip", candidate.address.ip())
+        .with("network", candidate.network)
+        .with("port", candidate.address.port())
+        .with("priority", candidate.priority)
+        .with("protocol", "udp")
+        .with_opt("rel-addr", related.map(|address| address.ip()))
+        .with_opt("rel-port", related.map(|address| address.port()))
+        .with("type", candidate.kind.as_str())
+}
+
+/// Whether a child is ICE's own.
+pub(super) fn is_own(namespace: &str, child: ElementRef<'_>) -> bool {
+    child.namespace() == namespace
+        && matches!(
+            child.name(),
+            "candidate" | "remote-candidate" | "gathering-complete"
+        )
+}
+
+/// Reads all of a `<transport/>`, or nothing.
+///
+/// What is well-formed and of no use to us is left out: candidates of other protocols, with names instead of addresses.
+pub(super) fn parse(namespace: &str, element: &Element) -> Result<Remote, TransportError> {
+    if !element.is(namespace, "transport") {
+        return Err(malformed("transport", "another name or namespace"));
+    }
+    let mut remote = Remote {
+        credentials: credentials(element)?,
+        ..Remote::default()
+    };
+    for child in element.children().filter(|c| is_own(namespace, *c)) {
+        match child.name() {
+            "candidate" => {
+                remote.has_candidates = true;
+                remote.candidates.extend(parse_candidate(child)?);
+            }
+            "gathering-complete" => remote.complete = true,
+            // Which pair the initiator uses is known from its nomination.
+            _ => remote.has_candidates = true,
+        }
+    }
+    Ok(remote)
+}
+
+fn credentials(element: &Element) -> Result<Option<Credentials>, TransportError> {
+    match (element.attribute("ufrag"), element.attribute("pwd")) {
+        (None, None) => Ok(None),
+        (Some(ufrag), Some(password)) => {
+            let fits = |text: &str| {
+                !text.is_empty() && text.len() <= CREDENTIAL_MAX && !text.contains(':')
+            };
+            if !fits(ufrag) {
+                return Err(malformed("ufrag", "empty, too long, or with a colon"));
+            }
+            if password.is_empty() || password.len() > CREDENTIAL_MAX {
+                return Err(malformed("pwd", "empty or too long"));
+            }
+            Ok(Some(Credentials::new(ufrag, password)))
+        }
+        (Some(_), None) => Err(malformed("pwd", "missing beside ufrag")),
+        (None, Some(_)) => Err(malformed("ufrag", "missing beside pwd")),
+    }
+}
+
+fn parse_candidate(element: ElementRef<'_>) -> Result<Option<Candidate>, TransportError> {
+    let component = number(element, "component", 1, 256)? as u16;
+    let port = number(element, "port", 0, u64::from(u16::MAX))? as u16;
+    let priority = number(element, "priority", 0, u64::MAX)?;
+    let generation = optional(element, "generation")?.unwrap_or(0);
+    let network = optional(element, "network")?.unwrap_or(0);
+    let ip = required(element, "ip")?;
+    let kind = match element.attribute("type") {
+        None => CandidateKind::Host,
+        Some(name) => CandidateKind::from_name(name)
+            .ok_or_else(|| malformed("type", "none of host, srflx, prflx, relay"))?,
+    };
+    let foundation = element.attribute("foundation").unwrap_or("");
+    if foundation.len() > FOUNDATION_MAX {
+        return Err(malformed("foundation", "longer than 32 characters"));
+    }
+    let udp = element
+        .attribute("protocol")
+        .is_none_or(|protocol| protocol.eq_ignore_ascii_case("udp"));
+    let Ok(ip) = ip.parse::<IpAddr>() else {
+        return Ok(None);
+    };
+    let related = element
+        .attribute("rel-addr")
+        .and_then(|ip| ip.parse().ok())
+        .map(|ip: IpAddr| {
+            let port = element.attribute("rel-port").and_then(|p| p.parse().ok());
+            SocketAddr::new(ip, port.unwrap_or(0))
+        });
+    Ok(udp.then(|| Candidate {
+        component,
+        foundation: foundation.into(),
+        address: SocketAddr::new(ip, port),
+        // An example of XEP-0176 has more than 32 bits.
+        priority: priority.min(u64::from(u32::MAX)) as u32,
+        kind,
+        related,
+        generation,
+        network,
+    }))
+}
+
+fn required<'a>(element: ElementRef<'a>, field: &'static str) -> Result<&'a str, TransportError> {
+    element
+        .attribute(field)
+        .ok_or_else(|| malformed(field, "missing"))
+}
+
+fn number(
+    element: ElementRef<'_>,
+    field: &'static str,
+    least: u64,
+    most: u64,
+) -> Result<u64, TransportError> {
+    required(element, field)?
+        .parse()
+        .ok()
+        .filter(|number| (least..=most).contains(number))
+        .ok_or_else(|| malformed(field, "not a number in its range"))
+}
+
+fn optional(element: ElementRef<'_>, field: &'static str) -> Result<Option<u32>, TransportError> {
+    element
+        .attribute(field)
+        .map(|text| text.parse().map_err(|_| malformed(field, "not a number")))
+        .transpose()
+}
+
+fn malformed(field: &'static str, problem: &'static str) -> TransportError {
+    TransportError::Malformed { field, problem }
+}

@@ -1,0 +1,8 @@
+#![allow(clippy::unwrap_used)]
+
+mod hostile;
+mod layered;
+mod network;
+mod properties;
+mod scenarios;
+mod vectors;

@@ -1,0 +1,626 @@
+//! Two hosts behind NATs, a STUN server and a relay, in virtual time.
+#![allow(
+    dead_code,
+    unreachable_pub,
+    missing_debug_implementations,
+    clippy::unwrap_used,
+    clippy::wildcard_enum_match_arm,
+    reason = "test tools, of which each test uses a part"
+)]
+
+mod relay;
+
+use bytes::Bytes;
+use session_core::testing::epoch;
+use session_core::{
+    BindKind, ChannelOutput, Datagram, Dialect, Element, InfoTarget, LocalSocket, Role,
+    SeededEntropy, SocketError, StreamEvent, Transmit, Transport, TransportChannel,
+    TransportContext, TransportError, TransportFactory,
+};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    sync::Arc,
+    task::Waker,
+    time::{Duration, Instant},
+};
+use transport_p2p::ice::{IceConfig, IceTransportFactory, Interfaces};
+use transport_p2p::stun::{Attribute, Class, MessageBuilder, Method, Scan};
+
+pub const STUN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(198, 51, 100, 1)), 3_478);
+pub const RELAY: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(198, 51, 100, 2)), 3_478);
+
+/// What a NAT does with mappings and with what comes in, after RFC 4787; the last lets no UDP through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Nat {
+    None,
+    Full,
+    Address,
+    Port,
+    Symmetric,
+    Blocked,
+}
+
+impl Nat {
+    pub const ALL: [Self; 6] = [
+        Self::None,
+        Self::Full,
+        Self::Address,
+        Self::Port,
+        Self::Symmetric,
+        Self::Blocked,
+    ];
+}
+
+/// Who sent from where, through a NAT.
+#[derive(Clone, Debug)]
+struct Mapping {
+    inside: SocketAddr,
+    /// Only for a symmetric one.
+    to: Option<SocketAddr>,
+    outside: SocketAddr,
+    contacted: BTreeSet<SocketAddr>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Key {
+    pub end: usize,
+    pub channel: usize,
+    pub socket: LocalSocket,
+}
+
+enum Event {
+    Bound(Key, SocketAddr),
+    /// At the public address that it is sent to.
+    Datagram {
+        source: SocketAddr,
+        to: SocketAddr,
+        payload: Bytes,
+    },
+    Stream(Key, StreamEvent),
+    /// What a relay's client wrote.
+    Relay(Key, Bytes),
+    Info {
+        to: usize,
+        info: Element,
+    },
+}
+
+pub struct End {
+    pub transport: Box<dyn Transport>,
+    pub channels: Vec<Box<dyn TransportChannel>>,
+    pub interfaces: Interfaces,
+    pub packets: Vec<Vec<u8>>,
+    pub writable: Vec<bool>,
+    pub paths: Vec<Vec<bool>>,
+    pub failed: Vec<Option<TransportError>>,
+    pub connected_after: Option<Duration>,
+    early: Vec<Element>,
+    nat: Nat,
+    mappings: Vec<Mapping>,
+    ports: u16,
+}
+
+pub struct World {
+    pub now: Instant,
+    pub start: Instant,
+    pub ends: Vec<End>,
+    pub delay: Duration,
+    pub jitter: Duration,
+    pub loss: f64,
+    pub cut: bool,
+    /// From where nothing gets to where.
+    pub unreachable: BTreeSet<(IpAddr, IpAddr)>,
+    pub signalling: Duration,
+    /// No signalling arrives.
+    pub silent: bool,
+    pub transmits: u64,
+    random: SeededEntropy,
+    agenda: BTreeMap<(Instant, u64), Event>,
+    serial: u64,
+    sockets: BTreeMap<SocketAddr, Key>,
+    relayed: BTreeMap<SocketAddr, (Key, BTreeSet<IpAddr>)>,
+}
+
+/// How the two ends are made.
+pub struct Setup {
+    pub nats: [Nat; 2],
+    pub roles: [Role; 2],
+    pub relay: bool,
+    pub channels: usize,
+    pub seed: u64,
+    pub configure: fn(usize, &mut IceConfig),
+}
+
+impl Setup {
+    pub fn new(a: Nat, b: Nat) -> Self {
+        Self {
+            nats: [a, b],
+            roles: [Role::Initiator, Role::Responder],
+            relay: true,
+            channels: 1,
+            seed: 1,
+            configure: |_, _| {},
+        }
+    }
+}
+
+/// The address of an end's only interface at first.
+pub fn home(end: usize, nat: Nat) -> IpAddr {
+    let end = end as u8;
+    IpAddr::V4(match nat {
+        Nat::None => Ipv4Addr::new(203, 0, 113, 100 + end),
+        _ => Ipv4Addr::new(10, 0, end, 2),
+    })
+}
+
+impl World {
+    pub fn new(setup: &Setup) -> Self {
+        let start = epoch();
+        let ends = (0..2).map(|number| End::new(setup, number)).collect();
+        Self {
+            now: start,
+            start,
+            ends,
+            delay: Duration::from_millis(25),
+            jitter: Duration::ZERO,
+            loss: 0.0,
+            cut: false,
+            unreachable: BTreeSet::new(),
+            signalling: Duration::from_millis(50),
+            silent: false,
+            transmits: 0,
+            random: SeededEntropy::new(setup.seed),
+            agenda: BTreeMap::new(),
+            serial: 0,
+            sockets: BTreeMap::new(),
+            relayed: BTreeMap::new(),
+        }
+    }
+
+    /// Offer, answer, channels.
+    pub fn negotiate(&mut self, channels: usize) {
+        let offer = self.ends[0].transport.offer();
+        let answer = self.ends[1].transport.accept_offer(&offer).unwrap();
+        self.ends[0].transport.accept_answer(&answer).unwrap();
+        for end in 0..2 {
+            for channel in 0..channels {
+                self.add_channel(end, &format!("channel {channel}"));
+            }
+        }
+    }
+
+    pub fn add_channel(&mut self, number: usize, name: &str) {
+        let end = &mut self.ends[number];
+        let mut channel = end.transport.create_channel(name).unwrap();
+        channel.connect(self.now);
+        end.channels.push(channel);
+        end.writable.push(false);
+        end.paths.push(Vec::new());
+        end.failed.push(None);
+        let channel = self.ends[number].channels.len() - 1;
+        self.drain(number, channel);
+        for info in std::mem::take(&mut self.ends[number].early) {
+            self.info(number, &info);
+        }
+    }
+
+    pub fn connected(setup: &Setup) -> Self {
+        let mut world = Self::new(setup);
+        world.negotiate(setup.channels);
+        assert!(
+            world.run_until(Duration::from_secs(20), Self::all_writable),
+            "{:?}: {:?}",
+            setup.nats,
+            world.describe()
+        );
+        world
+    }
+
+    pub fn all_writable(&self) -> bool {
+        self.ends
+            .iter()
+            .all(|end| !end.writable.is_empty() && end.writable.iter().all(|writable| *writable))
+    }
+
+    pub fn describe(&self) -> Vec<String> {
+        self.ends
+            .iter()
+            .flat_map(|end| end.channels.iter().filter_map(|channel| channel.describe()))
+            .collect()
+    }
+
+    pub fn send(&mut self, end: usize, channel: usize, packet: &[u8]) -> bool {
+        let now = self.now;
+        let sent = self.ends[end].channels[channel]
+            .send(Bytes::copy_from_slice(packet), now)
+            .is_ok();
+        self.drain(end, channel);
+        sent
+    }
+
+    /// Data of its own each way on each channel.
+    pub fn assert_carries(&mut self) {
+        for end in 0..2 {
+            self.ends[end].packets.clear();
+        }
+        for end in 0..2 {
+            for channel in 0..self.ends[end].channels.len() {
+                assert!(self.send(end, channel, format!("{end} {channel}").as_bytes()));
+            }
+        }
+        self.run_for(Duration::from_millis(500));
+        for end in 0..2 {
+            let expected: Vec<_> = (0..self.ends[end].channels.len())
+                .map(|channel| format!("{} {channel}", 1 - end).into_bytes())
+                .collect();
+            assert_eq!(self.ends[end].packets, expected, "{:?}", self.describe());
+        }
+    }
+
+    pub fn run_for(&mut self, duration: Duration) {
+        self.run_until(duration, |_| false);
+    }
+
+    /// Whether it came true within the time.
+    pub fn run_until(&mut self, within: Duration, done: impl Fn(&Self) -> bool) -> bool {
+        let until = self.now + within;
+        let mut steps = 0_u64;
+        loop {
+            if done(self) {
+                return true;
+            }
+            steps += 1;
+            assert!(steps < 2_000_000, "time stands still");
+            match self.next() {
+                Some(at) if at <= until => self.step(at),
+                Some(_) | None => {
+                    self.now = until;
+                    return false;
+                }
+            }
+        }
+    }
+
+    fn next(&self) -> Option<Instant> {
+        self.ends
+            .iter()
+            .flat_map(|end| {
+                end.channels
+                    .iter()
+                    .filter_map(|channel| channel.poll_timeout())
+            })
+            .chain(self.agenda.keys().next().map(|(at, _)| *at))
+            .min()
+    }
+
+    fn step(&mut self, at: Instant) {
+        self.now = self.now.max(at);
+        while let Some(entry) = self.agenda.first_entry() {
+            if entry.key().0 > self.now {
+                break;
+            }
+            let event = entry.remove();
+            self.handle(event);
+        }
+        for end in 0..2 {
+            for channel in 0..self.ends[end].channels.len() {
+                let this = &mut self.ends[end].channels[channel];
+                if this.poll_timeout().is_some_and(|at| at <= self.now) {
+                    this.handle_timeout(self.now);
+                    self.drain(end, channel);
+                }
+            }
+        }
+    }
+
+    fn push(&mut self, after: Duration, event: Event) {
+        self.serial += 1;
+        self.agenda.insert((self.now + after, self.serial), event);
+    }
+
+    fn travel_time(&mut self) -> Duration {
+        let share = (self.random.next_u64() % 1_000) as u32;
+        self.delay + self.jitter * share / 1_000
+    }
+
+    fn is_lost(&mut self) -> bool {
+        self.cut || (self.random.next_u64() % 10_000) as f64 / 10_000.0 < self.loss
+    }
+
+    fn handle(&mut self, event: Event) {
+        match event {
+            Event::Bound(key, address) => {
+                self.with_channel(key, |channel, now| {
+                    channel.handle_bound(key.socket, Ok(address), now);
+                });
+            }
+            Event::Stream(key, event) => {
+                self.with_channel(key, |channel, now| {
+                    channel.handle_stream(key.socket, event, now)
+                });
+            }
+            Event::Relay(key, frame) => self.relay_frame(key, &frame),
+            Event::Info { to, info } => self.info(to, &info),
+            Event::Datagram {
+                source,
+                to,
+                payload,
+            } => self.arrive(source, to, payload),
+        }
+    }
+
+    fn with_channel(&mut self, key: Key, call: impl FnOnce(&mut dyn TransportChannel, Instant)) {
+        let now = self.now;
+        if let Some(channel) = self.ends[key.end].channels.get_mut(key.channel) {
+            call(channel.as_mut(), now);
+            self.drain(key.end, key.channel);
+        }
+    }
+
+    /// A `<transport/>` of the peer.
+    pub fn info(&mut self, to: usize, info: &Element) {
+        for (target, part) in self.ends[to].transport.split_info(info).unwrap() {
+            match target {
+                // Named after the first channel of this side, whichever it is.
+                InfoTarget::Channel(_) => self.with_channel(
+                    Key {
+                        end: to,
+                        channel: 0,
+                        socket: LocalSocket(0),
+                    },
+                    |channel, now| channel.handle_info(&part, now).unwrap(),
+                ),
+                InfoTarget::All => self.ends[to].early.push(part),
+            }
+        }
+    }
+
+    fn drain(&mut self, end: usize, channel: usize) {
+        while let Some(output) = self.ends[end].channels[channel].poll_output() {
+            self.perform(end, channel, output);
+        }
+        let connected = self.ends[end].writable.iter().all(|writable| *writable);
+        if connected && self.ends[end].connected_after.is_none() {
+            self.ends[end].connected_after = Some(self.now - self.start);
+        }
+    }
+
+    fn perform(&mut self, number: usize, channel: usize, output: ChannelOutput) {
+        let on = |socket| Key {
+            end: number,
+            channel,
+            socket,
+        };
+        let end = &mut self.ends[number];
+        assert!(end.failed[channel].is_none(), "{output:?} after Failed");
+        match output {
+            ChannelOutput::Bind(socket, BindKind::Udp, address) => {
+                end.ports += 1;
+                let address = SocketAddr::new(address.ip(), end.ports);
+                self.sockets.insert(address, on(socket));
+                self.push(Duration::ZERO, Event::Bound(on(socket), address));
+            }
+            ChannelOutput::Close(socket) => self.sockets.retain(|_, key| *key != on(socket)),
+            ChannelOutput::Transmit(transmit) => self.transmit(on(transmit.socket), transmit),
+            ChannelOutput::Connect(socket, target) => {
+                assert_eq!(target.address, RELAY);
+                let delay = self.delay * 2;
+                let address = SocketAddr::new(home(number, self.ends[number].nat), 50_000);
+                let connected = StreamEvent::Connected(Ok(address));
+                self.push(delay, Event::Stream(on(socket), connected));
+            }
+            ChannelOutput::Write(socket, frame) => {
+                self.push(self.delay, Event::Relay(on(socket), frame));
+            }
+            ChannelOutput::Info(info) => {
+                let name: Arc<str> = format!("channel {channel}").into();
+                let info = end.transport.wrap_info(vec![(name, info)]);
+                if !self.silent {
+                    self.push(
+                        self.signalling,
+                        Event::Info {
+                            to: 1 - number,
+                            info,
+                        },
+                    );
+                }
+            }
+            ChannelOutput::Packet(batch) => end.packets.extend(batch.map(|p| p.to_vec())),
+            ChannelOutput::Writable(writable) => end.writable[channel] = writable,
+            ChannelOutput::Path(path) => end.paths[channel].push(path),
+            ChannelOutput::Failed(error) => end.failed[channel] = Some(error),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn transmit(&mut self, key: Key, transmit: Transmit) {
+        self.transmits += 1;
+        let inside = *self.sockets.iter().find(|(_, k)| **k == key).unwrap().0;
+        let Some(source) = self.ends[key.end].leave(key.end, inside, transmit.destination) else {
+            return;
+        };
+        let way = (source.ip(), transmit.destination.ip());
+        if !self.is_lost() && !self.unreachable.contains(&way) {
+            let (to, payload) = (transmit.destination, transmit.payload);
+            let after = self.travel_time();
+            self.push(
+                after,
+                Event::Datagram {
+                    source,
+                    to,
+                    payload,
+                },
+            );
+        }
+    }
+
+    /// A datagram reaches a public address.
+    pub fn arrive(&mut self, source: SocketAddr, to: SocketAddr, payload: Bytes) {
+        if to == STUN {
+            return self.stun_server(source, &payload);
+        }
+        if let Some((key, permitted)) = self.relayed.get(&to) {
+            if permitted.contains(&source.ip()) {
+                let (key, frame) = (*key, relay::frame(source, &payload));
+                self.push(self.delay, Event::Stream(key, StreamEvent::Data(frame)));
+            }
+            return;
+        }
+        let inside = (0..2)
+            .find_map(|end| self.ends[end].enter(source, to))
+            .unwrap_or(to);
+        // A private address is reached from nowhere but through its NAT.
+        let private = matches!(to.ip(), IpAddr::V4(v4) if v4.is_private());
+        if let Some(key) = self.sockets.get(&inside).copied().filter(|_| !private)
+            && self.ends[key.end].nat != Nat::Blocked
+        {
+            let socket = key.socket;
+            let datagram = Datagram {
+                socket,
+                source,
+                payload,
+                segment_size: 0,
+            };
+            self.with_channel(key, |channel, now| channel.handle_datagram(datagram, now));
+        }
+    }
+
+    fn stun_server(&mut self, source: SocketAddr, payload: &[u8]) {
+        let Some(scan) = Scan::new(payload)
+            .ok()
+            .filter(|scan| scan.class() == Class::Request)
+        else {
+            return;
+        };
+        let payload = MessageBuilder::new(Class::Success, Method::BINDING, scan.transaction())
+            .attribute(Attribute::XorMappedAddress(source))
+            .finish(None, true)
+            .unwrap();
+        let after = self.travel_time();
+        self.push(
+            after,
+            Event::Datagram {
+                source: STUN,
+                to: source,
+                payload,
+            },
+        );
+    }
+
+    fn relay_frame(&mut self, key: Key, frame: &[u8]) {
+        match relay::parse(frame) {
+            relay::Frame::Allocate => {
+                let relayed = SocketAddr::new(RELAY.ip(), 60_000 + self.relayed.len() as u16);
+                self.relayed.insert(relayed, (key, BTreeSet::new()));
+                let frame = relay::frame(relayed, b"");
+                self.push(self.delay, Event::Stream(key, StreamEvent::Data(frame)));
+            }
+            relay::Frame::Permit(peer) => {
+                for (owner, permitted) in self.relayed.values_mut() {
+                    if *owner == key {
+                        permitted.insert(peer.ip());
+                    }
+                }
+            }
+            relay::Frame::Send(peer, payload) => {
+                let source = *self.relayed.iter().find(|(_, (k, _))| *k == key).unwrap().0;
+                if !self.is_lost() {
+                    let after = self.travel_time();
+                    self.push(
+                        after,
+                        Event::Datagram {
+                            source,
+                            to: peer,
+                            payload,
+                        },
+                    );
+                }
+            }
+        }
+    }
+}
+
+impl End {
+    fn new(setup: &Setup, number: usize) -> Self {
+        let nat = setup.nats[number];
+        let interfaces = Interfaces::from(vec![home(number, nat)]);
+        let mut config = IceConfig::new(interfaces.clone());
+        config.stun_servers = vec![STUN];
+        if setup.relay {
+            config.relays = vec![Arc::new(relay::FakeRelayFactory)];
+        }
+        (setup.configure)(number, &mut config);
+        let mut seed = [number as u8 + 1; 32];
+        seed[..8].copy_from_slice(&setup.seed.to_le_bytes());
+        let transport = IceTransportFactory::new(config).create(&TransportContext {
+            role: setup.roles[number],
+            local: format!("{number}@a.example/x").as_str().into(),
+            remote: format!("{}@a.example/x", 1 - number).as_str().into(),
+            sid: "sid".into(),
+            content: "main".into(),
+            dialect: Dialect::JINGLE,
+            seed,
+            waker: Waker::noop().clone(),
+        });
+        Self {
+            transport,
+            channels: Vec::new(),
+            interfaces,
+            packets: Vec::new(),
+            writable: Vec::new(),
+            paths: Vec::new(),
+            failed: Vec::new(),
+            connected_after: None,
+            early: Vec::new(),
+            nat,
+            mappings: Vec::new(),
+            ports: 40_000,
+        }
+    }
+
+    /// The address that a datagram has outside; `None` when it does not get there.
+    fn leave(&mut self, number: usize, inside: SocketAddr, to: SocketAddr) -> Option<SocketAddr> {
+        if self.nat == Nat::Blocked {
+            return None;
+        }
+        if self.nat == Nat::None {
+            return Some(inside);
+        }
+        let wanted = (self.nat == Nat::Symmetric).then_some(to);
+        let known = |mapping: &&mut Mapping| mapping.inside == inside && mapping.to == wanted;
+        if let Some(mapping) = self.mappings.iter_mut().find(known) {
+            mapping.contacted.insert(to);
+            return Some(mapping.outside);
+        }
+        let public = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 1 + number as u8));
+        let outside = SocketAddr::new(public, 20_000 + self.mappings.len() as u16);
+        self.mappings.push(Mapping {
+            inside,
+            to: wanted,
+            outside,
+            contacted: BTreeSet::from([to]),
+        });
+        Some(outside)
+    }
+
+    /// Where a datagram from outside goes, if the NAT lets it through.
+    fn enter(&self, source: SocketAddr, to: SocketAddr) -> Option<SocketAddr> {
+        let mapping = self.mappings.iter().find(|mapping| mapping.outside == to)?;
+        let passes = match self.nat {
+            Nat::None | Nat::Full => true,
+            Nat::Address => mapping.contacted.iter().any(|to| to.ip() == source.ip()),
+            Nat::Port | Nat::Symmetric => mapping.contacted.contains(&source),
+            Nat::Blocked => false,
+        };
+        passes.then_some(mapping.inside)
+    }
+}
+
+/// A socket that could not be had.
+pub fn refused() -> SocketError {
+    SocketError {
+        what: "bind",
+        why: "refused by the test".into(),
+    }
+}

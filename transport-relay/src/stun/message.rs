@@ -1,0 +1,480 @@
+//! Typed messages: where stun-rs is, and nowhere else.
+
+use super::integrity::{IntegrityKey, append_fingerprint, set_length};
+use super::scan::{RawAttribute, Scan};
+use super::{Class, HEADER_SIZE, MESSAGE_MAX, Method, StunError, TransactionId, kind};
+use bytes::Bytes;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use stun_rs::attributes::ice::{IceControlled, IceControlling, Priority, UseCandidate};
+use stun_rs::attributes::stun::{
+    AlternateServer, ErrorCode, MappedAddress, UnknownAttributes, XorMappedAddress,
+};
+use stun_rs::attributes::turn::{
+    ChannelNumber, LifeTime, RequestedTrasport, XorPeerAddress, XorRelayedAddress,
+};
+use stun_rs::{
+    MessageClass, MessageDecoderBuilder, MessageEncoderBuilder, StunAttribute, StunMessageBuilder,
+};
+
+/// Kinds that an UNKNOWN-ATTRIBUTES lists at most; the rest is left out.
+const UNKNOWN_MAX: usize = 32;
+/// Bytes of a reason phrase that are written; the rest is cut off. RFC 8489 §14.8 allows 509.
+const REASON_MAX: usize = 128;
+/// Messages up to this many bytes are read without copying them to the heap.
+const SMALL: usize = 256;
+/// The protocol number of UDP in REQUESTED-TRANSPORT.
+const UDP: u8 = 17;
+
+/// A typed attribute.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Attribute {
+    /// MAPPED-ADDRESS (RFC 8489 §14.1).
+    MappedAddress(SocketAddr),
+    /// XOR-MAPPED-ADDRESS (RFC 8489 §14.2).
+    XorMappedAddress(SocketAddr),
+    /// ERROR-CODE (RFC 8489 §14.8): 300 to 699, and a reason for people.
+    Error(u16, Arc<str>),
+    /// UNKNOWN-ATTRIBUTES (RFC 8489 §14.9).
+    UnknownAttributes(Vec<u16>),
+    /// ALTERNATE-SERVER (RFC 8489 §14.15).
+    AlternateServer(SocketAddr),
+    /// PRIORITY (RFC 8445 §16.1).
+    Priority(u32),
+    /// USE-CANDIDATE (RFC 8445 §16.1).
+    UseCandidate,
+    /// ICE-CONTROLLED with the tie-breaker (RFC 8445 §16.1).
+    IceControlled(u64),
+    /// ICE-CONTROLLING with the tie-breaker (RFC 8445 §16.1).
+    IceControlling(u64),
+    /// LIFETIME in seconds (RFC 8656 §18.2).
+    Lifetime(u32),
+    /// XOR-PEER-ADDRESS (RFC 8656 §18.3).
+    XorPeerAddress(SocketAddr),
+    /// XOR-RELAYED-ADDRESS (RFC 8656 §18.5).
+    XorRelayedAddress(SocketAddr),
+    /// CHANNEL-NUMBER (RFC 8656 §18.1).
+    ChannelNumber(u16),
+    /// REQUESTED-TRANSPORT (RFC 8656 §18.7) with UDP, the only one there is.
+    RequestedTransportUdp,
+}
+
+/// A message whose attributes were read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Message {
+    /// Its class.
+    pub class: Class,
+    /// Its method.
+    pub method: Method,
+    /// Its transaction.
+    pub transaction: TransactionId,
+    attributes: Vec<Attribute>,
+    unknown: Vec<u16>,
+}
+
+macro_rules! getters {
+    ($($(#[$doc:meta])* $name:ident, $variant:ident, $type:ty;)*) => {
+        $($(#[$doc])*
+        pub fn $name(&self) -> Option<$type> {
+            self.find(|attribute| {
+                if let Attribute::$variant(value) = attribute { Some(*value) } else { None }
+            })
+        })*
+    };
+}
+
+impl Message {
+    getters! {
+        /// PRIORITY.
+        priority, Priority, u32;
+        /// ICE-CONTROLLED.
+        ice_controlled, IceControlled, u64;
+        /// ICE-CONTROLLING.
+        ice_controlling, IceControlling, u64;
+        /// LIFETIME in seconds.
+        lifetime, Lifetime, u32;
+        /// XOR-PEER-ADDRESS.
+        peer_address, XorPeerAddress, SocketAddr;
+        /// XOR-RELAYED-ADDRESS.
+        relayed_address, XorRelayedAddress, SocketAddr;
+        /// CHANNEL-NUMBER.
+        channel_number, ChannelNumber, u16;
+        /// ALTERNATE-SERVER.
+        alternate_server, AlternateServer, SocketAddr;
+    }
+
+    /// XOR-MAPPED-ADDRESS, else MAPPED-ADDRESS.
+    pub fn mapped_address(&self) -> Option<SocketAddr> {
+        let xored = |attribute: &Attribute| {
+            if let Attribute::XorMappedAddress(address) = attribute {
+                Some(*address)
+            } else {
+                None
+            }
+        };
+        let plain = |attribute: &Attribute| {
+            if let Attribute::MappedAddress(address) = attribute {
+                Some(*address)
+            } else {
+                None
+            }
+        };
+        self.find(xored).or_else(|| self.find(plain))
+    }
+
+    /// The number of ERROR-CODE, 300 to 699.
+    pub fn error(&self) -> Option<u16> {
+        self.find(|attribute| {
+            if let Attribute::Error(code, _) = attribute {
+                Some(*code)
+            } else {
+                None
+            }
+        })
+    }
+
+    /// Whether there is USE-CANDIDATE.
+    pub fn use_candidate(&self) -> bool {
+        self.attributes.contains(&Attribute::UseCandidate)
+    }
+
+    /// All that were understood, in order.
+    pub fn attributes(&self) -> &[Attribute] {
+        &self.attributes
+    }
+
+    /// The kinds that must be understood and are not known: a request with one is answered with error 420.
+    pub fn unknown(&self) -> &[u16] {
+        &self.unknown
+    }
+
+    fn find<T>(&self, choose: impl Fn(&Attribute) -> Option<T>) -> Option<T> {
+        self.attributes.iter().find_map(choose)
+    }
+}
+
+/// Writes a message.
+#[derive(Debug)]
+pub struct MessageBuilder {
+    class: Class,
+    method: Method,
+    attributes: StunMessageBuilder,
+    /// Bytes of `attributes`, at most.
+    size: usize,
+    raw: Vec<u8>,
+    error: Option<StunError>,
+}
+
+impl MessageBuilder {
+    /// A message without attributes.
+    pub fn new(class: Class, method: Method, transaction: TransactionId) -> Self {
+        // The method is written afterwards, because stun-rs makes one only by a fallible call.
+        let attributes = StunMessageBuilder::new(stun_rs::methods::BINDING, to_class(class))
+            .with_transaction_id(transaction.0.into());
+        Self {
+            class,
+            method,
+            attributes,
+            size: 0,
+            raw: Vec::new(),
+            error: None,
+        }
+    }
+
+    /// Adds an attribute. They are written in this order, and before the raw ones.
+    #[must_use]
+    pub fn attribute(mut self, attribute: Attribute) -> Self {
+        self.size += attribute.size_max();
+        match to_stun_rs(&attribute) {
+            Ok(attribute) => self.attributes = self.attributes.with_attribute(attribute),
+            Err(error) => self.error = Some(error),
+        }
+        self
+    }
+
+    /// Adds an attribute if the condition holds.
+    #[must_use]
+    pub fn attribute_if(self, condition: bool, attribute: Attribute) -> Self {
+        if condition {
+            self.attribute(attribute)
+        } else {
+            self
+        }
+    }
+
+    /// Adds a USERNAME, which is taken as already prepared (RFC 8489 §14.3).
+    #[must_use]
+    pub fn username(self, username: &str) -> Self {
+        self.raw(kind::USERNAME, username.as_bytes())
+    }
+
+    /// Adds an attribute of any kind.
+    #[must_use]
+    pub fn raw(mut self, kind: u16, value: &[u8]) -> Self {
+        let Ok(length) = u16::try_from(value.len()) else {
+            self.error = Some(StunError::TooLong);
+            return self;
+        };
+        self.raw.reserve(8 + value.len());
+        self.raw.extend_from_slice(&kind.to_be_bytes());
+        self.raw.extend_from_slice(&length.to_be_bytes());
+        self.raw.extend_from_slice(value);
+        self.raw.resize(self.raw.len().next_multiple_of(4), 0);
+        self
+    }
+
+    /// The bytes: with MESSAGE-INTEGRITY when there is a key, and with FINGERPRINT when it is wanted.
+    ///
+    /// # Errors
+    /// [`StunError::TooLong`]; [`StunError::BadAttribute`] for an error code below 300 or above 699.
+    pub fn finish(self, key: Option<&IntegrityKey>, fingerprint: bool) -> Result<Bytes, StunError> {
+        const SEALS: usize = 32;
+        if let Some(error) = self.error {
+            return Err(error);
+        }
+        let typed = HEADER_SIZE + self.size;
+        if typed + self.raw.len() + SEALS > MESSAGE_MAX {
+            return Err(StunError::TooLong);
+        }
+        // Room for all, so that it grows no more.
+        let mut bytes = Vec::with_capacity(typed + self.raw.len() + SEALS);
+        bytes.resize(typed, 0);
+        let written = MessageEncoderBuilder::default()
+            .build()
+            .encode(&mut bytes, &self.attributes.build())
+            .map_err(|_| StunError::TooLong)?;
+        bytes.truncate(written);
+        bytes[..2].copy_from_slice(&message_type(self.class, self.method).to_be_bytes());
+        bytes.extend_from_slice(&self.raw);
+        let end = bytes.len();
+        set_length(&mut bytes, end);
+        if let Some(key) = key {
+            key.seal(&mut bytes);
+        }
+        if fingerprint {
+            append_fingerprint(&mut bytes);
+        }
+        Ok(bytes.into())
+    }
+}
+
+impl Attribute {
+    /// Bytes on the wire with header and padding, at most.
+    fn size_max(&self) -> usize {
+        const HEADER: usize = 4;
+        HEADER
+            + match self {
+                Self::MappedAddress(address)
+                | Self::XorMappedAddress(address)
+                | Self::AlternateServer(address)
+                | Self::XorPeerAddress(address)
+                | Self::XorRelayedAddress(address) => {
+                    if address.is_ipv4() {
+                        8
+                    } else {
+                        20
+                    }
+                }
+                Self::Error(_, reason) => 4 + reason.len().min(REASON_MAX).next_multiple_of(4),
+                Self::UnknownAttributes(kinds) => {
+                    (2 * kinds.len().min(UNKNOWN_MAX)).next_multiple_of(4)
+                }
+                Self::Priority(_)
+                | Self::Lifetime(_)
+                | Self::ChannelNumber(_)
+                | Self::RequestedTransportUdp => 4,
+                Self::IceControlled(_) | Self::IceControlling(_) => 8,
+                Self::UseCandidate => 0,
+            }
+    }
+}
+
+/// RFC 8489 §5: the class's two bits stand amid the method's.
+fn message_type(class: Class, method: Method) -> u16 {
+    let class = match class {
+        Class::Request => 0x000,
+        Class::Indication => 0x010,
+        Class::Success => 0x100,
+        Class::Error => 0x110,
+    };
+    let method = method.0;
+    class | (method & 0x0f80) << 2 | (method & 0x0070) << 1 | (method & 0x000f)
+}
+
+/// Reads what [`Scan::decode`] promises.
+pub(super) fn decode(scan: &Scan<'_>) -> Result<Message, StunError> {
+    let mut message = Message {
+        class: scan.class(),
+        method: scan.method(),
+        transaction: scan.transaction(),
+        attributes: Vec::new(),
+        unknown: Vec::new(),
+    };
+    // One message of all known attributes is the fast way; only if stun-rs refuses it, one message for each finds out
+    // which is to blame.
+    let mut small = [0; SMALL];
+    let mut large = Vec::new();
+    let known: &mut [u8] = if scan.size() <= SMALL {
+        &mut small
+    } else {
+        large.resize(scan.size(), 0);
+        &mut large
+    };
+    let mut end = HEADER_SIZE;
+    known[..end].copy_from_slice(scan.header());
+    for attribute in scan.attributes() {
+        if is_known(attribute.kind) {
+            let next = end + attribute.whole.len();
+            known[end..next].copy_from_slice(attribute.whole);
+            end = next;
+        } else if !is_handled(attribute.kind)
+            && is_required(attribute.kind)
+            && !message.unknown.contains(&attribute.kind)
+        {
+            message.unknown.push(attribute.kind);
+        }
+    }
+    if let Some(attributes) = decode_known(&mut known[..end]) {
+        message.attributes = attributes;
+        return Ok(message);
+    }
+    for attribute in scan.attributes().filter(|a| is_known(a.kind)) {
+        match decode_one(scan, &attribute) {
+            Some(attributes) => message.attributes.extend(attributes),
+            None if is_required(attribute.kind) => {
+                return Err(StunError::BadAttribute(attribute.kind));
+            }
+            None => {}
+        }
+    }
+    Ok(message)
+}
+
+fn decode_one(scan: &Scan<'_>, attribute: &RawAttribute<'_>) -> Option<Vec<Attribute>> {
+    let mut alone = scan.header().to_vec();
+    alone.extend_from_slice(attribute.whole);
+    decode_known(&mut alone)
+}
+
+fn decode_known(bytes: &mut [u8]) -> Option<Vec<Attribute>> {
+    let end = bytes.len();
+    set_length(bytes, end);
+    let (message, _) = MessageDecoderBuilder::default()
+        .build()
+        .decode(bytes)
+        .ok()?;
+    let mut attributes = Vec::with_capacity(message.attributes().len());
+    for attribute in message.attributes() {
+        attributes.push(from_stun_rs(attribute)?);
+    }
+    Some(attributes)
+}
+
+/// Whether a message that carries this kind cannot be processed by who does not know it (RFC 8489 §14).
+fn is_required(kind: u16) -> bool {
+    kind < 0x8000
+}
+
+/// Known, but not to stun-rs here: found by the scan.
+fn is_handled(kind: u16) -> bool {
+    matches!(
+        kind,
+        kind::USERNAME
+            | kind::REALM
+            | kind::NONCE
+            | kind::DATA
+            | kind::MESSAGE_INTEGRITY
+            | kind::MESSAGE_INTEGRITY_SHA256
+            | kind::FINGERPRINT
+    )
+}
+
+fn is_known(kind: u16) -> bool {
+    matches!(
+        kind,
+        kind::MAPPED_ADDRESS
+            | kind::ERROR_CODE
+            | kind::UNKNOWN_ATTRIBUTES
+            | kind::CHANNEL_NUMBER
+            | kind::LIFETIME
+            | kind::XOR_PEER_ADDRESS
+            | kind::XOR_RELAYED_ADDRESS
+            | kind::REQUESTED_TRANSPORT
+            | kind::XOR_MAPPED_ADDRESS
+            | kind::PRIORITY
+            | kind::USE_CANDIDATE
+            | kind::ALTERNATE_SERVER
+            | kind::ICE_CONTROLLED
+            | kind::ICE_CONTROLLING
+    )
+}
+
+fn to_class(class: Class) -> MessageClass {
+    match class {
+        Class::Request => MessageClass::Request,
+        Class::Indication => MessageClass::Indication,
+        Class::Success => MessageClass::SuccessResponse,
+        Class::Error => MessageClass::ErrorResponse,
+    }
+}
+
+fn to_stun_rs(attribute: &Attribute) -> Result<StunAttribute, StunError> {
+    Ok(match attribute {
+        Attribute::MappedAddress(address) => MappedAddress::from(*address).into(),
+        Attribute::XorMappedAddress(address) => XorMappedAddress::from(*address).into(),
+        Attribute::Error(code, reason) => {
+            let mut end = reason.len().min(REASON_MAX);
+            while !reason.is_char_boundary(end) {
+                end -= 1;
+            }
+            let error = stun_rs::ErrorCode::new(*code, &reason[..end])
+                .map_err(|_| StunError::BadAttribute(kind::ERROR_CODE))?;
+            ErrorCode::from(error).into()
+        }
+        Attribute::UnknownAttributes(kinds) => {
+            UnknownAttributes::from(&kinds[..kinds.len().min(UNKNOWN_MAX)]).into()
+        }
+        Attribute::AlternateServer(address) => AlternateServer::from(*address).into(),
+        Attribute::Priority(priority) => Priority::from(*priority).into(),
+        Attribute::UseCandidate => UseCandidate::default().into(),
+        Attribute::IceControlled(tie_breaker) => IceControlled::from(*tie_breaker).into(),
+        Attribute::IceControlling(tie_breaker) => IceControlling::from(*tie_breaker).into(),
+        Attribute::Lifetime(seconds) => LifeTime::from(*seconds).into(),
+        Attribute::XorPeerAddress(address) => XorPeerAddress::from(*address).into(),
+        Attribute::XorRelayedAddress(address) => XorRelayedAddress::from(*address).into(),
+        Attribute::ChannelNumber(number) => ChannelNumber::new(*number).into(),
+        Attribute::RequestedTransportUdp => RequestedTrasport::from(stun_rs::protocols::UDP).into(),
+    })
+}
+
+#[allow(
+    clippy::wildcard_enum_match_arm,
+    reason = "stun-rs has many more; only those that were let through come here"
+)]
+fn from_stun_rs(attribute: &StunAttribute) -> Option<Attribute> {
+    Some(match attribute {
+        StunAttribute::MappedAddress(a) => Attribute::MappedAddress(*a.socket_address()),
+        StunAttribute::XorMappedAddress(a) => Attribute::XorMappedAddress(*a.socket_address()),
+        StunAttribute::ErrorCode(a) => {
+            let error = a.error_code();
+            Attribute::Error(error.error_code(), error.reason().into())
+        }
+        StunAttribute::UnknownAttributes(a) => {
+            Attribute::UnknownAttributes(a.iter().copied().take(UNKNOWN_MAX).collect())
+        }
+        StunAttribute::AlternateServer(a) => Attribute::AlternateServer(*a.socket_address()),
+        StunAttribute::Priority(a) => Attribute::Priority(a.as_u32()),
+        StunAttribute::UseCandidate(_) => Attribute::UseCandidate,
+        StunAttribute::IceControlled(a) => Attribute::IceControlled(a.as_u64()),
+        StunAttribute::IceControlling(a) => Attribute::IceControlling(a.as_u64()),
+        StunAttribute::LifeTime(a) => Attribute::Lifetime(a.as_u32()),
+        StunAttribute::XorPeerAddress(a) => Attribute::XorPeerAddress(*a.socket_address()),
+        StunAttribute::XorRelayedAddress(a) => Attribute::XorRelayedAddress(*a.socket_address()),
+        StunAttribute::ChannelNumber(a) => Attribute::ChannelNumber(a.number()),
+        StunAttribute::RequestedTrasport(a) if a.protocol().as_u8() == UDP => {
+            Attribute::RequestedTransportUdp
+        }
+        _ => return None,
+    })
+}

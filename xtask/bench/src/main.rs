@@ -1,0 +1,47 @@
+//! Figures, each against a peer, in the form `bench NAME ours=… peer=… ratio=…`; a ratio says how many times better ours
+//! is. `bench` prints all of them, `bench PREFIX` those whose name begins with it.
+//!
+//! To add figures: a module with a `pub(crate) const FIGURES: &[Figure]`, and its line in [`ALL`].
+
+mod codec;
+mod core;
+mod measure;
+#[cfg(feature = "xmpp-parsers")]
+mod stanza;
+mod stream;
+
+use std::process::ExitCode;
+
+/// A name, and what measures and prints it.
+type Figure = (&'static str, fn(&str));
+
+const ALL: &[&[Figure]] = &[
+    codec::FIGURES,
+    core::FIGURES,
+    #[cfg(feature = "xmpp-parsers")]
+    stanza::FIGURES,
+    stream::FIGURES,
+];
+
+fn main() -> ExitCode {
+    let prefix = std::env::args().nth(1).unwrap_or_default();
+    let chosen = ALL
+        .iter()
+        .copied()
+        .flatten()
+        .filter(|(name, _)| name.starts_with(&prefix));
+    let mut count = 0;
+    for (name, measure) in chosen {
+        measure(name);
+        count += 1;
+    }
+    if count == 0 {
+        eprintln!("no figure's name begins with {prefix:?}; there are:");
+        ALL.iter()
+            .copied()
+            .flatten()
+            .for_each(|(name, _)| eprintln!("  {name}"));
+        return ExitCode::FAILURE;
+    }
+    ExitCode::SUCCESS
+}

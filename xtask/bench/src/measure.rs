@@ -1,0 +1,80 @@
+//! Two things measured in turn, so that whatever else the machine does meets both.
+
+use std::time::Duration;
+
+use cpu_time::ThreadTime;
+
+/// How long one sample takes at least; long enough for the clock, short enough to be repeated often.
+const SAMPLE: Duration = Duration::from_millis(2);
+
+/// How many samples are taken of each.
+const SAMPLES: usize = 101;
+
+/// The CPU time of one call, in nanoseconds.
+#[derive(Debug, Clone, Copy)]
+struct Time {
+    median: f64,
+    /// Half the distance between the quartiles, as a share of the median.
+    spread: f64,
+}
+
+/// Measures ours and a peer's, A B A B, by the CPU time of this thread, and prints the figure.
+pub(crate) fn compare(name: &str, mut ours: impl FnMut(), mut peer: impl FnMut()) {
+    let (our_calls, peer_calls) = (calls_per_sample(&mut ours), calls_per_sample(&mut peer));
+    let mut our_samples = Vec::with_capacity(SAMPLES);
+    let mut peer_samples = Vec::with_capacity(SAMPLES);
+    for _ in 0..SAMPLES {
+        our_samples.push(sample(&mut ours, our_calls));
+        peer_samples.push(sample(&mut peer, peer_calls));
+    }
+    let (ours, peer) = (summarise(our_samples), summarise(peer_samples));
+    println!(
+        "bench {name} ours={:.0}ns peer={:.0}ns ratio={:.2} spread={:.0}%/{:.0}%",
+        ours.median,
+        peer.median,
+        peer.median / ours.median,
+        100.0 * ours.spread,
+        100.0 * peer.spread,
+    );
+}
+
+/// Measures ours alone, where there is no peer.
+pub(crate) fn alone(name: &str, mut ours: impl FnMut()) {
+    let calls = calls_per_sample(&mut ours);
+    let time = summarise((0..SAMPLES).map(|_| sample(&mut ours, calls)).collect());
+    println!(
+        "bench {name} ours={:.0}ns peer=none ratio=1 spread={:.0}%",
+        time.median,
+        100.0 * time.spread
+    );
+}
+
+/// Also warms up.
+fn calls_per_sample(call: &mut impl FnMut()) -> u32 {
+    let mut calls = 1;
+    loop {
+        let start = ThreadTime::now();
+        (0..calls).for_each(|_| call());
+        let time = start.elapsed();
+        if time >= SAMPLE {
+            return calls;
+        }
+        calls *= 2;
+    }
+}
+
+fn sample(call: &mut impl FnMut(), calls: u32) -> f64 {
+    let start = ThreadTime::now();
+    (0..calls).for_each(|_| call());
+    start.elapsed().as_nanos() as f64 / f64::from(calls)
+}
+
+fn summarise(mut samples: Vec<f64>) -> Time {
+    samples.sort_unstable_by(f64::total_cmp);
+    let at = |share: f64| samples[((samples.len() - 1) as f64 * share) as usize];
+    let median = at(0.5);
+    Time {
+        median,
+        spread: (at(0.75) - at(0.25)) / 2.0 / median,
+    }
+}

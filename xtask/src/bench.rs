@@ -1,0 +1,86 @@
+//! `cargo xtask bench`: the benchmarks, which live with their peers in a package of their own.
+
+use crate::tools::{self, Failure, Outcome};
+
+const MANIFEST: &str = "xtask/bench/Cargo.toml";
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Only benchmarks whose name begins with this (`codec`, `core.negotiation`)
+    name: Option<String>,
+}
+
+/// Builds the package in release and runs it. Its lines `bench NAME ours=… peer=… ratio=…` pass through as they are.
+pub(crate) fn run(args: &Args) -> Outcome {
+    let hint = "`cargo xtask bench` alone runs all; xtask/bench holds them and the peers they compare with";
+    let mut arguments = vec![
+        "run",
+        "--quiet",
+        "--release",
+        "--manifest-path",
+        MANIFEST,
+        "--",
+    ];
+    arguments.extend(args.name.as_deref());
+    let mut figures = 0_u32;
+    let mut malformed = Vec::new();
+    tools::tee(
+        &mut tools::cargo(&arguments),
+        hint,
+        |line| match well_formed(line) {
+            Some(true) => figures += 1,
+            Some(false) => malformed.push(line.to_owned()),
+            None => {}
+        },
+    )?;
+    if figures == 0 || !malformed.is_empty() {
+        malformed.insert(0, format!("{figures} figures were printed"));
+        return Err(Failure::findings(
+            "bench",
+            &malformed,
+            "a figure is `bench NAME ours=… peer=… ratio=…`",
+        ));
+    }
+    Ok(format!(
+        "{figures} figures; ratio says how many times better than the peer ours is"
+    ))
+}
+
+/// Whether a line that reports a figure has the agreed form; none for any other line.
+fn well_formed(line: &str) -> Option<bool> {
+    let rest = line.strip_prefix("bench ")?;
+    let words: Vec<&str> = rest.split_whitespace().collect();
+    let value = |key: &str| words.iter().find_map(|word| word.strip_prefix(key));
+    let ratio = value("ratio=").and_then(|ratio| ratio.parse::<f64>().ok());
+    Some(
+        words.first().is_some_and(|name| !name.contains('='))
+            && value("ours=").is_some_and(|ours| !ours.is_empty())
+            && value("peer=").is_some_and(|peer| !peer.is_empty())
+            && ratio.is_some_and(|ratio| ratio.is_finite() && ratio > 0.0),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_have_a_name_two_values_and_a_ratio() {
+        let good = "bench codec.parse_2k ours=9.9us peer=179us ratio=18.1";
+        assert_eq!(well_formed(good), Some(true));
+        assert_eq!(
+            well_formed("bench core.negotiation ours=20us peer=none ratio=1 peers none"),
+            Some(true)
+        );
+        assert_eq!(well_formed("building"), None);
+        for bad in [
+            "bench ours=1 peer=1 ratio=1",
+            "bench a ours=1 ratio=1",
+            "bench a ours= peer=1 ratio=1",
+            "bench a ours=1 peer=1 ratio=NaN",
+            "bench a ours=1 peer=1 ratio=fast",
+        ] {
+            assert_eq!(well_formed(bad), Some(false), "{bad}");
+        }
+    }
+}

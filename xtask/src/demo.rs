@@ -1,0 +1,170 @@
+//! `cargo xtask demo`: a file between two endpoints of this process, over real UDP sockets, with everything shown.
+//!
+//! It is also the example of how the crates are put together: [`sides`] makes an endpoint out of a dialect, a transport, a
+//! stream layer and a client, and [`transfer`] offers, accepts, writes and reads.
+
+mod ceiling;
+mod report;
+mod sides;
+mod source;
+mod stanza;
+mod transfer;
+mod view;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::json;
+use session_core::Dialect;
+
+use crate::tools::{Failure, Outcome};
+use ceiling::Ceiling;
+use report::Report;
+use source::Source;
+use view::{Format, View};
+
+/// Bytes of random data without a file.
+const RANDOM_BYTES: u64 = 64 << 20;
+/// How long the raw sockets are measured, for each of the two ways.
+const CEILING_TIME: Duration = Duration::from_millis(250);
+/// How long the tasks may take to end after everything is over.
+const ENDING: Duration = Duration::from_secs(1);
+
+/// What `cargo xtask demo` can be told.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The file to send; without it, random data
+    file: Option<PathBuf>,
+    /// The vocabulary that the two speak
+    #[arg(long, value_enum, default_value_t)]
+    dialect: Speech,
+    /// How much random data: bytes, or with a unit, as 64KiB, 256MiB, 2GiB [default: 64MiB]
+    #[arg(long, value_parser = parse_size, conflicts_with = "file")]
+    size: Option<u64>,
+    /// Print one JSON object a line; the last one holds the figures
+    #[arg(long)]
+    json: bool,
+    /// Write every stanza to this file, with the seconds since the start
+    #[arg(long, value_name = "FILE")]
+    trace: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, Default, clap::ValueEnum)]
+enum Speech {
+    /// Jingle (XEP-0166) with raw UDP (XEP-0177)
+    #[default]
+    Jingle,
+    /// Google Talk (libjingle 0.4) with Google's raw UDP
+    Gtalk,
+}
+
+impl Speech {
+    fn dialect(self) -> &'static Dialect {
+        match self {
+            Self::Jingle => Dialect::JINGLE,
+            Self::Gtalk => Dialect::GTALK,
+        }
+    }
+}
+
+/// Sends a file, and compares what was sent with what arrived.
+pub(crate) fn run(args: &Args) -> Outcome {
+    let format = if args.json {
+        Format::Json
+    } else {
+        Format::Text
+    };
+    match demonstrate(args, format) {
+        Ok(report) if args.json => Ok(report.json().to_string()),
+        Ok(report) => Ok(report.text()),
+        Err(failure) => {
+            if args.json {
+                let error = failure.to_string();
+                view::print(&json!({ "ok": false, "error": error }).to_string());
+            }
+            Err(failure)
+        }
+    }
+}
+
+fn demonstrate(args: &Args, format: Format) -> Result<Report, Failure> {
+    let source = match &args.file {
+        Some(path) => Source::open(path)?,
+        None => Source::random(args.size.unwrap_or(RANDOM_BYTES)),
+    };
+    let view = Arc::new(View::new(format, args.trace.as_deref())?);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| {
+            let hint = "is the number of threads or files limited (ulimit -a)?";
+            Failure::new("start the asynchronous runtime", error.to_string(), hint)
+        })?;
+    let dialect = args.dialect.dialect();
+    let transfer = runtime.block_on(transfer::run(source, dialect, &view));
+    runtime.shutdown_timeout(ENDING);
+    let shown = view.finish();
+    let transfer = transfer?;
+    shown?;
+    let ceiling = Ceiling::measure(transfer.sent.datagram, CEILING_TIME)?;
+    Report::new(dialect, transfer, &ceiling)
+}
+
+/// A number of bytes, with or without a unit.
+fn parse_size(text: &str) -> Result<u64, String> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let shift = match &text[digits.len()..] {
+        "" | "B" => 0,
+        "K" | "KiB" => 10,
+        "M" | "MiB" => 20,
+        "G" | "GiB" => 30,
+        unit => return Err(format!("{unit:?} is none of B, KiB, MiB, GiB")),
+    };
+    let number: u64 = digits
+        .parse()
+        .map_err(|_| "not a number of bytes, such as 1000000, 64KiB or 256MiB".to_owned())?;
+    number
+        .checked_mul(1 << shift)
+        .ok_or_else(|| "more bytes than can be counted".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_have_units() {
+        for (text, size) in [
+            ("0", 0),
+            ("1000", 1_000),
+            ("3B", 3),
+            ("64KiB", 65_536),
+            ("256MiB", 256 << 20),
+            ("2G", 2 << 30),
+        ] {
+            assert_eq!(parse_size(text), Ok(size), "{text}");
+        }
+        for text in ["", "MiB", "1.5MiB", "-1", "1MB", "99999999999GiB", "1 MiB"] {
+            assert!(parse_size(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_file_arrives_in_both_dialects() {
+        for dialect in [Speech::Jingle, Speech::Gtalk] {
+            let args = Args {
+                file: None,
+                dialect,
+                size: Some(3_000_000),
+                json: false,
+                trace: None,
+            };
+            let report = demonstrate(&args, Format::Silent).unwrap().json();
+            assert_eq!(report["bytes"], 3_000_000);
+            assert_eq!(report["sha256_sent"], report["sha256_received"]);
+            assert_eq!(report["dialect"], dialect.dialect().name);
+            assert_eq!(report["complete"], "verified by end-of-stream");
+        }
+    }
+}

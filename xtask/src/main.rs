@@ -1,0 +1,74 @@
+//! Everything a developer of this workspace runs: `cargo xtask COMMAND`.
+//!
+//! One module a command; each has `run`, which answers a one-line summary or a [`tools::Failure`] that says what failed,
+//! why, and what to try. `check` is the only definition of what must hold: continuous integration calls nothing else.
+#![allow(clippy::print_stdout, reason = "a program for the terminal")]
+
+mod bench;
+mod check;
+mod demo;
+mod diagrams;
+mod fuzz;
+mod layering;
+mod purity;
+mod simulate;
+mod tidy;
+mod tools;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// The workspace's own commands.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Send a file between two endpoints of this process over real UDP sockets, show everything, and compare
+    Demo(demo::Args),
+    /// Run everything that must hold: formatting, lints, tests, documentation, layering, purity, tidiness
+    Test(check::Args),
+    /// Run the benchmarks, or those whose name begins with NAME
+    Bench(bench::Args),
+    /// Fuzz one target with libFuzzer on the stable toolchain, list the targets, or replay the corpora
+    Fuzz(fuzz::Args),
+    /// Run the model of two session cores over a bad network with many seeds
+    Simulate(simulate::Args),
+    /// Check that the pure crates carry no sockets, clocks or randomness in their dependency trees
+    Purity,
+    /// Check which crate depends on which
+    Layering,
+    /// Check sizes, words and places that the compiler does not
+    Tidy,
+    /// Write the state diagram into ARCHITECTURE.md from the transition table
+    Diagrams(diagrams::Args),
+}
+
+fn main() -> ExitCode {
+    let outcome = match Cli::parse().command {
+        Command::Demo(args) => demo::run(&args),
+        Command::Test(args) => check::run(&args),
+        Command::Bench(args) => bench::run(&args),
+        Command::Fuzz(args) => fuzz::run(&args),
+        Command::Simulate(args) => simulate::run(&args),
+        Command::Purity => purity::run(),
+        Command::Layering => layering::run(),
+        Command::Tidy => tidy::run(),
+        Command::Diagrams(args) => diagrams::run(&args),
+    };
+    match outcome {
+        Ok(summary) => {
+            println!("{summary}");
+            ExitCode::SUCCESS
+        }
+        Err(failure) => {
+            eprintln!("{failure}");
+            ExitCode::FAILURE
+        }
+    }
+}
