@@ -31,12 +31,14 @@ mod agent;
 mod candidate;
 mod component;
 mod config;
+mod description;
 mod pair;
 mod random;
 mod relay;
 mod transport;
 mod xml;
 
+pub use candidate::{Candidate, CandidateKind, Credentials, Foundation};
 pub use config::{Companion, IceConfig, Interfaces};
 pub use relay::{RELAY_SOCKETS_MAX, RelayFactory, RelayOutput, RelaySource};
 pub use transport::{ICE_UDP, IceTransportFactory};

@@ -10,20 +10,19 @@ mod receive;
 mod restart;
 
 use super::{
-    candidate::{Candidate, Credentials},
+    candidate::{Candidate, Credentials, Foundation},
     component::Component,
     config::IceConfig,
+    description::Description,
     pair::{Base, Pair, PairState},
     random::Random,
-    xml,
 };
-use session_core::{
-    Batch, ChannelOutput, Element, Role, SendError, TransportContext, TransportError,
-};
+use session_core::{Batch, ChannelOutput, Role, SendError, TransportError};
 use std::{
     collections::{BTreeMap, VecDeque},
     net::SocketAddr,
     sync::Arc,
+    task::Waker,
     time::Instant,
 };
 
@@ -32,7 +31,6 @@ const EARLY_MAX: usize = 16;
 
 pub(super) struct Agent {
     pub(super) config: Arc<IceConfig>,
-    pub(super) namespace: Arc<str>,
     random: Random,
     role: Role,
     controlling: bool,
@@ -47,10 +45,14 @@ pub(super) struct Agent {
     /// We restarted, and the peer has not said its new credentials yet.
     restarting: bool,
     components: BTreeMap<u16, Component>,
-    remotes: Vec<Candidate>,
+    remotes: Vec<Remote>,
     remote_ended: bool,
     /// Counts peer-reflexive candidates, each of which has a foundation of its own.
     reflexive: u32,
+    /// Counts foundations: see [`Group`].
+    next_group: Group,
+    /// Some foundation belongs to more than one candidate. Until then no pair waits for another.
+    any_alike: bool,
     pairs: Vec<Pair>,
     next_pair: u32,
     triggered: VecDeque<u32>,
@@ -69,6 +71,24 @@ pub(super) struct Agent {
     due: bool,
 }
 
+/// The number of a foundation, of local candidates or of remote ones: alike are two pairs both of whose numbers are.
+pub(super) type Group = u32;
+
+/// A candidate of the peer.
+struct Remote {
+    candidate: Arc<Candidate>,
+    group: Group,
+}
+
+/// What leaves a component.
+#[derive(Debug)]
+pub(super) enum Output {
+    /// For whoever drives the channel.
+    Channel(ChannelOutput),
+    /// For the peer's agent, in the words of the transport.
+    Tell(Box<Description>),
+}
+
 /// A valid check of a peer whose credentials are not known yet.
 struct EarlyCheck {
     component: u16,
@@ -81,12 +101,12 @@ struct EarlyCheck {
 }
 
 impl Agent {
-    pub(super) fn new(config: Arc<IceConfig>, namespace: &str, context: &TransportContext) -> Self {
-        let mut random = Random::new(&context.seed);
+    /// All randomness comes from `seed`; `waker` is woken when there are other interfaces.
+    pub(super) fn new(config: Arc<IceConfig>, role: Role, seed: &[u8; 32], waker: &Waker) -> Self {
+        let mut random = Random::new(seed);
         Self {
-            namespace: namespace.into(),
-            role: context.role,
-            controlling: context.role == Role::Initiator || config.remote_lite,
+            role,
+            controlling: role == Role::Initiator || config.remote_lite,
             tie_breaker: random.next_u64(),
             local: random.credentials(),
             random,
@@ -100,6 +120,8 @@ impl Agent {
             remotes: Vec::new(),
             remote_ended: false,
             reflexive: 0,
+            next_group: 0,
+            any_alike: false,
             pairs: Vec::new(),
             next_pair: 0,
             triggered: VecDeque::new(),
@@ -109,7 +131,7 @@ impl Agent {
             checking: false,
             started: None,
             interfaces_seen: config.interfaces.version(),
-            _watch: config.interfaces.watch(&context.waker),
+            _watch: config.interfaces.watch(waker),
             now: None,
             due: false,
             config,
@@ -139,12 +161,12 @@ impl Agent {
         }
     }
 
-    pub(super) fn poll_output(&mut self, id: u16) -> Option<ChannelOutput> {
+    pub(super) fn poll_output(&mut self, id: u16) -> Option<Output> {
         self.components.get_mut(&id)?.poll_output()
     }
 
-    /// What the peer said in a `<transport/>`.
-    pub(super) fn handle_remote(&mut self, remote: xml::Remote, now: Instant) {
+    /// What the peer said.
+    pub(super) fn handle_remote(&mut self, remote: Description, now: Instant) {
         self.now = Some(now);
         self.apply_remote(remote, now);
         self.review(now);
@@ -223,12 +245,43 @@ impl Agent {
     }
 
     /// Tells the peer's agent something, by whichever component there is.
-    fn tell(&mut self, children: impl IntoIterator<Item = Element>, id: Option<u16>) {
-        let info = xml::transport(&self.namespace, &self.local).children_from(children);
+    fn tell(&mut self, candidate: Option<Candidate>, complete: bool, id: Option<u16>) {
         let id = id.or_else(|| self.first_component());
         if let Some(component) = id.and_then(|id| self.components.get_mut(&id)) {
-            component.push(ChannelOutput::Info(info));
+            component.tell(Description {
+                credentials: Some(self.local.clone()),
+                has_candidates: candidate.is_some(),
+                candidates: candidate.into_iter().collect(),
+                complete,
+            });
         }
+    }
+
+    /// The number of a local foundation that was met before, else a new one.
+    fn local_group(&mut self, foundation: &Foundation) -> Group {
+        let locals = self.components.values().flat_map(|c| &c.locals);
+        let known = locals
+            .filter(|local| local.candidate.foundation == *foundation)
+            .map(|local| local.group)
+            .next();
+        self.any_alike |= known.is_some();
+        known.unwrap_or_else(|| self.new_group())
+    }
+
+    /// The same of the peer's.
+    fn remote_group(&mut self, foundation: &Foundation) -> Group {
+        let known = self
+            .remotes
+            .iter()
+            .find(|remote| remote.candidate.foundation == *foundation)
+            .map(|remote| remote.group);
+        self.any_alike |= known.is_some();
+        known.unwrap_or_else(|| self.new_group())
+    }
+
+    fn new_group(&mut self) -> Group {
+        self.next_group = self.next_group.wrapping_add(1);
+        self.next_group
     }
 
     /// When to give up; only the initiator does, because the responder does not know since when the initiator can

@@ -4,12 +4,13 @@ use crate::stun::IntegrityKey;
 use std::{
     fmt,
     net::{IpAddr, SocketAddr},
+    ops::Deref,
     sync::Arc,
 };
 
 /// What kind of address a candidate is (RFC 8445 §4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) enum CandidateKind {
+pub enum CandidateKind {
     /// Of an own interface.
     Host,
     /// As a STUN server sees it.
@@ -32,7 +33,7 @@ impl CandidateKind {
     }
 
     /// The word of RFC 8839 §5.1 and XEP-0176.
-    pub(super) fn as_str(self) -> &'static str {
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Host => "host",
             Self::ServerReflexive => "srflx",
@@ -42,7 +43,7 @@ impl CandidateKind {
     }
 
     /// The kind with this word.
-    pub(super) fn from_name(name: &str) -> Option<Self> {
+    pub fn from_name(name: &str) -> Option<Self> {
         [
             Self::Host,
             Self::ServerReflexive,
@@ -54,25 +55,91 @@ impl CandidateKind {
     }
 }
 
-/// An address at which an agent may be reached.
+/// An address at which an agent may be reached (RFC 8445 §5.3).
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Candidate {
+pub struct Candidate {
     /// For which component, 1 to 256.
-    pub(super) component: u16,
-    /// Equal for candidates that behave alike (RFC 8445 §5.1.1.3). At most 32 characters.
-    pub(super) foundation: Arc<str>,
+    pub component: u16,
+    /// Equal for candidates that behave alike (RFC 8445 §5.1.1.3).
+    pub foundation: Foundation,
     /// Where.
-    pub(super) address: SocketAddr,
+    pub address: SocketAddr,
     /// The higher the better (RFC 8445 §5.1.2).
-    pub(super) priority: u32,
+    pub priority: u32,
     /// What kind.
-    pub(super) kind: CandidateKind,
+    pub kind: CandidateKind,
     /// For people: the base of a reflexive candidate, the mapped address of a relayed one.
-    pub(super) related: Option<SocketAddr>,
+    pub related: Option<SocketAddr>,
     /// Counts restarts (XEP-0176 §5.4).
-    pub(super) generation: u32,
+    pub generation: u32,
     /// Which interface, in no particular order.
-    pub(super) network: u32,
+    pub network: u32,
+}
+
+/// The foundation of a candidate: a word of at most [`MAX`](Self::MAX) bytes (RFC 8839 §5.1), kept without the heap.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Foundation {
+    /// Zeroes behind the word.
+    bytes: [u8; Self::MAX],
+    length: u8,
+}
+
+impl Foundation {
+    /// Bytes at most (RFC 8839 §5.1).
+    pub const MAX: usize = 32;
+
+    /// This word; `None` when it is longer than [`MAX`](Self::MAX) bytes.
+    pub fn new(word: &str) -> Option<Self> {
+        let mut bytes = [0; Self::MAX];
+        bytes
+            .get_mut(..word.len())?
+            .copy_from_slice(word.as_bytes());
+        Some(Self {
+            bytes,
+            length: word.len() as u8,
+        })
+    }
+
+    /// The word of a letter, if any, and a number.
+    pub(super) fn numbered(letter: Option<u8>, number: u32) -> Self {
+        let (mut digits, mut at, mut rest) = ([0; 11], 11, number);
+        while at == 11 || rest > 0 {
+            at -= 1;
+            digits[at] = b'0' + (rest % 10) as u8;
+            rest /= 10;
+        }
+        if let Some(letter) = letter {
+            at -= 1;
+            digits[at] = letter;
+        }
+        let mut bytes = [0; Self::MAX];
+        bytes[..11 - at].copy_from_slice(&digits[at..]);
+        Self {
+            bytes,
+            length: (11 - at) as u8,
+        }
+    }
+}
+
+impl Deref for Foundation {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        let word = &self.bytes[..usize::from(self.length)];
+        std::str::from_utf8(word).unwrap_or_default()
+    }
+}
+
+impl fmt::Display for Foundation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self)
+    }
+}
+
+impl fmt::Debug for Foundation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&**self, f)
+    }
 }
 
 /// The formula of RFC 8445 §5.1.2.1.
@@ -124,22 +191,30 @@ pub(super) fn can_reach(local: IpAddr, remote: IpAddr) -> bool {
 
 /// A user fragment and a password (RFC 8445 §5.3), with the key made of it.
 #[derive(Clone)]
-pub(super) struct Credentials {
-    /// The user fragment.
+pub struct Credentials {
     pub(super) ufrag: Arc<str>,
-    /// The password.
     pub(super) password: Arc<str>,
     pub(super) key: IntegrityKey,
 }
 
 impl Credentials {
     /// The key is prepared here, once.
-    pub(super) fn new(ufrag: &str, password: &str) -> Self {
+    pub fn new(ufrag: &str, password: &str) -> Self {
         Self {
             ufrag: ufrag.into(),
             password: password.into(),
             key: IntegrityKey::short_term(password),
         }
+    }
+
+    /// The user fragment.
+    pub fn ufrag(&self) -> &str {
+        &self.ufrag
+    }
+
+    /// The password.
+    pub fn password(&self) -> &str {
+        &self.password
     }
 }
 
@@ -198,6 +273,25 @@ mod tests {
         assert_eq!(pair_priority(2, 1), (1 << 32) + 2 * 2 + 1);
         assert_eq!(pair_priority(1, 2), (1 << 32) + 2 * 2);
         assert_eq!(pair_priority(u32::MAX, u32::MAX), u64::MAX, "no overflow");
+    }
+
+    #[test]
+    fn foundations_are_words() {
+        for (letter, number, word) in [
+            (None, 0, "0"),
+            (None, 1_203, "1203"),
+            (Some(b'p'), 7, "p7"),
+            (Some(b'p'), u32::MAX, "p4294967295"),
+        ] {
+            let foundation = Foundation::numbered(letter, number);
+            assert_eq!(&*foundation, word);
+            assert_eq!(Some(foundation), Foundation::new(word));
+        }
+        assert_eq!(
+            Foundation::new(&"é".repeat(16)).as_deref(),
+            Some(&*"é".repeat(16))
+        );
+        assert_eq!(Foundation::new(&"a".repeat(33)), None);
     }
 
     #[test]

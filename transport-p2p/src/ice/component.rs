@@ -1,6 +1,8 @@
 //! One component: its sockets, its relays, its candidates, its queue, its path.
 
+use super::agent::{Group, Output};
 use super::candidate::Candidate;
+use super::description::Description;
 use super::pair::{Base, Path};
 use super::relay::{RELAY_SOCKETS_MAX, RelayOutput, RelaySource};
 use crate::stun::{Retransmission, TransactionId};
@@ -45,7 +47,7 @@ pub(super) struct Component {
     pub(super) why: Option<String>,
     /// What relays said and the agent has not heard yet.
     pub(super) relay_events: VecDeque<(usize, RelayOutput)>,
-    outputs: VecDeque<ChannelOutput>,
+    outputs: VecDeque<Output>,
     queued: usize,
     writable: bool,
 }
@@ -70,7 +72,8 @@ pub(super) struct Relay {
 
 /// A local candidate, and from where its datagrams leave.
 pub(super) struct Local {
-    pub(super) candidate: Candidate,
+    pub(super) candidate: Arc<Candidate>,
+    pub(super) group: Group,
     pub(super) base: Base,
     /// Host and relayed ones are paired; what is reflexive leaves from its base (RFC 8445 §6.1.2.4).
     pub(super) paired: bool,
@@ -243,18 +246,27 @@ impl Component {
 
     pub(super) fn push_transmit(&mut self, transmit: Transmit) {
         self.queued += 1;
-        self.outputs.push_back(ChannelOutput::Transmit(transmit));
+        let transmit = ChannelOutput::Transmit(transmit);
+        self.outputs.push_back(Output::Channel(transmit));
     }
 
     pub(super) fn push(&mut self, output: ChannelOutput) {
         if !self.failed {
-            self.outputs.push_back(output);
+            self.outputs.push_back(Output::Channel(output));
         }
     }
 
-    pub(super) fn poll_output(&mut self) -> Option<ChannelOutput> {
+    /// Tells the peer's agent something.
+    pub(super) fn tell(&mut self, description: Description) {
+        if !self.failed {
+            let description = Box::new(description);
+            self.outputs.push_back(Output::Tell(description));
+        }
+    }
+
+    pub(super) fn poll_output(&mut self) -> Option<Output> {
         let output = self.outputs.pop_front();
-        if matches!(output, Some(ChannelOutput::Transmit(_))) {
+        if matches!(output, Some(Output::Channel(ChannelOutput::Transmit(_)))) {
             self.queued -= 1;
             if self.path.is_some() && self.queued <= SEND_QUEUE_MAX / 2 {
                 self.tell_writable(true);
@@ -291,7 +303,11 @@ impl Component {
             self.outputs.retain(|output| {
                 matches!(
                     output,
-                    ChannelOutput::Packet(_) | ChannelOutput::Path(_) | ChannelOutput::Writable(_)
+                    Output::Channel(
+                        ChannelOutput::Packet(_)
+                            | ChannelOutput::Path(_)
+                            | ChannelOutput::Writable(_)
+                    )
                 )
             });
             self.queued = 0;

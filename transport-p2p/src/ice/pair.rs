@@ -1,5 +1,6 @@
 //! One pair of the checklist, and the path that comes of it (RFC 8445 §6.1.2).
 
+use super::agent::Group;
 use super::candidate::{Candidate, CandidateKind};
 use crate::stun::{IntegrityKey, Retransmission, TransactionId};
 use bytes::Bytes;
@@ -34,13 +35,15 @@ pub(super) struct Pair {
     pub(super) id: u32,
     pub(super) component: u16,
     pub(super) base: Base,
-    pub(super) local: Candidate,
-    pub(super) remote: Candidate,
+    pub(super) local: Arc<Candidate>,
+    pub(super) remote: Arc<Candidate>,
+    /// The foundations of the two: pairs with the same numbers are alike.
+    pub(super) groups: (Group, Group),
     pub(super) state: PairState,
     pub(super) priority: u64,
-    pub(super) check: Option<Check>,
+    pub(super) check: Option<Box<Check>>,
     /// Of checks that were replaced while in flight: their answers still count.
-    pub(super) replaced: VecDeque<(TransactionId, Instant)>,
+    pub(super) replaced: Vec<(TransactionId, Instant)>,
     /// The peer's own check came through here.
     pub(super) requested: bool,
     /// The peer nominated it before it was valid.
@@ -69,6 +72,37 @@ pub(super) struct Check {
 const REPLACED_MAX: usize = 2;
 
 impl Pair {
+    /// One that nothing has happened to.
+    pub(super) fn new(
+        id: u32,
+        base: Base,
+        local: Arc<Candidate>,
+        remote: Arc<Candidate>,
+        groups: (Group, Group),
+        priority: u64,
+        state: PairState,
+    ) -> Self {
+        Self {
+            id,
+            component: local.component,
+            base,
+            local,
+            remote,
+            groups,
+            state,
+            priority,
+            check: None,
+            replaced: Vec::new(),
+            requested: false,
+            nominate_when_valid: false,
+            nominated: false,
+            mapped: None,
+            rtt: None,
+            sent: 0,
+            note: "new",
+        }
+    }
+
     /// Whether something may still come of it.
     pub(super) fn is_open(&self) -> bool {
         matches!(
@@ -85,15 +119,11 @@ impl Pair {
         self.component == component && self.base == base && self.remote.address == remote
     }
 
-    pub(super) fn same_foundation(&self, other: (&str, &str)) -> bool {
-        (&*self.local.foundation, &*self.remote.foundation) == other
-    }
-
     /// Takes the check out of flight; its answer still counts.
     pub(super) fn replace_check(&mut self) {
         if let Some(check) = self.check.take() {
             self.replaced.truncate(REPLACED_MAX - 1);
-            self.replaced.push_front((check.transaction, check.sent_at));
+            self.replaced.insert(0, (check.transaction, check.sent_at));
         }
     }
 }

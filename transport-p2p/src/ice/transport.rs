@@ -1,6 +1,11 @@
 //! The transport of XEP-0176 around an agent.
 
-use super::{agent::Agent, config::IceConfig, xml};
+use super::{
+    agent::{Agent, Output},
+    config::IceConfig,
+    description::Description,
+    xml,
+};
 use session_core::{
     Batch, ChannelOutput, Datagram, Dialect, Element, InfoTarget, LocalSocket, SendError,
     SocketError, StreamEvent, Transport, TransportChannel, TransportContext, TransportError,
@@ -40,7 +45,12 @@ impl TransportFactory for IceTransportFactory {
     }
 
     fn create(&self, context: &TransportContext) -> Box<dyn Transport> {
-        let agent = Agent::new(self.config.clone(), ICE_UDP, context);
+        let agent = Agent::new(
+            self.config.clone(),
+            context.role,
+            &context.seed,
+            &context.waker,
+        );
         Box::new(IceTransport {
             agent: SharedAgent(Arc::new(Mutex::new(agent))),
             context: context.clone(),
@@ -78,7 +88,11 @@ impl Transport for IceTransport {
     fn offer(&mut self) -> Element {
         let agent = self.agent.lock();
         let companion = agent.config.companion.clone();
-        let transport = xml::transport(ICE_UDP, &agent.local);
+        let description = Description {
+            credentials: Some(agent.local.clone()),
+            ..Description::default()
+        };
+        let transport = xml::transport(ICE_UDP, &description);
         drop(agent);
         match companion {
             Some(companion) => transport.children_from(companion.local(&self.context)),
@@ -228,7 +242,10 @@ impl TransportChannel for IceChannel {
     }
 
     fn poll_output(&mut self) -> Option<ChannelOutput> {
-        self.agent.lock().poll_output(self.component)
+        Some(match self.agent.lock().poll_output(self.component)? {
+            Output::Channel(output) => output,
+            Output::Tell(description) => ChannelOutput::Info(xml::transport(ICE_UDP, &description)),
+        })
     }
 
     fn describe(&self) -> Option<String> {

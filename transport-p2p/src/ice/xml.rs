@@ -1,33 +1,32 @@
 //! `<transport xmlns='urn:xmpp:jingle:transports:ice-udp:1'/>` and back (XEP-0176 §5).
 
-use super::candidate::{Candidate, CandidateKind, Credentials};
+use super::{
+    candidate::{Candidate, CandidateKind, Credentials, Foundation},
+    description::Description,
+};
 use session_core::{Element, ElementRef, TransportError};
 use std::net::{IpAddr, SocketAddr};
 
-/// Characters of a foundation (RFC 8839 §5.1).
-const FOUNDATION_MAX: usize = 32;
 /// Characters of a user fragment and of a password (RFC 8839 §5.4).
 const CREDENTIAL_MAX: usize = 256;
 
-/// What one `<transport/>` says.
-#[derive(Debug, Default)]
-pub(super) struct Remote {
-    pub(super) credentials: Option<Credentials>,
-    pub(super) candidates: Vec<Candidate>,
-    /// No candidate follows in this generation.
-    pub(super) complete: bool,
-    /// Whether it had candidates, of whatever protocol.
-    pub(super) has_candidates: bool,
+/// A `<transport/>` that says this.
+pub(super) fn transport(namespace: &str, description: &Description) -> Element {
+    let mut transport = Element::new(namespace, "transport");
+    if let Some(credentials) = &description.credentials {
+        transport.set_attribute("pwd", &*credentials.password);
+        transport.set_attribute("ufrag", &*credentials.ufrag);
+    }
+    for candidate in &description.candidates {
+        transport.push(self::candidate(namespace, candidate));
+    }
+    if description.complete {
+        transport.push(Element::new(namespace, "gathering-complete"));
+    }
+    transport
 }
 
-/// An empty `<transport/>` with credentials.
-pub(super) fn transport(namespace: &str, credentials: &Credentials) -> Element {
-    Element::new(namespace, "transport")
-        .with("pwd", &credentials.password)
-        .with("ufrag", &credentials.ufrag)
-}
-
-pub(super) fn candidate(namespace: &str, candidate: &Candidate) -> Element {
+fn candidate(namespace: &str, candidate: &Candidate) -> Element {
     let id = format!(
         "c{}g{}n{}p{}",
         candidate.component,
@@ -38,7 +37,7 @@ pub(super) fn candidate(namespace: &str, candidate: &Candidate) -> Element {
     let related = candidate.related;
     Element::new(namespace, "candidate")
         .with("component", candidate.component)
-        .with("foundation", &candidate.foundation)
+        .with("foundation", &*candidate.foundation)
         .with("generation", candidate.generation)
         .with("id", id)
         .with("ip", candidate.address.ip())
@@ -63,13 +62,13 @@ pub(super) fn is_own(namespace: &str, child: ElementRef<'_>) -> bool {
 /// Reads all of a `<transport/>`, or nothing.
 ///
 /// What is well-formed and of no use to us is left out: candidates of other protocols, with names instead of addresses.
-pub(super) fn parse(namespace: &str, element: &Element) -> Result<Remote, TransportError> {
+pub(super) fn parse(namespace: &str, element: &Element) -> Result<Description, TransportError> {
     if !element.is(namespace, "transport") {
         return Err(malformed("transport", "another name or namespace"));
     }
-    let mut remote = Remote {
+    let mut remote = Description {
         credentials: credentials(element)?,
-        ..Remote::default()
+        ..Description::default()
     };
     for child in element.children().filter(|c| is_own(namespace, *c)) {
         match child.name() {
@@ -117,10 +116,8 @@ fn parse_candidate(element: ElementRef<'_>) -> Result<Option<Candidate>, Transpo
         Some(name) => CandidateKind::from_name(name)
             .ok_or_else(|| malformed("type", "none of host, srflx, prflx, relay"))?,
     };
-    let foundation = element.attribute("foundation").unwrap_or("");
-    if foundation.len() > FOUNDATION_MAX {
-        return Err(malformed("foundation", "longer than 32 characters"));
-    }
+    let foundation = Foundation::new(element.attribute("foundation").unwrap_or(""))
+        .ok_or_else(|| malformed("foundation", "longer than 32 characters"))?;
     let udp = element
         .attribute("protocol")
         .is_none_or(|protocol| protocol.eq_ignore_ascii_case("udp"));
@@ -136,7 +133,7 @@ fn parse_candidate(element: ElementRef<'_>) -> Result<Option<Candidate>, Transpo
         });
     Ok(udp.then(|| Candidate {
         component,
-        foundation: foundation.into(),
+        foundation,
         address: SocketAddr::new(ip, port),
         // An example of XEP-0176 has more than 32 bits.
         priority: priority.min(u64::from(u32::MAX)) as u32,

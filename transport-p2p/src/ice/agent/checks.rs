@@ -1,14 +1,15 @@
 //! The checklist: forming pairs, choosing the next, sending checks (RFC 8445 §6.1.2, §6.1.4, §7.2).
 
-use super::Agent;
+use super::{Agent, Group, Remote};
 use crate::ice::{
-    candidate::{Candidate, CandidateKind, can_reach, is_usable, pair_priority, priority},
+    candidate::{
+        Candidate, CandidateKind, Foundation, can_reach, is_usable, pair_priority, priority,
+    },
     component::Local,
     pair::{Base, Check, Pair, PairState},
 };
 use crate::stun::{Attribute, Class, Due, MessageBuilder, Method, Retransmission};
 use std::{
-    collections::VecDeque,
     net::SocketAddr,
     sync::Arc,
     time::{Duration, Instant},
@@ -42,7 +43,7 @@ impl Agent {
 
     /// A candidate of the peer. Duplicates and what is beyond the limit are ignored.
     pub(super) fn add_remote(&mut self, candidate: Candidate, now: Instant) {
-        let of_component = |other: &&Candidate| other.component == candidate.component;
+        let of_component = |other: &&Remote| other.candidate.component == candidate.component;
         let count = self.remotes.iter().filter(of_component).count();
         let all = self.config.remote_candidates_max * self.config.components_max.min(4);
         if !is_usable(candidate.address)
@@ -51,30 +52,36 @@ impl Agent {
         {
             return;
         }
-        let same = |other: &&mut Candidate| {
+        let same = |other: &&mut Remote| {
+            let other = &other.candidate;
             other.component == candidate.component && other.address == candidate.address
         };
         if let Some(known) = self.remotes.iter_mut().find(same) {
             // Known by its checks: now it has a name.
-            if known.kind == CandidateKind::PeerReflexive {
-                known.kind = candidate.kind;
+            if known.candidate.kind == CandidateKind::PeerReflexive {
+                Arc::make_mut(&mut known.candidate).kind = candidate.kind;
                 for pair in &mut self.pairs {
                     if pair.component == candidate.component
                         && pair.remote.address == candidate.address
                     {
-                        pair.remote.kind = candidate.kind;
+                        pair.remote = known.candidate.clone();
                     }
                 }
             }
             return;
         }
-        self.remotes.push(candidate.clone());
+        let group = self.remote_group(&candidate.foundation);
+        let candidate = Arc::new(candidate);
+        self.remotes.push(Remote {
+            candidate: candidate.clone(),
+            group,
+        });
         let locals = self
             .components
             .get(&candidate.component)
             .map_or(0, |c| c.locals.len());
         for local in 0..locals {
-            self.pair(candidate.component, local, &candidate, now);
+            self.pair(candidate.component, local, &candidate, group, now);
         }
     }
 
@@ -86,18 +93,23 @@ impl Agent {
     }
 
     pub(super) fn pair_local(&mut self, id: u16, local: usize, now: Instant) {
-        let remotes: Vec<_> = self
-            .remotes
-            .iter()
-            .filter(|r| r.component == id)
-            .cloned()
-            .collect();
-        for remote in &remotes {
-            self.pair(id, local, remote, now);
+        for at in 0..self.remotes.len() {
+            let remote = &self.remotes[at];
+            if remote.candidate.component == id {
+                let (candidate, group) = (remote.candidate.clone(), remote.group);
+                self.pair(id, local, &candidate, group, now);
+            }
         }
     }
 
-    fn pair(&mut self, id: u16, local: usize, remote: &Candidate, now: Instant) {
+    fn pair(
+        &mut self,
+        id: u16,
+        local: usize,
+        remote: &Arc<Candidate>,
+        remote_group: Group,
+        now: Instant,
+    ) {
         let Some(component) = self.components.get_mut(&id) else {
             return;
         };
@@ -112,28 +124,30 @@ impl Agent {
         if !self.checking || !usable || !reachable || component.completed || component.failed {
             return;
         }
+        let groups = (local.group, remote_group);
         let candidate = local.candidate.clone();
         if let Base::Relay(relay) = base {
             component.with_relay(relay, |source| source.permit(remote.address, now));
         }
-        self.add_pair(base, candidate, remote.clone());
+        self.add_pair(base, candidate, remote.clone(), groups);
     }
 
-    /// Adds a pair unless it is there; its number. When there are too many, the least goes, if it is open.
-    pub(super) fn add_pair(
+    /// The number of the pair from this base to this address.
+    fn find_pair(&self, component: u16, base: Base, remote: SocketAddr) -> Option<u32> {
+        self.pairs
+            .iter()
+            .find(|pair| pair.is_on(component, base, remote))
+            .map(|pair| pair.id)
+    }
+
+    /// Adds a pair that is not there yet; its number. When there are too many, the least goes, if it is open.
+    fn add_pair(
         &mut self,
         base: Base,
-        local: Candidate,
-        remote: Candidate,
+        local: Arc<Candidate>,
+        remote: Arc<Candidate>,
+        groups: (Group, Group),
     ) -> Option<u32> {
-        let component = local.component;
-        if let Some(pair) = self
-            .pairs
-            .iter()
-            .find(|pair| pair.is_on(component, base, remote.address))
-        {
-            return Some(pair.id);
-        }
         let priority = self.pair_priority(&local, &remote);
         if self.pairs.len() >= self.config.pairs_max {
             let least = (0..self.pairs.len())
@@ -146,43 +160,28 @@ impl Agent {
         }
         let id = self.next_pair;
         self.next_pair += 1;
-        // RFC 8838 §12: beside one of its foundation that is being checked, a new pair waits for the outcome.
-        let alike = self
-            .pairs
-            .iter()
-            .filter(|pair| pair.same_foundation((&local.foundation, &remote.foundation)));
+        let state = self.first_state(groups);
+        self.pairs
+            .push(Pair::new(id, base, local, remote, groups, priority, state));
+        Some(id)
+    }
+
+    /// RFC 8838 §12: beside one of its foundation that is being checked, a new pair waits for the outcome.
+    fn first_state(&self, groups: (Group, Group)) -> PairState {
         let mut state = PairState::Waiting;
-        for pair in alike {
+        if !self.any_alike {
+            return state;
+        }
+        for pair in self.pairs.iter().filter(|pair| pair.groups == groups) {
             match pair.state {
-                PairState::Succeeded => {
-                    state = PairState::Waiting;
-                    break;
-                }
+                PairState::Succeeded => return PairState::Waiting,
                 PairState::Waiting | PairState::InProgress | PairState::Frozen => {
                     state = PairState::Frozen;
                 }
                 PairState::Failed => {}
             }
         }
-        self.pairs.push(Pair {
-            id,
-            component,
-            base,
-            local,
-            remote,
-            state,
-            priority,
-            check: None,
-            replaced: VecDeque::new(),
-            requested: false,
-            nominate_when_valid: false,
-            nominated: false,
-            mapped: None,
-            rtt: None,
-            sent: 0,
-            note: "new",
-        });
-        Some(id)
+        state
     }
 
     fn pair_priority(&self, local: &Candidate, remote: &Candidate) -> u64 {
@@ -280,10 +279,9 @@ impl Agent {
             return Some(at);
         }
         let is_checked = |frozen: &Pair| {
-            let foundation = (&*frozen.local.foundation, &*frozen.remote.foundation);
             self.pairs
                 .iter()
-                .any(|pair| pair.state == PairState::InProgress && pair.same_foundation(foundation))
+                .any(|pair| pair.state == PairState::InProgress && pair.groups == frozen.groups)
         };
         (0..self.pairs.len())
             .filter(|at| {
@@ -323,14 +321,14 @@ impl Agent {
             pair.state = PairState::InProgress;
             pair.note = "asked";
         }
-        pair.check = Some(Check {
+        pair.check = Some(Box::new(Check {
             transaction,
             bytes: bytes.clone(),
             clock: Retransmission::new(self.config.timing, now),
             sent_at: now,
             nominates,
             controlling: self.controlling,
-        });
+        }));
         let (id, base, to) = (pair.component, pair.base, pair.remote.address);
         if let Some(component) = self.components.get_mut(&id) {
             component.control(base, to, bytes, now);
@@ -360,18 +358,18 @@ impl Agent {
             .locals
             .iter()
             .find(on_base)
-            .map(|l| l.candidate.clone())
+            .map(|l| (l.candidate.clone(), l.group))
         else {
             return;
         };
         if component.failed || (self.config.relay_only && matches!(base, Base::Host(_))) {
             return;
         }
-        let remote = self.remote_at(id, source, remote_priority);
-        let Some(pair) = self
-            .add_pair(base, local, remote)
-            .and_then(|id| self.position(id))
-        else {
+        let known = self.find_pair(id, base, source).or_else(|| {
+            let (remote, group) = self.remote_at(id, source, remote_priority);
+            self.add_pair(base, local.0, remote, (local.1, group))
+        });
+        let Some(pair) = known.and_then(|id| self.position(id)) else {
             return;
         };
         let controlled = !self.controlling;
@@ -395,27 +393,37 @@ impl Agent {
     }
 
     /// The remote candidate with this address; a peer-reflexive one if it was not told (RFC 8445 §7.3.1.3).
-    fn remote_at(&mut self, id: u16, source: SocketAddr, remote_priority: u32) -> Candidate {
-        let known =
-            |candidate: &&Candidate| candidate.component == id && candidate.address == source;
+    fn remote_at(
+        &mut self,
+        id: u16,
+        source: SocketAddr,
+        remote_priority: u32,
+    ) -> (Arc<Candidate>, Group) {
+        let known = |remote: &&Remote| {
+            remote.candidate.component == id && remote.candidate.address == source
+        };
         if let Some(known) = self.remotes.iter().find(known) {
-            return known.clone();
+            return (known.candidate.clone(), known.group);
         }
         self.reflexive = self.reflexive.wrapping_add(1);
-        let candidate = Candidate {
+        let candidate = Arc::new(Candidate {
             component: id,
-            foundation: format!("p{}", self.reflexive).into(),
+            foundation: Foundation::numbered(Some(b'p'), self.reflexive),
             address: source,
             priority: remote_priority,
             kind: CandidateKind::PeerReflexive,
             related: None,
             generation: self.remote_generation,
             network: 0,
-        };
+        });
+        let group = self.new_group();
         if self.remotes.len() < self.config.remote_candidates_max {
-            self.remotes.push(candidate.clone());
+            self.remotes.push(Remote {
+                candidate: candidate.clone(),
+                group,
+            });
         }
-        candidate
+        (candidate, group)
     }
 
     pub(super) fn position(&self, id: u32) -> Option<usize> {
@@ -424,10 +432,9 @@ impl Agent {
 
     /// A pair became valid: those like it are worth a check (RFC 8445 §7.2.5.3.3).
     pub(super) fn unfreeze_alike(&mut self, at: usize) {
-        let local = self.pairs[at].local.foundation.clone();
-        let remote = self.pairs[at].remote.foundation.clone();
+        let groups = self.pairs[at].groups;
         for pair in &mut self.pairs {
-            if pair.state == PairState::Frozen && pair.same_foundation((&local, &remote)) {
+            if pair.state == PairState::Frozen && pair.groups == groups {
                 pair.state = PairState::Waiting;
             }
         }

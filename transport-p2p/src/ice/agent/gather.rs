@@ -2,18 +2,18 @@
 
 use super::Agent;
 use crate::ice::{
-    candidate::{Candidate, CandidateKind, interleave, is_usable, priority},
+    candidate::{Candidate, CandidateKind, Foundation, interleave, is_usable, priority},
     component::{Component, Gather, GatherState, Local, Relay, Socket, SocketState},
     pair::Base,
     relay::RelayOutput,
-    xml,
 };
 use crate::stun::{Class, Due, MessageBuilder, Method, Retransmission, Scan};
 use session_core::{
-    BindKind, ChannelOutput, Element, LocalSocket, SocketError, StreamEvent, TransportError,
+    BindKind, ChannelOutput, LocalSocket, SocketError, StreamEvent, TransportError,
 };
 use std::{
     net::{IpAddr, SocketAddr},
+    sync::Arc,
     time::Instant,
 };
 
@@ -359,23 +359,29 @@ impl Agent {
             return;
         }
         let (network, preference) = component.preference(base);
-        let candidate = Candidate {
+        let candidate = Arc::new(Candidate {
             component: id,
-            foundation: foundation(kind, base, network).into(),
+            foundation: foundation(kind, base, network),
             address,
             priority: priority(kind, preference, id),
             kind,
             related: related.filter(|_| !hidden),
             generation: self.generation,
             network,
+        });
+        let group = self.local_group(&candidate.foundation);
+        let Some(component) = self.components.get_mut(&id) else {
+            return;
         };
         component.locals.push(Local {
             candidate: candidate.clone(),
+            group,
             base,
             paired: matches!(kind, CandidateKind::Host | CandidateKind::Relayed),
         });
-        self.tell([xml::candidate(&self.namespace, &candidate)], Some(id));
-        self.pair_local(id, component_local_count(self, id) - 1, now);
+        let last = component.locals.len() - 1;
+        self.tell(Some((*candidate).clone()), false, Some(id));
+        self.pair_local(id, last, now);
     }
 
     /// All candidates of all components again, as of this generation.
@@ -385,15 +391,13 @@ impl Agent {
         for component in self.components.values_mut() {
             component.told_end = false;
             for local in &mut component.locals {
-                local.candidate.generation = generation;
-                all.push((
-                    component.id,
-                    xml::candidate(&self.namespace, &local.candidate),
-                ));
+                Arc::make_mut(&mut local.candidate).generation = generation;
+                all.push(local.candidate.clone());
             }
         }
-        for (id, candidate) in all {
-            self.tell([candidate], Some(id));
+        for candidate in all {
+            let id = candidate.component;
+            self.tell(Some(Arc::unwrap_or_clone(candidate)), false, Some(id));
         }
     }
 
@@ -408,7 +412,7 @@ impl Agent {
         for component in self.components.values_mut() {
             component.told_end = true;
         }
-        self.tell([Element::new(&self.namespace, "gathering-complete")], None);
+        self.tell(None, true, None);
     }
 
     /// Nothing to send from: there is no use in waiting.
@@ -490,11 +494,10 @@ impl Component {
 
 /// Alike are candidates of one kind, from one address, by one server (RFC 8445 §5.1.1.3). All servers are asked from
 /// the same base, so that they count as one.
-fn foundation(kind: CandidateKind, base: Base, network: u32) -> String {
+fn foundation(kind: CandidateKind, base: Base, network: u32) -> Foundation {
     let relay = matches!(base, Base::Relay(_));
-    (u32::from(relay) * 1_000 + network * 4 + kind as u32 + 1).to_string()
-}
-
-fn component_local_count(agent: &Agent, id: u16) -> usize {
-    agent.components.get(&id).map_or(1, |c| c.locals.len())
+    Foundation::numbered(
+        None,
+        u32::from(relay) * 1_000 + network * 4 + kind as u32 + 1,
+    )
 }

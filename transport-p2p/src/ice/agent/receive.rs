@@ -8,7 +8,7 @@ use crate::ice::{
 };
 use crate::stun::{Attribute, Class, Message, MessageBuilder, Method, Scan, TransactionId};
 use session_core::{Batch, ChannelOutput, Datagram};
-use std::{net::SocketAddr, time::Instant};
+use std::{net::SocketAddr, sync::Arc, time::Instant};
 
 /// The error of RFC 8445 §7.3.1.1.
 const ROLE_CONFLICT: u16 = 487;
@@ -315,11 +315,15 @@ impl Agent {
                 .map(|l| l.candidate.kind)
         };
         let kind = self.components.get(&id).and_then(known);
-        self.pairs[at].local.kind = match (base, kind) {
+        let kind = match (base, kind) {
             (Base::Relay(_), _) => CandidateKind::Relayed,
             (Base::Host(_), Some(kind)) => kind,
             (Base::Host(_), None) => CandidateKind::PeerReflexive,
         };
+        let local = &mut self.pairs[at].local;
+        if local.kind != kind {
+            Arc::make_mut(local).kind = kind;
+        }
         self.unfreeze_alike(at);
     }
 }

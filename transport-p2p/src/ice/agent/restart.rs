@@ -4,7 +4,7 @@
 use super::Agent;
 use crate::ice::{
     candidate::{Candidate, Credentials},
-    xml,
+    description::Description,
 };
 use session_core::Role;
 use std::time::Instant;
@@ -21,7 +21,7 @@ impl Agent {
     }
 
     /// What the peer said: credentials that begin a generation, candidates of the present one, or both.
-    pub(super) fn apply_remote(&mut self, remote: xml::Remote, now: Instant) {
+    pub(super) fn apply_remote(&mut self, remote: Description, now: Instant) {
         let generation = remote.candidates.iter().map(|c| c.generation).max();
         let current = match &remote.credentials {
             None => self.remote.is_some() || !self.restarting,
@@ -65,7 +65,7 @@ impl Agent {
                 // Both may have restarted at once. Each then takes the other's words for the answer; but an initiator
                 // that refuses ours still waits for one.
                 if std::mem::take(&mut self.restarting) && self.role == Role::Responder {
-                    self.tell([], None);
+                    self.tell(None, false, None);
                 }
                 true
             }
@@ -91,7 +91,7 @@ impl Agent {
             component.nominating = None;
             component.commit_at = None;
         }
-        self.tell([], None);
+        self.tell(None, false, None);
         self.tell_candidates();
     }
 }
