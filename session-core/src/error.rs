@@ -418,6 +418,10 @@ pub enum TransportError {
     /// A channel name that this transport does not have.
     #[error("there is no channel named {0:?}")]
     UnknownChannel(Arc<str>),
+    /// What the peer asks crosses what we asked, and ours goes on (a crossing restart of ICE: XEP-0176 §5.4). The peer is
+    /// answered conflict with tie-break.
+    #[error("crosses ours, which goes on")]
+    TieBreak,
     /// The peer closed the path.
     #[error("closed by the peer")]
     Closed,

@@ -102,6 +102,12 @@ pub trait Transport: Send {
             })
             .collect())
     }
+
+    /// The peer answered a `<transport/>` that [`wrap_info`](Self::wrap_info) had made: it took it, or refused it. Silence
+    /// is not told. Channels are asked for outputs afterwards.
+    fn handle_info_reply(&mut self, info: &Element, reply: Result<(), &StanzaError>, now: Instant) {
+        let _ = (info, reply, now);
+    }
 }
 
 /// For whom a part of a `<transport/>` is.

@@ -74,8 +74,49 @@ fn restarts_that_cross_become_one() {
             roam(&world, 1 - first);
             world.run_for(Duration::from_secs(4));
             assert!(world.all_writable(), "{late} ms: {:?}", world.describe());
+            // Stanzas take 50 ms: what was sent later than that does not cross.
+            assert_eq!(world.tie_breaks, u32::from(late < 50), "{late} ms");
+            world.assert_carries();
+            world.run_for(Duration::from_secs(60));
             world.assert_carries();
         }
+    }
+}
+
+/// The responder lets the initiator go first, and then restarts by itself: the initiator may not have noticed.
+#[test]
+fn the_responder_restarts_when_the_initiator_does_not() {
+    let mut setup = Setup::new(Nat::None, Nat::None);
+    setup.configure = |end, config| {
+        if end == 0 {
+            config.consent_for = Duration::from_secs(3_600);
+        }
+    };
+    let mut world = World::connected(&setup);
+    world.run_for(Duration::from_secs(5));
+    world.cut = true;
+    assert!(world.run_until(Duration::from_secs(60), |world| !world.ends[1].writable[0]));
+    world.cut = false;
+    world.run_for(Duration::from_millis(1_900));
+    assert!(!world.ends[1].writable[0]);
+    assert!(world.run_until(Duration::from_secs(1), World::all_writable));
+    assert_eq!(world.ends[0].paths[0], [true]);
+    world.assert_carries();
+}
+
+/// Most clients cannot restart, but go on answering checks with the credentials that they know.
+#[test]
+fn who_roams_keeps_the_session_with_a_peer_that_refuses_to_restart() {
+    for end in 0..2 {
+        let mut world = World::connected(&Setup::new(Nat::None, Nat::None));
+        world.refuses_restarts = Some(1 - end);
+        world.run_for(Duration::from_secs(10));
+        roam(&world, end);
+        world.run_for(Duration::from_secs(2));
+        assert!(world.all_writable(), "{:?}", world.describe());
+        world.assert_carries();
+        world.run_for(Duration::from_secs(120));
+        world.assert_carries();
     }
 }
 

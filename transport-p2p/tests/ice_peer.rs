@@ -6,14 +6,14 @@ use bytes::Bytes;
 use session_core::testing::epoch;
 use session_core::{
     ChannelOutput, Datagram, Dialect, Element, LocalSocket, Role, Transport, TransportChannel,
-    TransportContext, TransportFactory,
+    TransportContext, TransportError, TransportFactory,
 };
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
     task::Waker,
     time::{Duration, Instant},
 };
-use transport_p2p::ice::{ICE_UDP, IceConfig, IceTransportFactory};
+use transport_p2p::ice::{ICE_UDP, IceConfig, IceTransportFactory, Interfaces};
 use transport_p2p::stun::{
     Attribute, Class, IntegrityKey, Message, MessageBuilder, Method, Scan, TransactionId,
 };
@@ -468,18 +468,17 @@ fn a_restart_of_the_peer_is_answered_with_new_credentials_and_candidates() {
         .with("ufrag", "anew")
         .with("pwd", "another password of the peer");
     agent.info(&restart);
-    let [credentials, candidate] = &agent.infos[..] else {
+    // One without candidates would look like an offer of our own.
+    let [candidate] = &agent.infos[..] else {
         panic!("{:?}", agent.infos);
     };
-    assert!(credentials.is_empty());
-    assert_ne!(credentials.attribute("ufrag"), Some(&*agent.ufrag));
-    assert_eq!(candidate.attribute("ufrag"), credentials.attribute("ufrag"));
+    assert_ne!(candidate.attribute("ufrag"), Some(&*agent.ufrag));
     let candidate = candidate.children().next().unwrap();
     assert_eq!(candidate.attribute("generation"), Some("1"));
     // The old path goes on, and the same words again mean nothing new.
     assert!(agent.writable);
     agent.info(&restart);
-    assert_eq!(agent.infos.len(), 2);
+    assert_eq!(agent.infos.len(), 1);
     // Consent checks of the peer with the old credentials are still answered.
     agent.sent.clear();
     let old = agent.check(2, &[CONTROLLING]);
@@ -489,6 +488,55 @@ fn a_restart_of_the_peer_is_answered_with_new_credentials_and_candidates() {
     agent.info(&peer_transport().child(self::candidate(3)));
     agent.run_for(Duration::from_secs(1));
     assert!(agent.sent.iter().all(|(to, _)| *to != peer(3)));
+}
+
+/// A restart of ours, and how the peer's words are understood before and after it has acknowledged it.
+#[test]
+fn a_restart_that_crosses_ours_is_refused_by_the_initiator_alone() {
+    let bare = Element::new(ICE_UDP, "transport")
+        .with("ufrag", "anew")
+        .with("pwd", "another password of the peer");
+    for (role, acknowledged, refused) in [
+        (Role::Initiator, false, true),
+        (Role::Initiator, true, false),
+        (Role::Responder, false, false),
+        (Role::Responder, true, false),
+    ] {
+        let interfaces = Interfaces::from(vec![IpAddr::V4(HOST)]);
+        let shared = interfaces.clone();
+        let mut agent = Agent::new(role, |config| config.interfaces = shared.clone());
+        agent.info(&peer_transport().child(candidate(1)));
+        agent.run_for(Duration::from_millis(30));
+        agent.answer(peer(1));
+        assert!(agent.writable);
+        agent.run_for(Duration::from_secs(1));
+        agent.infos.clear();
+        interfaces.update(vec![IpAddr::V4(Ipv4Addr::new(203, 0, 113, 2))]);
+        agent.run_for(Duration::from_millis(30));
+        let offer = agent.infos.remove(0);
+        assert!(offer.is_empty(), "{offer:?}");
+        assert!(!agent.infos.is_empty(), "candidates follow");
+        if acknowledged {
+            agent.transport.handle_info_reply(&offer, Ok(()), agent.now);
+        }
+        agent.infos.clear();
+        let result = agent.transport.split_info(&bare);
+        if refused {
+            assert_eq!(result, Err(TransportError::TieBreak));
+            // Its candidates of that generation answer ours nevertheless.
+            agent.info(&bare.clone().child(candidate(2)));
+        } else {
+            agent.info(&bare);
+            let told = agent.infos.iter().filter(|info| !info.is_empty()).count();
+            let answers = role == Role::Responder && !acknowledged;
+            assert_eq!(told > 0, answers, "{role:?} {:?}", agent.infos);
+            agent.info(&bare.clone().child(candidate(2)));
+        }
+        assert!(agent.infos.iter().all(|info| !info.is_empty()));
+        agent.run_for(Duration::from_millis(30));
+        let asked = agent.sent.iter().any(|(to, _)| *to == peer(2));
+        assert!(asked, "{role:?} {acknowledged}");
+    }
 }
 
 /// The form of XEP-0176 §5.4: candidates of the next generation come with the credentials.

@@ -130,6 +130,29 @@ fn a_session_survives_roaming() {
 }
 
 #[test]
+fn a_session_survives_both_roaming_at_once() {
+    for late in [0, 20, 49, 51, 120] {
+        let delay = Conditions::with_delay(Duration::from_millis(25));
+        let mut call = call(delay, || Recorder::new().with_channel("data"));
+        for host in 0..2 {
+            call.interfaces[host].update(vec![address(host as u8 + 1, 9)]);
+            call.world.update(host, |manager, now| {
+                manager.handle_input(Input::Timeout, now)
+            });
+            call.world.run_for(Duration::from_millis(late));
+        }
+        call.world.run_for(Duration::from_secs(3));
+        for (host, id) in call.ids.into_iter().enumerate() {
+            assert_eq!(call.world.state(host, id), Some(State::InProgress));
+        }
+        call.assert_carries();
+        call.world.run_for(Duration::from_secs(90));
+        call.assert_carries();
+        call.world.check();
+    }
+}
+
+#[test]
 fn several_channels_are_components_of_one_agent() {
     let recorder = || Recorder::new().with_channel("data").with_channel("rtcp");
     let mut call = call(Conditions::default(), recorder);

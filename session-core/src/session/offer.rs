@@ -359,6 +359,7 @@ impl Session {
                 field: "transport",
                 problem,
             },
+            TransportError::TieBreak => PeerError::TieBreak,
             TransportError::Unreachable(_)
             | TransportError::NoResource(_)
             | TransportError::Closed => PeerError::NotAllowed("the transport cannot be used"),

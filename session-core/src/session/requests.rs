@@ -50,6 +50,8 @@ pub(crate) struct Pending {
     undo: Undo,
     /// Kept while it may have to be sent again.
     message: Option<Box<Message>>,
+    /// What a transport-info said: its transport is told the answer.
+    info: Option<Element>,
     attempts: u8,
     pub(crate) due: Option<Instant>,
 }
@@ -124,6 +126,13 @@ pub(crate) const SILENCE: [(Action, Silence); 17] = [
     (Action::Redirect, Silence::Refused),
 ];
 
+/// The `<transport/>` of a transport-info, which has one.
+fn info_of(message: &Message) -> Option<Element> {
+    let part = message.contents.first()?;
+    let info = part.transports.first()?;
+    (message.action == Action::TransportInfo).then(|| info.clone())
+}
+
 /// How often the time between repetitions doubles at most.
 const REPEAT_DOUBLINGS: u8 = 4;
 
@@ -184,6 +193,7 @@ impl Session {
             senders: message.contents.first().and_then(|c| c.senders),
             undo,
             message: again.then(|| Box::new(message.clone())),
+            info: info_of(message),
             attempts: 1,
             due: now.checked_add(clocks.answer),
         });
@@ -271,7 +281,7 @@ impl Session {
                     self.senders_answered(&content, senders, now);
                 }
             }
-            Ok(_) => {}
+            Ok(_) => self.info_answered(&pending, Ok(()), now),
             Err(error) => self.refused(pending, Some(error), now),
         }
         self.settle(now);
@@ -302,7 +312,7 @@ impl Session {
                 return;
             }
         }
-        let name = pending.content;
+        let name = pending.content.clone();
         match action {
             Action::ContentAdd => self.content_refused(name.as_deref(), None, now),
             Action::TransportReplace => self.replace_refused(name.as_deref(), now),
@@ -317,7 +327,11 @@ impl Session {
                 }
             }
             Action::ContentAccept if error.is_some() => self.content_lost(name.as_deref(), now),
-            Action::TransportInfo => {}
+            Action::TransportInfo => {
+                if let Some(error) = &error {
+                    self.info_answered(&pending, Err(error), now);
+                }
+            }
             Action::ContentAccept
             | Action::ContentReject
             | Action::ContentRemove
@@ -334,6 +348,27 @@ impl Session {
                 if let Some(error) = error {
                     self.warn(Cause::Refused { action, error });
                 }
+            }
+        }
+    }
+
+    /// Tells a transport what became of a `<transport/>` that it wrapped, unless it has been replaced.
+    fn info_answered(&mut self, pending: &Pending, reply: Result<(), &StanzaError>, now: Instant) {
+        let (Some(info), Some(name)) = (&pending.info, &pending.content) else {
+            return;
+        };
+        let Some(host) = self.content_position(name) else {
+            return;
+        };
+        let carrier = self.contents[host].carriers.first_mut();
+        let Some(carrier) = carrier.filter(|carrier| *carrier.namespace == *info.namespace())
+        else {
+            return;
+        };
+        carrier.transport.handle_info_reply(info, reply, now);
+        for at in 0..self.channels.len() {
+            if self.carrier_host(&self.channels[at].content) == Some(host) {
+                self.collect(at, now);
             }
         }
     }

@@ -9,6 +9,8 @@ mod nominate;
 mod receive;
 mod restart;
 
+pub(super) use restart::Reply;
+
 use super::{
     candidate::{Candidate, Credentials, Foundation},
     component::Component,
@@ -43,7 +45,9 @@ pub(super) struct Agent {
     generation: u32,
     remote_generation: u32,
     /// We restarted, and the peer has not said its new credentials yet.
-    restarting: bool,
+    restarting: Option<Restart>,
+    /// When the responder restarts, whose path went, unless the initiator does so before.
+    restart_at: Option<Instant>,
     components: BTreeMap<u16, Component>,
     remotes: Vec<Remote>,
     remote_ended: bool,
@@ -89,6 +93,15 @@ pub(super) enum Output {
     Tell(Box<Description>),
 }
 
+/// A restart that the peer has not answered with credentials yet.
+#[derive(Default)]
+struct Restart {
+    /// The peer has acknowledged the offer: what comes now answers it, and does not cross it.
+    acknowledged: bool,
+    /// The peer's candidates before, for a peer that refuses to restart.
+    remotes: Vec<Remote>,
+}
+
 /// A valid check of a peer whose credentials are not known yet.
 struct EarlyCheck {
     component: u16,
@@ -115,7 +128,8 @@ impl Agent {
             old_remote: None,
             generation: 0,
             remote_generation: 0,
-            restarting: false,
+            restarting: None,
+            restart_at: None,
             components: BTreeMap::new(),
             remotes: Vec::new(),
             remote_ended: false,
@@ -174,7 +188,7 @@ impl Agent {
 
     /// The peer's offer or answer, which comes without time: what follows from it happens with the next timeout.
     pub(super) fn handle_remote_credentials(&mut self, credentials: &Credentials) {
-        if self.remote.is_none() && !self.restarting {
+        if self.remote.is_none() && self.restarting.is_none() {
             self.remote = Some(credentials.clone());
             self.due = true;
         }
@@ -186,6 +200,7 @@ impl Agent {
         self.update_interfaces(now);
         self.gather_timeout(now);
         self.consent_timeout(now);
+        self.restart_timeout(now);
         self.checks_timeout(now);
         self.review(now);
         self.check_patience(now);
@@ -211,7 +226,7 @@ impl Agent {
             .iter()
             .filter_map(|pair| Some(pair.check.as_ref()?.clock.poll_timeout()));
         let patience = self.patience_until();
-        [self.next_check, triggered, patience]
+        [self.next_check, triggered, patience, self.restart_at]
             .into_iter()
             .flatten()
             .chain(checks)

@@ -1,15 +1,15 @@
 //! The transport of XEP-0176 around an agent.
 
 use super::{
-    agent::{Agent, Output},
+    agent::{Agent, Output, Reply},
     config::IceConfig,
     description::Description,
     xml,
 };
 use session_core::{
     Batch, ChannelOutput, Datagram, Dialect, Element, InfoTarget, LocalSocket, SendError,
-    SocketError, StreamEvent, Transport, TransportChannel, TransportContext, TransportError,
-    TransportFactory, TransportKind,
+    SocketError, StanzaError, StreamEvent, Transport, TransportChannel, TransportContext,
+    TransportError, TransportFactory, TransportKind,
 };
 use std::{
     net::SocketAddr,
@@ -146,12 +146,27 @@ impl Transport for IceTransport {
 
     /// The whole goes to one channel, whichever there is, because the agent is shared.
     fn split_info(&mut self, info: &Element) -> Result<Vec<(InfoTarget, Element)>, TransportError> {
-        xml::parse(ICE_UDP, info)?;
+        let remote = xml::parse(ICE_UDP, info)?;
+        if self.agent.lock().is_crossing(&remote) {
+            return Err(TransportError::TieBreak);
+        }
         self.tell_companion(info)?;
         let first = self.agent.lock().first_component();
         let name = first.and_then(|id| self.names.get(usize::from(id) - 1));
         let target = name.map_or(InfoTarget::All, |name| InfoTarget::Channel(name.clone()));
         Ok(vec![(target, info.detach())])
+    }
+
+    fn handle_info_reply(&mut self, info: &Element, reply: Result<(), &StanzaError>, now: Instant) {
+        let reply = match reply {
+            Ok(()) => Reply::Taken,
+            Err(error) if error.is_tie_break() => Reply::Crossed,
+            Err(_) => Reply::Refused,
+        };
+        if let Some(ufrag) = info.attribute("ufrag") {
+            let bare = info.is_empty();
+            self.agent.lock().handle_reply(ufrag, bare, reply, now);
+        }
     }
 }
 

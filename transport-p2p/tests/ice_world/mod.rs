@@ -13,8 +13,8 @@ mod relay;
 use bytes::Bytes;
 use session_core::testing::epoch;
 use session_core::{
-    BindKind, ChannelOutput, Datagram, Dialect, Element, InfoTarget, LocalSocket, Role,
-    SeededEntropy, SocketError, StreamEvent, Transmit, Transport, TransportChannel,
+    BindKind, ChannelOutput, Datagram, Dialect, Element, InfoTarget, LocalSocket, PeerError, Role,
+    SeededEntropy, SocketError, StanzaError, StreamEvent, Transmit, Transport, TransportChannel,
     TransportContext, TransportError, TransportFactory,
 };
 use std::{
@@ -84,6 +84,12 @@ enum Event {
         to: usize,
         info: Element,
     },
+    /// The answer to one.
+    Reply {
+        to: usize,
+        info: Element,
+        refused: Option<StanzaError>,
+    },
 }
 
 pub struct End {
@@ -114,6 +120,10 @@ pub struct World {
     pub signalling: Duration,
     /// No signalling arrives.
     pub silent: bool,
+    /// Who refuses to restart.
+    pub refuses_restarts: Option<usize>,
+    /// Restarts that were refused because they crossed.
+    pub tie_breaks: u32,
     pub transmits: u64,
     random: SeededEntropy,
     agenda: BTreeMap<(Instant, u64), Event>,
@@ -169,6 +179,8 @@ impl World {
             unreachable: BTreeSet::new(),
             signalling: Duration::from_millis(50),
             silent: false,
+            refuses_restarts: None,
+            tie_breaks: 0,
             transmits: 0,
             random: SeededEntropy::new(setup.seed),
             agenda: BTreeMap::new(),
@@ -341,7 +353,14 @@ impl World {
                 });
             }
             Event::Relay(key, frame) => self.relay_frame(key, &frame),
-            Event::Info { to, info } => self.info(to, &info),
+            Event::Info { to, info } => {
+                let refused = self.info(to, &info);
+                let to = 1 - to;
+                if !self.silent {
+                    self.push(self.signalling, Event::Reply { to, info, refused });
+                }
+            }
+            Event::Reply { to, info, refused } => self.reply(to, &info, refused.as_ref()),
             Event::Datagram {
                 source,
                 to,
@@ -358,9 +377,21 @@ impl World {
         }
     }
 
-    /// A `<transport/>` of the peer.
-    pub fn info(&mut self, to: usize, info: &Element) {
-        for (target, part) in self.ends[to].transport.split_info(info).unwrap() {
+    /// A `<transport/>` of the peer; how it is refused.
+    pub fn info(&mut self, to: usize, info: &Element) -> Option<StanzaError> {
+        if self.refuses_restarts == Some(to) && info.is_empty() {
+            let error = PeerError::NotImplemented("restart");
+            return Some(error.to_stanza_error(Dialect::JINGLE));
+        }
+        let parts = match self.ends[to].transport.split_info(info) {
+            Ok(parts) => parts,
+            Err(TransportError::TieBreak) => {
+                self.tie_breaks += 1;
+                return Some(PeerError::TieBreak.to_stanza_error(Dialect::JINGLE));
+            }
+            Err(error) => panic!("{error}"),
+        };
+        for (target, part) in parts {
             match target {
                 // Named after the first channel of this side, whichever it is.
                 InfoTarget::Channel(_) => self.with_channel(
@@ -373,6 +404,16 @@ impl World {
                 ),
                 InfoTarget::All => self.ends[to].early.push(part),
             }
+        }
+        None
+    }
+
+    fn reply(&mut self, to: usize, info: &Element, refused: Option<&StanzaError>) {
+        let now = self.now;
+        let reply = refused.map_or(Ok(()), Err);
+        self.ends[to].transport.handle_info_reply(info, reply, now);
+        for channel in 0..self.ends[to].channels.len() {
+            self.drain(to, channel);
         }
     }
 

@@ -7,10 +7,16 @@ use crate::ice::{
 };
 use crate::stun::{Attribute, Class, MessageBuilder, Method, Scan};
 use session_core::Role;
-use std::{collections::VecDeque, net::SocketAddr, time::Instant};
+use std::{
+    collections::VecDeque,
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
 
 /// Consent checks whose answers are still taken: as many as fit between two consents.
 const ASKED_MAX: usize = 10;
+/// For how long the responder of a session whose path went waits for a restart of the initiator.
+const RESPONDER_WAITS: Duration = Duration::from_secs(2);
 
 impl Agent {
     /// As the controlling side: nominates the best valid pair once nothing better can come, or has had its time.
@@ -143,7 +149,7 @@ impl Agent {
         true
     }
 
-    /// The initiator restarts when the path went; the responder waits for it, so that the two do not collide.
+    /// The initiator restarts when the path went; the responder lets it go first, so that the two seldom collide.
     fn path_lost(&mut self, now: Instant) {
         for component in self.components.values_mut() {
             if component.path.is_none() {
@@ -159,6 +165,8 @@ impl Agent {
         self.pairs.retain(|pair| !ids.contains(&pair.component));
         if self.role == Role::Initiator {
             self.restart(now);
+        } else {
+            self.restart_at.get_or_insert(now + RESPONDER_WAITS);
         }
     }
 

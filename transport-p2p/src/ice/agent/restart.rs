@@ -1,34 +1,112 @@
 //! Restarts by either side (RFC 8445 §9, XEP-0176 §5.4), in the form that clients use: a transport-info without
-//! candidates and with new credentials, answered by the like.
+//! candidates and with new credentials, answered by candidates with the other side's new credentials.
+//!
+//! Both may restart at once. Stanzas arrive in order, so that an offer of the peer which arrives before it has
+//! acknowledged ours crosses ours. Then the session's initiator goes on with its own and answers conflict with tie-break
+//! (jingle-peers §3.1), and the responder, whose offer is refused, takes the initiator's.
 
-use super::Agent;
+use super::{Agent, Restart};
 use crate::ice::{
     candidate::{Candidate, Credentials},
+    component::Component,
     description::Description,
 };
 use session_core::Role;
 use std::time::Instant;
 
+/// What the peer answers to a description of ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::ice) enum Reply {
+    /// It was understood.
+    Taken,
+    /// It crosses the peer's own, which goes on.
+    Crossed,
+    /// Another error.
+    Refused,
+}
+
 impl Agent {
     /// Begins anew with new credentials. Data flows on along the old path until there is a new one.
     pub(in crate::ice) fn restart(&mut self, now: Instant) {
-        if self.restarting || self.remote.is_none() {
+        if self.restarting.is_some() || self.remote.is_none() {
             return;
         }
-        self.restarting = true;
+        self.restarting = Some(Restart {
+            acknowledged: false,
+            remotes: std::mem::take(&mut self.remotes),
+        });
         self.old_remote = self.remote.take();
         self.renew(now);
+        self.tell(None, false, None);
+        self.tell_candidates();
+    }
+
+    /// The path of the responder went, and the initiator has not restarted.
+    pub(super) fn restart_timeout(&mut self, now: Instant) {
+        if self.restart_at.is_some_and(|at| at <= now) {
+            self.restart_at = None;
+            let lost = |c: &Component| c.path.is_none() && c.had_path && !c.failed;
+            if self.components.values().any(lost) {
+                self.restart(now);
+            }
+        }
+    }
+
+    /// Whether what the peer said offers a restart that crosses ours, which goes on.
+    pub(in crate::ice) fn is_crossing(&self, remote: &Description) -> bool {
+        let unanswered = self.restarting.as_ref().is_some_and(|r| !r.acknowledged);
+        let known = |new: &Credentials| self.old_remote.as_ref() == Some(new);
+        self.role == Role::Initiator
+            && unanswered
+            && !remote.has_candidates
+            && !remote.complete
+            && remote.credentials.as_ref().is_some_and(|new| !known(new))
+    }
+
+    /// The peer's answer to what we told with this user fragment: of interest is the one to a restart. `bare` is what had
+    /// no candidates.
+    pub(in crate::ice) fn handle_reply(
+        &mut self,
+        ufrag: &str,
+        bare: bool,
+        reply: Reply,
+        now: Instant,
+    ) {
+        self.now = Some(now);
+        let ours = *ufrag == *self.local.ufrag;
+        let Some(restart) = self.restarting.as_mut().filter(|_| ours) else {
+            return;
+        };
+        match reply {
+            Reply::Taken => restart.acknowledged = true,
+            // The initiator's own offer has arrived, or is about to.
+            Reply::Crossed => {}
+            Reply::Refused if bare => self.restart_refused(),
+            Reply::Refused => {}
+        }
+        self.review(now);
+    }
+
+    /// The peer does not restart. It still answers checks with the old credentials, perhaps from where we are now.
+    fn restart_refused(&mut self) {
+        let (Some(restart), Some(old)) = (self.restarting.take(), self.old_local.take()) else {
+            return;
+        };
+        self.old_local = Some(std::mem::replace(&mut self.local, old));
+        self.remote = self.old_remote.take();
+        self.remotes = restart.remotes;
+        self.tell_candidates();
     }
 
     /// What the peer said: credentials that begin a generation, candidates of the present one, or both.
     pub(super) fn apply_remote(&mut self, remote: Description, now: Instant) {
         let generation = remote.candidates.iter().map(|c| c.generation).max();
         let current = match &remote.credentials {
-            None => self.remote.is_some() || !self.restarting,
+            None => self.remote.is_some() || self.restarting.is_none(),
             Some(credentials) => {
                 let restarts = !remote.has_candidates
                     || generation.is_some_and(|generation| generation > self.remote_generation);
-                self.apply_credentials(credentials, restarts, now)
+                self.apply_credentials(credentials, restarts, !remote.has_candidates, now)
             }
         };
         if !current {
@@ -46,7 +124,13 @@ impl Agent {
     }
 
     /// Whether what came with these credentials is of the present generation.
-    fn apply_credentials(&mut self, new: &Credentials, restarts: bool, now: Instant) -> bool {
+    fn apply_credentials(
+        &mut self,
+        new: &Credentials,
+        restarts: bool,
+        bare: bool,
+        now: Instant,
+    ) -> bool {
         let differs = |old: &Credentials| old.ufrag != new.ufrag && old.password != new.password;
         match (&self.remote, &self.old_remote) {
             (Some(current), _) if current == new => true,
@@ -57,28 +141,31 @@ impl Agent {
                 if accepted {
                     self.old_remote = self.remote.replace(new.clone());
                     self.renew(now);
+                    self.answer_restart();
                 }
                 accepted
             }
             (None, _) => {
                 self.remote = Some(new.clone());
-                // Both may have restarted at once. Each then takes the other's words for the answer; but an initiator
-                // that refuses ours still waits for one.
-                if std::mem::take(&mut self.restarting) && self.role == Role::Responder {
-                    self.tell(None, false, None);
+                let restart = self.restarting.take();
+                let crosses = bare && restart.is_some_and(|restart| !restart.acknowledged);
+                if crosses && self.role == Role::Responder {
+                    // Ours is refused, and this is the initiator's, which wants an answer.
+                    self.answer_restart();
                 }
                 true
             }
         }
     }
 
-    /// New credentials of ours, told before anything else, and nothing left of the old checks.
+    /// New credentials of ours, and nothing left of the old checks.
     fn renew(&mut self, now: Instant) {
         self.old_local = Some(std::mem::replace(
             &mut self.local,
             self.random.credentials(),
         ));
         self.generation += 1;
+        self.restart_at = None;
         self.pairs.clear();
         self.triggered.clear();
         self.early.clear();
@@ -91,7 +178,13 @@ impl Agent {
             component.nominating = None;
             component.commit_at = None;
         }
-        self.tell(None, false, None);
+    }
+
+    /// Candidates are the answer: without any, it would look like an offer of our own.
+    fn answer_restart(&mut self) {
+        if self.components.values().all(|c| c.locals.is_empty()) {
+            self.tell(None, false, None);
+        }
         self.tell_candidates();
     }
 }
