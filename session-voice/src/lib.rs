@@ -1,1 +1,44 @@
-//! What a voice call means, as a pure session client.
+//! What a voice call means, as pure values and machines: no socket, no device, no clock, no randomness.
+//!
+//! Here so far: what is said of a medium ([`RtpDescription`], [`PhoneDescription`] in Google's form), how an offer
+//! becomes an answer ([`Abilities`]), and keys in signalling ([`Encryption`], [`Policy`]).
+//!
+//! # Example
+//! Bob answers Alice's offer with the codecs that both have:
+//! ```
+//! use session_core::SessionDescription;
+//! use session_voice::{Abilities, Media, PayloadType, Policy, Preference, RtpDescription};
+//!
+//! let mut offer = RtpDescription::new(Media::Audio);
+//! offer.payload_types = vec![PayloadType::opus(111), PayloadType::of_id(0).unwrap()];
+//! let wire = offer.to_element();
+//!
+//! let mut own = RtpDescription::new(Media::Audio);
+//! own.payload_types = vec![PayloadType::of_id(0).unwrap()];
+//! let bob = Abilities {
+//!     description: own,
+//!     policy: Policy::Disabled,
+//!     dtls: true,
+//!     preference: Preference::Answerer,
+//! };
+//! let answer = bob.answer(&RtpDescription::from_element(&wire).unwrap(), &[0; 30]).unwrap();
+//! assert_eq!(answer.payload_types.len(), 1);
+//! assert_eq!(&*answer.payload_types[0].name, "PCMU");
+//! ```
+
+mod description;
+mod encryption;
+mod negotiate;
+mod payload;
+
+pub use description::{
+    Bandwidth, Feedback, GOOGLE_PHONE, GOOGLE_VIDEO, GROUPING, HeaderExtension, LIST_MAX, Media,
+    PAYLOAD_TYPES_MAX, Parameter, PhoneDescription, RTCP_FEEDBACK, RTP, RTP_AUDIO,
+    RTP_HEADER_EXTENSIONS, RTP_SOURCES, RTP_VIDEO, RtpDescription, Source, SourceGroup,
+};
+pub use encryption::{
+    AES_CM_128_HMAC_SHA1_32, AES_CM_128_HMAC_SHA1_80, Crypto, Encryption, EncryptionMismatch,
+    KEY_BYTES, Policy,
+};
+pub use negotiate::{Abilities, NegotiationError, Preference};
+pub use payload::{COMFORT_NOISE, DYNAMIC, ID_MAX, PayloadType, TELEPHONE_EVENT};
