@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use crate::tidy::CRATES;
 use crate::tools::{self, Failure, Outcome};
-use crate::{diagrams, fuzz, layering, purity, tidy};
+use crate::{diagrams, fuzz, interop, layering, purity, tidy};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -84,6 +84,11 @@ const STEPS: &[Step] = &[
         name: "outside",
         about: "a transport and a client on public API only",
         run: outside,
+    },
+    Step {
+        name: "interop",
+        about: "ICE with agents that others wrote",
+        run: interop::all,
     },
     Step {
         name: "corpora",

@@ -21,6 +21,7 @@ use session_core::Dialect;
 use crate::tools::{Failure, Outcome};
 use ceiling::Ceiling;
 use report::Report;
+pub(crate) use sides::entropy;
 use source::Source;
 use view::{Format, View};
 

@@ -9,7 +9,10 @@ mod check;
 mod demo;
 mod diagrams;
 mod fuzz;
+mod interop;
 mod layering;
+mod natlab;
+mod peer;
 mod purity;
 mod simulate;
 mod tidy;
@@ -39,6 +42,12 @@ enum Command {
     Fuzz(fuzz::Args),
     /// Run the model of two session cores over a bad network with many seeds
     Simulate(simulate::Args),
+    /// Connect our ICE agent with those of others, which are installed or built for it where that is possible
+    Interop(interop::Args),
+    /// Connect two hosts behind every pair of NATs, in network namespaces (needs root)
+    Natlab(natlab::Args),
+    /// Be one side of a connection, driven by lines on standard input and output
+    Peer(peer::Args),
     /// Check that the pure crates carry no sockets, clocks or randomness in their dependency trees
     Purity,
     /// Check which crate depends on which
@@ -56,6 +65,9 @@ fn main() -> ExitCode {
         Command::Bench(args) => bench::run(&args),
         Command::Fuzz(args) => fuzz::run(&args),
         Command::Simulate(args) => simulate::run(&args),
+        Command::Interop(args) => interop::run(&args),
+        Command::Natlab(args) => natlab::run(&args),
+        Command::Peer(args) => peer::run(&args),
         Command::Purity => purity::run(),
         Command::Layering => layering::run(),
         Command::Tidy => tidy::run(),

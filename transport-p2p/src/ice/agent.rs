@@ -368,11 +368,12 @@ impl Agent {
         )
     }
 
-    /// The path of a component; without one, why there is none, and the table of pairs.
+    /// The path of a component, and whether it is nominated; without one, why there is none, and the table of pairs.
     pub(super) fn describe(&self, id: u16) -> Option<String> {
         let component = self.components.get(&id)?;
         if let Some(path) = &component.path {
-            return Some(format!("ice {path}"));
+            let nominated = if component.completed { ", nominated" } else { "" };
+            return Some(format!("ice {path}{nominated}"));
         }
         if let Some(why) = &component.why {
             return Some(format!("ice: {why}"));

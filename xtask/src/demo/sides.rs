@@ -144,7 +144,7 @@ fn register(manager: &mut SessionManager, dialect: &'static Dialect) -> Result<(
 }
 
 /// Unpredictable: a hasher's keys come from the operating system.
-fn entropy(buffer: &mut [u8]) {
+pub(crate) fn entropy(buffer: &mut [u8]) {
     for chunk in buffer.chunks_mut(8) {
         let bytes = RandomState::new().hash_one(chunk.len()).to_le_bytes();
         chunk.copy_from_slice(&bytes[..chunk.len()]);

@@ -1,0 +1,316 @@
+//! `cargo xtask peer`: one ICE transport over real sockets, driven by lines on standard input and output.
+//!
+//! It stands opposite agents that others wrote (`cargo xtask interop`) and behind NATs (`cargo xtask natlab`). Whoever
+//! starts two such programs carries lines between them:
+//!
+//! | out | in at the other | means |
+//! |---|---|---|
+//! | `local UFRAG PWD` | `remote UFRAG PWD` | credentials; when the peer's are known it begins, and its clock starts |
+//! | `cand CANDIDATE` | `cand CANDIDATE` | a candidate in the words of RFC 8839 §5.1 |
+//! | `gathered KIND MS` | | the first candidate of this kind |
+//! | `connected MS`, `nominated MS`, `path TEXT` | `start` | there is a path: data may be sent |
+//! | `done sent N ADLER recv N ADLER` | `close` | everything was sent and has arrived |
+
+mod flow;
+mod network;
+mod words;
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use session_core::{
+    ChannelOutput, Dialect, Element, Role, Transport, TransportChannel, TransportContext,
+    TransportFactory,
+};
+use tokio::sync::mpsc::{Receiver, Sender, channel};
+use transport_p2p::ice::{IceConfig, IceTransportFactory};
+
+use crate::demo::entropy;
+use crate::tools::{Failure, Outcome};
+use flow::Flow;
+use network::{Event, Network};
+
+/// Lines, datagrams and events of connections that wait.
+const EVENTS_MAX: usize = 1 << 10;
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Control (RFC 8445 §4); otherwise be controlled
+    #[arg(long)]
+    controlling: bool,
+    /// An address of this host; may be given again
+    #[arg(long = "address", value_name = "IP", required = true)]
+    addresses: Vec<IpAddr>,
+    /// A STUN server; may be given again
+    #[arg(long = "stun", value_name = "IP:PORT")]
+    stun_servers: Vec<SocketAddr>,
+    /// How many bytes to send once there is a path
+    #[arg(long, default_value_t = 0)]
+    send: u64,
+    /// How many bytes to wait for
+    #[arg(long, default_value_t = 0)]
+    expect: u64,
+    /// Seconds until it gives up
+    #[arg(long, default_value_t = 30)]
+    limit: u64,
+}
+
+/// Runs until it is told to close, its input ends, or its time is over.
+pub(crate) fn run(args: &Args) -> Outcome {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| {
+            let hint = "is the number of threads or files limited (ulimit -a)?";
+            Failure::new("start the asynchronous runtime", error.to_string(), hint)
+        })?;
+    let outcome = runtime.block_on(async {
+        let (events, inbox) = channel(EVENTS_MAX);
+        read_lines(events.clone());
+        Peer::new(args, events)?.run(inbox).await
+    });
+    // The thread that reads lines ends with the process.
+    runtime.shutdown_background();
+    outcome
+}
+
+/// What may happen to the program.
+enum Happened {
+    Network(Event),
+    /// A line of standard input; `None` at its end.
+    Line(Option<String>),
+}
+
+struct Peer {
+    transport: Box<dyn Transport>,
+    channel: Box<dyn TransportChannel>,
+    role: Role,
+    network: Network,
+    flow: Flow,
+    /// The credentials of the peer, which each transport-info repeats.
+    remote: Option<Element>,
+    begun: Option<Instant>,
+    /// Kinds of candidates that were found.
+    gathered: Vec<String>,
+    connected: bool,
+    nominated: bool,
+    deadline: Instant,
+}
+
+impl Peer {
+    fn new(args: &Args, events: Sender<Happened>) -> Result<Self, Failure> {
+        let role = if args.controlling {
+            Role::Initiator
+        } else {
+            Role::Responder
+        };
+        let mut seed = [0; 32];
+        entropy(&mut seed);
+        let mut config = IceConfig::new(args.addresses.clone());
+        config.stun_servers.clone_from(&args.stun_servers);
+        let factory = IceTransportFactory::new(config);
+        let mut transport = factory.create(&TransportContext {
+            role,
+            local: "local@peer.example/1".into(),
+            remote: "remote@peer.example/2".into(),
+            sid: "peer".into(),
+            content: "data".into(),
+            dialect: Dialect::JINGLE,
+            seed,
+            waker: std::task::Waker::noop().clone(),
+        });
+        let channel = transport
+            .create_channel("data")
+            .map_err(|error| failed("make a channel", &error))?;
+        let offer = transport.offer();
+        let credential = |name| offer.attribute(name).unwrap_or("-").to_owned();
+        println!("local {} {}", credential("ufrag"), credential("pwd"));
+        Ok(Self {
+            transport,
+            channel,
+            role,
+            network: Network::new(events),
+            flow: Flow::new(args.send, args.expect),
+            remote: None,
+            begun: None,
+            gathered: Vec::new(),
+            connected: false,
+            nominated: false,
+            deadline: now() + Duration::from_secs(args.limit),
+        })
+    }
+
+    async fn run(mut self, mut inbox: Receiver<Happened>) -> Outcome {
+        loop {
+            self.drain().await?;
+            let due = [self.channel.poll_timeout(), self.flow.poll_timeout()]
+                .into_iter()
+                .flatten()
+                .min()
+                .map_or(self.deadline, |at| at.min(self.deadline));
+            let happened = tokio::time::timeout_at(due.into(), inbox.recv()).await;
+            match happened {
+                Ok(Some(Happened::Line(line))) => {
+                    let Some(line) = line.filter(|line| line != "close") else {
+                        return Ok("closed".to_owned());
+                    };
+                    self.hear(&line)?;
+                }
+                Ok(Some(Happened::Network(event))) => self.arrive(event),
+                Ok(None) => return Ok("closed".to_owned()),
+                Err(_) => {}
+            }
+            let now = now();
+            if now >= self.deadline {
+                let why = self.channel.describe().unwrap_or_default();
+                return Err(failed("finish in time", &why));
+            }
+            if self.channel.poll_timeout().is_some_and(|at| at <= now) {
+                self.channel.handle_timeout(now);
+            }
+            self.flow.handle_timeout(self.channel.as_mut(), now);
+        }
+    }
+
+    /// A line of whoever runs it.
+    fn hear(&mut self, line: &str) -> Result<(), Failure> {
+        let bad = |why: &dyn std::fmt::Display| failed(&format!("understand {line:?}"), why);
+        let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
+        match word {
+            "remote" => {
+                let transport = words::credentials(rest).ok_or_else(|| bad(&"two words follow"))?;
+                let accepted = match self.role {
+                    Role::Initiator => self.transport.accept_answer(&transport),
+                    Role::Responder => self.transport.accept_offer(&transport).map(|_| ()),
+                };
+                accepted.map_err(|error| bad(&error))?;
+                self.remote = Some(transport);
+                let now = now();
+                self.begun = Some(now);
+                self.channel.connect(now);
+            }
+            "cand" => {
+                let Some(remote) = self.remote.clone() else {
+                    return Err(bad(&"the credentials come first"));
+                };
+                if let Some(candidate) = words::from_sdp(rest) {
+                    let info = remote.child(candidate);
+                    let parts = self.transport.split_info(&info);
+                    for (_, part) in parts.map_err(|error| bad(&error))? {
+                        let heard = self.channel.handle_info(&part, now());
+                        heard.map_err(|error| bad(&error))?;
+                    }
+                }
+            }
+            "start" => self.flow.start(now()),
+            // Said by others; there is nothing to do about it.
+            "remote-done" => {}
+            _ => return Err(bad(&"no such word")),
+        }
+        Ok(())
+    }
+
+    fn arrive(&mut self, event: Event) {
+        let now = now();
+        match event {
+            Event::Datagram(datagram) => self.channel.handle_datagram(datagram, now),
+            Event::Stream(socket, event) => self.channel.handle_stream(socket, event, now),
+        }
+    }
+
+    /// Does what the channel wants until it wants nothing more.
+    async fn drain(&mut self) -> Result<(), Failure> {
+        while let Some(output) = self.channel.poll_output() {
+            if let ChannelOutput::Bind(socket, _, address) = output {
+                let bound = self.network.bind(socket, address).await;
+                self.channel.handle_bound(socket, bound, now());
+            } else if let ChannelOutput::Connect(socket, target) = output {
+                self.network.connect(socket, &target);
+            } else if let ChannelOutput::Write(socket, payload) = output {
+                self.network.write(socket, payload);
+            } else if let ChannelOutput::Close(socket) = output {
+                self.network.close(socket);
+            } else if let ChannelOutput::Transmit(transmit) = output {
+                self.network.transmit(&transmit).await;
+            } else if let ChannelOutput::Info(info) = output {
+                let name = "data".into();
+                let info = self.transport.wrap_info(vec![(name, info)]);
+                self.tell(&info);
+            } else if let ChannelOutput::Packet(batch) = output {
+                self.flow.receive(batch);
+            } else if let ChannelOutput::Failed(error) = output {
+                return Err(failed("connect", &error));
+            }
+        }
+        self.tell_progress();
+        Ok(())
+    }
+
+    /// Candidates for the peer.
+    fn tell(&mut self, info: &Element) {
+        for child in info.children() {
+            let Some(line) = words::to_sdp(child) else {
+                continue;
+            };
+            println!("cand {line}");
+            let kind = child.attribute("type").unwrap_or("host");
+            if !self.gathered.iter().any(|known| known == kind) {
+                println!("gathered {kind} {:.3}", self.elapsed());
+                self.gathered.push(kind.to_owned());
+            }
+        }
+    }
+
+    fn tell_progress(&mut self) {
+        let Some(path) = self.channel.describe().filter(|_| !self.nominated) else {
+            return self.tell_done();
+        };
+        if path.contains("no path") {
+            return;
+        }
+        if !self.connected {
+            self.connected = true;
+            println!("connected {:.3}", self.elapsed());
+        }
+        if path.contains("nominated") {
+            self.nominated = true;
+            println!("path {path}");
+            println!("nominated {:.3}", self.elapsed());
+        }
+        self.tell_done();
+    }
+
+    fn tell_done(&mut self) {
+        if let Some(line) = self.flow.finished() {
+            println!("{line}");
+        }
+    }
+
+    /// Milliseconds since the peer's credentials came.
+    fn elapsed(&self) -> f64 {
+        let since = self.begun.map(|at| now().saturating_duration_since(at));
+        since.unwrap_or_default().as_secs_f64() * 1e3
+    }
+}
+
+/// The driver's clock.
+fn now() -> Instant {
+    Instant::now()
+}
+
+fn failed(what: &str, why: &dyn std::fmt::Display) -> Failure {
+    Failure::new(what, why.to_string(), "read the lines above from the first")
+}
+
+fn read_lines(events: Sender<Happened>) {
+    std::thread::spawn(move || {
+        for line in std::io::stdin().lines() {
+            let Ok(line) = line else { break };
+            if events.blocking_send(Happened::Line(Some(line))).is_err() {
+                return;
+            }
+        }
+        // Nobody listens only when the program has ended.
+        let _ = events.blocking_send(Happened::Line(None));
+    });
+}

@@ -1,0 +1,95 @@
+//! Candidates in the words of SDP (RFC 8839 §5.1), which other agents speak, and in those of XEP-0176.
+
+use session_core::{Element, ElementRef};
+use transport_p2p::ice::ICE_UDP;
+
+/// A `<transport/>` with credentials out of two words.
+pub(super) fn credentials(words: &str) -> Option<Element> {
+    let (ufrag, password) = words.split_once(' ')?;
+    let transport = Element::new(ICE_UDP, "transport");
+    Some(transport.with("ufrag", ufrag).with("pwd", password))
+}
+
+/// `candidate:FOUNDATION COMPONENT UDP PRIORITY IP PORT typ KIND [raddr IP rport PORT]`.
+pub(super) fn to_sdp(candidate: ElementRef<'_>) -> Option<String> {
+    if candidate.name() != "candidate" {
+        return None;
+    }
+    let get = |name| candidate.attribute(name);
+    let mut text = format!(
+        "candidate:{} {} UDP {} {} {} typ {}",
+        get("foundation")?,
+        get("component")?,
+        get("priority")?,
+        get("ip")?,
+        get("port")?,
+        get("type")?
+    );
+    if let (Some(ip), Some(port)) = (get("rel-addr"), get("rel-port")) {
+        text.push_str(&format!(" raddr {ip} rport {port}"));
+    }
+    Some(text)
+}
+
+/// The same read; what is not UDP is left out.
+pub(super) fn from_sdp(text: &str) -> Option<Element> {
+    let text = text.strip_prefix("candidate:").unwrap_or(text);
+    let words: Vec<&str> = text.split_whitespace().collect();
+    let [
+        foundation,
+        component,
+        protocol,
+        priority,
+        ip,
+        port,
+        "typ",
+        kind,
+        ..,
+    ] = words[..]
+    else {
+        return None;
+    };
+    if !protocol.eq_ignore_ascii_case("udp") {
+        return None;
+    }
+    let after = |word| {
+        let at = words.iter().position(|found| *found == word)?;
+        words.get(at + 1).copied()
+    };
+    let candidate = Element::new(ICE_UDP, "candidate")
+        .with("component", component)
+        .with("foundation", foundation)
+        .with("generation", 0)
+        .with("id", format!("{foundation}p{port}"))
+        .with("ip", ip)
+        .with("network", 0)
+        .with("port", port)
+        .with("priority", priority)
+        .with("protocol", "udp")
+        .with("type", kind);
+    Some(
+        candidate
+            .with_opt("rel-addr", after("raddr"))
+            .with_opt("rel-port", after("rport")),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn candidates_survive_the_way_there_and_back() {
+        for text in [
+            "candidate:1 1 UDP 2130706431 192.0.2.1 4000 typ host",
+            "candidate:2 1 UDP 1694498815 203.0.113.1 5000 typ srflx raddr 192.0.2.1 rport 4000",
+        ] {
+            let element = from_sdp(text).unwrap();
+            let transport = Element::new(ICE_UDP, "transport").child(element);
+            let child = transport.children().next().unwrap();
+            assert_eq!(to_sdp(child).as_deref(), Some(text));
+        }
+        assert!(from_sdp("1 1 TCP 1 192.0.2.1 9 typ host tcptype active").is_none());
+        assert!(from_sdp("1 1 UDP").is_none());
+    }
+}
