@@ -372,7 +372,11 @@ impl Agent {
     pub(super) fn describe(&self, id: u16) -> Option<String> {
         let component = self.components.get(&id)?;
         if let Some(path) = &component.path {
-            let nominated = if component.completed { ", nominated" } else { "" };
+            let nominated = if component.completed {
+                ", nominated"
+            } else {
+                ""
+            };
             return Some(format!("ice {path}{nominated}"));
         }
         if let Some(why) = &component.why {
