@@ -70,6 +70,8 @@ pub struct Entry {
     pub session: SessionId,
     /// Which session, by its name on the wire at that time.
     pub sid: Arc<str>,
+    /// Which of our addresses it runs at.
+    pub local: Peer,
     /// Who was at the other end at that time.
     pub remote: Peer,
     /// What.
@@ -257,6 +259,7 @@ impl Recorder {
             at: now,
             session: session.id(),
             sid: session.sid().clone(),
+            local: session.name().clone(),
             remote: session.remote_name().clone(),
             callback: callback.clone(),
         });

@@ -243,15 +243,10 @@ impl PseudoTcp {
         Some(self.batch(HEADER, count))
     }
 
-    /// Sends a range again: data, the CONNECT before it, or the FIN behind it.
+    /// Sends a range again: data, or the FIN behind it.
     fn resend(&mut self, range: Range<u64>, probe: bool, now: Instant) -> Batch {
-        let data = self.queue_start();
-        if range.start < data {
-            // The stream opened by the peer's CONNECT, and ours is still unacknowledged.
-            self.flight.on_resent(range.start..data, probe, now);
-            self.arm_retransmit(now);
-            return self.connect_segment(now);
-        }
+        // A stream opens only with its CONNECT acknowledged, so that this is never sent again here.
+        debug_assert!(range.start >= self.queue_start());
         let end = self.queue.end();
         let range = if range.start < end {
             range.start..range.end.min(end)

@@ -105,10 +105,6 @@ fn forge(world: &mut World, host: usize, message: &Message, known: bool) {
         true => world.name(1 - host).clone(),
         false => Peer::from("mallory@m.example/3"),
     };
-    // The world's checks know sessions by their sid alone.
-    if !known {
-        message.sid = format!("mallory's {}", message.sid).into();
-    }
     if let Some(&session) = world.sessions(host).first()
         && let Some(session) = world.manager(host).peek(session)
         && *session.remote_name() == message.from

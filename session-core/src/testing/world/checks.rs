@@ -12,14 +12,18 @@ use std::{
     time::Duration,
 };
 
+/// What tells a session from all others on the wire: host, its own address, the peer's, and the session's name. A host
+/// has several addresses, and a peer may use one name with each of them.
+type Name = (usize, Peer, Peer, Arc<str>);
+
 #[derive(Default)]
 pub(super) struct Checks {
     breaches: Vec<String>,
     /// What was asked and not answered yet: host and number.
     open: BTreeSet<(usize, RequestId)>,
     answered: BTreeSet<(usize, RequestId)>,
-    /// The last state of sessions that are gone, by host, peer and name.
-    gone: BTreeMap<(usize, Peer, Arc<str>), State>,
+    /// The last state of sessions that are gone.
+    gone: BTreeMap<Name, State>,
     states: BTreeMap<(usize, SessionId), State>,
     destroyed: BTreeSet<(usize, SessionId)>,
     read: Vec<usize>,
@@ -59,10 +63,8 @@ impl Checks {
 
     pub(super) fn sends(&mut self, host: usize, time: Duration, message: &Message) {
         self.said_something = true;
-        let Some(last) = self
-            .gone
-            .get(&(host, message.to.clone(), message.sid.clone()))
-        else {
+        let (local, remote) = (message.from.clone(), message.to.clone());
+        let Some(last) = self.gone.get(&(host, local, remote, message.sid.clone())) else {
             return;
         };
         let fine = match message.action {
@@ -103,7 +105,8 @@ impl Checks {
             let what = format!("{:?} after the session was destroyed", entry.callback);
             self.breach(host, time, what);
         }
-        let name = (host, entry.remote.clone(), entry.sid.clone());
+        let (local, remote) = (entry.local.clone(), entry.remote.clone());
+        let name = (host, local, remote, entry.sid.clone());
         let before = self.states.get(&key).copied();
         match &entry.callback {
             Callback::Created(_) => {
