@@ -239,6 +239,7 @@ impl Component {
                 }
                 RelayOutput::Allocated { .. }
                 | RelayOutput::Received { .. }
+                | RelayOutput::Lost { .. }
                 | RelayOutput::Failed(_) => self.relay_events.push_back((number, output)),
             }
         }

@@ -143,7 +143,7 @@ impl<'a> Scan<'a> {
     }
 
     /// The attributes that count: those before the integrity.
-    pub(super) fn attributes(&self) -> impl Iterator<Item = RawAttribute<'a>> {
+    pub(crate) fn attributes(&self) -> impl Iterator<Item = RawAttribute<'a>> {
         Attributes::new(&self.bytes[..self.end]).filter_map(Result::ok)
     }
 
@@ -187,9 +187,9 @@ impl<'a> Scan<'a> {
 
 /// One attribute, as it came.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct RawAttribute<'a> {
-    pub(super) kind: u16,
-    pub(super) value: &'a [u8],
+pub(crate) struct RawAttribute<'a> {
+    pub(crate) kind: u16,
+    pub(crate) value: &'a [u8],
     /// With header and padding.
     pub(super) whole: &'a [u8],
     /// Where it begins.

@@ -4,7 +4,7 @@ use super::Agent;
 use crate::ice::{
     candidate::{Candidate, CandidateKind, Foundation, interleave, is_usable, priority},
     component::{Component, Gather, GatherState, Local, Relay, Socket, SocketState},
-    pair::Base,
+    pair::{Base, Path},
     relay::RelayOutput,
 };
 use crate::stun::{Class, Due, MessageBuilder, Method, Retransmission, Scan};
@@ -131,6 +131,9 @@ impl Agent {
                 if !component.sockets.iter().any(|socket| socket.ip == *ip) {
                     component.open(*ip);
                 }
+            }
+            for number in 0..component.relays.len() {
+                component.with_relay(number, |source| source.update_local(&addresses, now));
             }
         }
         if lost_path {
@@ -264,30 +267,49 @@ impl Agent {
             RelayOutput::Received { peer, batch } => {
                 self.handle_packets(id, Base::Relay(number), peer, batch, now);
             }
+            RelayOutput::Lost { relayed, .. } => self.lose_relay(id, number, Some(relayed), now),
             RelayOutput::Failed(why) => {
-                let base = Base::Relay(number);
-                self.pairs
-                    .retain(|pair| pair.component != id || pair.base != base);
-                if let Some(component) = self.components.get_mut(&id) {
-                    component.locals.retain(|local| local.base != base);
-                    if let Some(relay) = component.relays.get_mut(number) {
-                        relay.failed = Some(why);
-                    }
-                    if component
-                        .path
-                        .as_ref()
-                        .is_some_and(|path| path.base == base)
-                    {
-                        component.set_path(None);
-                        self.restart(now);
-                    }
+                self.lose_relay(id, number, None, now);
+                if let Some(relay) = self
+                    .components
+                    .get_mut(&id)
+                    .and_then(|c| c.relays.get_mut(number))
+                {
+                    relay.failed = Some(why);
                 }
             }
+            // What it wants was done when it said so.
             RelayOutput::Bind(..)
             | RelayOutput::Connect(..)
             | RelayOutput::Write(..)
             | RelayOutput::Close(_)
             | RelayOutput::Transmit(_) => {}
+        }
+    }
+
+    /// An address on a relay is gone, or all of them.
+    fn lose_relay(&mut self, id: u16, number: usize, relayed: Option<SocketAddr>, now: Instant) {
+        let base = Base::Relay(number);
+        let is_v4 = relayed.map(|address| address.is_ipv4());
+        let gone = |b: Base, address: SocketAddr| {
+            b == base && is_v4.is_none_or(|v4| v4 == address.is_ipv4())
+        };
+        let Some(component) = self.components.get_mut(&id) else {
+            return;
+        };
+        let locals = &mut component.locals;
+        locals.retain(|local| !gone(local.base, local.candidate.address));
+        let others = locals.iter().find(|local| local.base == base);
+        let others = others.map(|local| local.candidate.address);
+        if let Some(relay) = component.relays.get_mut(number) {
+            relay.relayed = others;
+        }
+        self.pairs
+            .retain(|pair| pair.component != id || !gone(pair.base, pair.local.address));
+        let on_path = |path: &Path| gone(path.base, path.remote);
+        if component.path.as_ref().is_some_and(on_path) {
+            component.set_path(None);
+            self.restart(now);
         }
     }
 
