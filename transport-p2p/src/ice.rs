@@ -35,10 +35,17 @@ mod description;
 mod pair;
 mod random;
 mod relay;
+mod report;
+mod sdp;
+mod standalone;
 mod transport;
 mod xml;
 
 pub use candidate::{Candidate, CandidateKind, Credentials, Foundation};
 pub use config::{Companion, IceConfig, Interfaces};
+pub use pair::PairState;
 pub use relay::{RELAY_SOCKETS_MAX, RelayFactory, RelayOutput, RelaySource};
+pub use report::{PairReport, SelectedPair, Stats};
+pub use sdp::{Attribute, AttributeError};
+pub use standalone::{Agent, Output};
 pub use transport::{ICE_UDP, IceTransportFactory};

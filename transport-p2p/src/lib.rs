@@ -6,7 +6,9 @@
 //! - Layers that make a stream of whatever carries datagrams, each a [`ChannelLayer`]: [`pseudotcp`], which libjingle
 //!   and libnice speak.
 //!
-//! Each part can be used without the others: [`pseudotcp::PseudoTcp`] needs nothing but segments and the time.
+//! Each part can be used without the others: [`pseudotcp::PseudoTcp`] needs nothing but segments and the time, and
+//! [`Agent`] is ICE by itself, without sessions and XMPP: its page has the run loop, `examples/two_agents.rs` does it
+//! over real sockets.
 //!
 //! # What it is not
 //! It opens no socket, reads no clock, draws no randomness and looks up no address: those are arguments and outputs.
@@ -111,4 +113,5 @@ pub mod ice;
 pub mod pseudotcp;
 pub mod raw_udp;
 
+pub use ice::Agent;
 pub use transport_relay::stun;

@@ -7,6 +7,7 @@ mod checks;
 mod gather;
 mod nominate;
 mod receive;
+mod report;
 mod restart;
 
 pub(super) use restart::Reply;
@@ -18,6 +19,7 @@ use super::{
     description::Description,
     pair::{Base, Pair, PairState},
     random::Random,
+    report::{PairReport, Stats},
 };
 use session_core::{Batch, ChannelOutput, Role, SendError, TransportError};
 use std::{
@@ -69,6 +71,9 @@ pub(super) struct Agent {
     started: Option<Instant>,
     interfaces_seen: u64,
     _watch: Arc<()>,
+    pub(super) stats: Stats,
+    /// Pairs of this generation that were given up unchecked, for people.
+    ended: Vec<PairReport>,
     /// The last instant that anyone told.
     now: Option<Instant>,
     /// Something happened outside of time, so that a timeout is due at once.
@@ -146,6 +151,8 @@ impl Agent {
             started: None,
             interfaces_seen: config.interfaces.version(),
             _watch: config.interfaces.watch(waker),
+            stats: Stats::default(),
+            ended: Vec::new(),
             now: None,
             due: false,
             config,
@@ -169,10 +176,14 @@ impl Agent {
 
     pub(super) fn send(&mut self, id: u16, batch: Batch, now: Instant) -> Result<(), SendError> {
         self.now = Some(now);
-        match self.components.get_mut(&id) {
-            Some(component) => component.send(batch, now),
-            None => Err(SendError::NoSuchChannel),
-        }
+        let Some(component) = self.components.get_mut(&id) else {
+            return Err(SendError::NoSuchChannel);
+        };
+        let (packets, bytes) = (batch.len() as u64, batch.payload.len() as u64);
+        component.send(batch, now)?;
+        self.stats.packets_sent += packets;
+        self.stats.bytes_sent += bytes;
+        Ok(())
     }
 
     pub(super) fn poll_output(&mut self, id: u16) -> Option<Output> {
@@ -331,62 +342,5 @@ impl Agent {
             .map(|c| c.id)
             .collect();
         self.pairs.retain(|pair| !failed.contains(&pair.component));
-    }
-
-    /// One line for people.
-    fn why_no_path(&self) -> String {
-        let relays = self.components.values().any(|c| !c.relays.is_empty());
-        let relayed = self
-            .components
-            .values()
-            .flat_map(|c| &c.relays)
-            .any(|r| r.relayed.is_some());
-        let heard = self.pairs.iter().any(|pair| pair.requested);
-        let why = if self.remotes.is_empty() {
-            "the peer told no address, and none of its checks arrived"
-        } else if self.pairs.is_empty() {
-            "no address of the peer can be reached from an address of ours (families differ, or policy forbids it)"
-        } else if heard {
-            "checks of the peer arrive, and its answers to ours do not"
-        } else if relays && !relayed {
-            "no check was answered, and no relay could be had"
-        } else if relayed {
-            "no check was answered, not even through a relay"
-        } else {
-            "no check was answered, and no relay is configured"
-        };
-        let sent: u32 = self.pairs.iter().map(|pair| pair.sent).sum();
-        format!(
-            "{why} ({} pairs, {sent} checks sent, {} remote candidates{})",
-            self.pairs.len(),
-            self.remotes.len(),
-            if self.remote_ended {
-                ", no more to come"
-            } else {
-                ""
-            },
-        )
-    }
-
-    /// The path of a component, and whether it is nominated; without one, why there is none, and the table of pairs.
-    pub(super) fn describe(&self, id: u16) -> Option<String> {
-        let component = self.components.get(&id)?;
-        if let Some(path) = &component.path {
-            let nominated = if component.completed {
-                ", nominated"
-            } else {
-                ""
-            };
-            return Some(format!("ice {path}{nominated}"));
-        }
-        if let Some(why) = &component.why {
-            return Some(format!("ice: {why}"));
-        }
-        let mut text = format!("ice: no path: {}", self.why_no_path());
-        for pair in self.pairs.iter().filter(|pair| pair.component == id) {
-            text.push_str("; ");
-            text.push_str(&pair.to_string());
-        }
-        Some(text)
     }
 }

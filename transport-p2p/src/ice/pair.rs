@@ -7,7 +7,6 @@ use bytes::Bytes;
 use session_core::LocalSocket;
 use std::{
     collections::VecDeque,
-    fmt,
     net::SocketAddr,
     sync::Arc,
     time::{Duration, Instant},
@@ -22,12 +21,19 @@ pub(super) enum Base {
     Relay(usize),
 }
 
+/// Where a pair is in its life (RFC 8445 §6.1.2.6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum PairState {
+#[non_exhaustive]
+pub enum PairState {
+    /// One like it is to be checked first.
     Frozen,
+    /// It waits for its turn.
     Waiting,
+    /// A check was sent and not answered yet.
     InProgress,
+    /// A check was answered: it is valid.
     Succeeded,
+    /// It was refused, or given up.
     Failed,
 }
 
@@ -53,6 +59,8 @@ pub(super) struct Pair {
     pub(super) mapped: Option<SocketAddr>,
     pub(super) rtt: Option<Duration>,
     pub(super) sent: u32,
+    /// Checks that were answered.
+    pub(super) answered: u32,
     /// Why it is as it is, for people.
     pub(super) note: &'static str,
 }
@@ -99,7 +107,21 @@ impl Pair {
             mapped: None,
             rtt: None,
             sent: 0,
+            answered: 0,
             note: "new",
+        }
+    }
+
+    /// Why it is where it is, for people.
+    pub(super) fn why(&self) -> &'static str {
+        match self.state {
+            PairState::Frozen => "waits for one of its foundation",
+            PairState::Waiting if self.sent == 0 && self.requested => "the peer asked, it is next",
+            PairState::Waiting if self.sent == 0 => "waits for its turn",
+            PairState::Waiting
+            | PairState::InProgress
+            | PairState::Succeeded
+            | PairState::Failed => self.note,
         }
     }
 
@@ -128,29 +150,6 @@ impl Pair {
     }
 }
 
-/// A line of the table of pairs.
-impl fmt::Display for Pair {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{} {} {} -> {} {} {:?}",
-            self.component,
-            self.local.kind.as_str(),
-            self.local.address,
-            self.remote.kind.as_str(),
-            self.remote.address,
-            self.state,
-        )?;
-        if self.nominated {
-            f.write_str(" nominated")?;
-        }
-        if let Some(rtt) = self.rtt {
-            write!(f, " rtt {:.1} ms", rtt.as_secs_f64() * 1e3)?;
-        }
-        write!(f, " {} sent: {}", self.sent, self.note)
-    }
-}
-
 /// Where data goes: it outlives the pair it came of when ICE restarts.
 pub(super) struct Path {
     pub(super) base: Base,
@@ -165,23 +164,5 @@ pub(super) struct Path {
     /// When to ask next, and until when it holds.
     pub(super) consent_at: Instant,
     pub(super) consent_until: Instant,
-    pub(super) asked: VecDeque<TransactionId>,
-}
-
-impl fmt::Display for Path {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (local, remote) = self.kinds;
-        write!(
-            f,
-            "{} {} -> {} {}",
-            local.as_str(),
-            self.local,
-            remote.as_str(),
-            self.remote
-        )?;
-        match self.rtt {
-            Some(rtt) => write!(f, ", rtt {:.1} ms", rtt.as_secs_f64() * 1e3),
-            None => Ok(()),
-        }
-    }
+    pub(super) asked: VecDeque<(TransactionId, Instant)>,
 }

@@ -195,6 +195,7 @@ impl Agent {
     /// The role changed (RFC 8445 §7.2.5.1): priorities of pairs depend on it.
     pub(super) fn switch_role(&mut self) {
         self.controlling = !self.controlling;
+        self.stats.role_switches += 1;
         for at in 0..self.pairs.len() {
             self.pairs[at].priority =
                 self.pair_priority(&self.pairs[at].local, &self.pairs[at].remote);
@@ -216,6 +217,7 @@ impl Agent {
                 Due::Nothing => {}
                 Due::Send => {
                     pair.sent += 1;
+                    self.stats.checks_sent += 1;
                     again.push((
                         pair.component,
                         pair.base,
@@ -317,6 +319,7 @@ impl Agent {
         };
         pair.replace_check();
         pair.sent += 1;
+        self.stats.checks_sent += 1;
         if pair.state != PairState::Succeeded {
             pair.state = PairState::InProgress;
             pair.note = "asked";

@@ -106,7 +106,8 @@ impl Agent {
             path.consent_at = now + self.random.around(self.config.consent_every);
             let transaction = self.random.transaction();
             path.asked.truncate(ASKED_MAX - 1);
-            path.asked.push_front(transaction);
+            path.asked.push_front((transaction, now));
+            self.stats.consents_sent += 1;
             let role = if self.controlling {
                 Attribute::IceControlling(self.tie_breaker)
             } else {
@@ -139,11 +140,16 @@ impl Agent {
             return false;
         };
         let transaction = scan.transaction();
-        if !path.asked.contains(&transaction) || (path.base, path.remote) != (base, source) {
+        let asked = path.asked.iter().find(|(id, _)| *id == transaction);
+        let Some((_, asked_at)) = asked.filter(|_| (path.base, path.remote) == (base, source))
+        else {
             return false;
-        }
+        };
+        let rtt = now.saturating_duration_since(*asked_at);
         if scan.class() == Class::Success && scan.verify_integrity(&path.remote_key).is_ok() {
             path.asked.clear();
+            path.rtt = Some(rtt);
+            self.stats.consents_answered += 1;
             path.consent_until = now + self.config.consent_for;
         }
         true
@@ -223,6 +229,7 @@ impl Agent {
         component.nominating = None;
         component.commit_at = None;
         component.keepalive_at = None;
+        self.remember_ended(id);
         self.pairs
             .retain(|pair| pair.component != id || pair.state == PairState::Succeeded);
         for pair in self.pairs.iter_mut().filter(|pair| pair.component == id) {

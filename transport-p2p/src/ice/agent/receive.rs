@@ -64,6 +64,7 @@ impl Agent {
         let Some(component) = self.components.get_mut(&id) else {
             return;
         };
+        let (packets, bytes) = (batch.len() as u64, batch.payload.len() as u64);
         let on_path = component
             .path
             .as_ref()
@@ -79,6 +80,10 @@ impl Agent {
                 .any(|early| (early.component, early.base, early.source) == (id, base, source));
         if known {
             component.push(ChannelOutput::Packet(batch));
+            self.stats.packets_received += packets;
+            self.stats.bytes_received += bytes;
+        } else {
+            self.stats.strangers += packets;
         }
     }
 
@@ -134,11 +139,14 @@ impl Agent {
         } else if let Some(old) = self.old_local.as_ref().filter(|old| ours == &*old.ufrag) {
             (old.clone(), false)
         } else {
+            self.stats.refused += 1;
             return;
         };
         if scan.verify_integrity(&credentials.key).is_err() {
+            self.stats.refused += 1;
             return;
         }
+        self.stats.checks_received += 1;
         let Ok(request) = scan.decode() else {
             return;
         };
@@ -231,14 +239,17 @@ impl Agent {
                 .is_some_and(|check| check.transaction == transaction)
                 || pair.replaced.iter().any(|(id, _)| *id == transaction)
         }) else {
+            self.stats.unexpected += 1;
             return;
         };
         let Some(remote) = &self.remote else {
             return;
         };
         if scan.verify_integrity(&remote.key).is_err() {
+            self.stats.refused += 1;
             return;
         }
+        self.stats.answers_received += 1;
         let Ok(answer) = scan.decode() else {
             return;
         };
@@ -297,6 +308,7 @@ impl Agent {
         if check.is_none() && !pair.check.as_ref().is_some_and(|check| check.nominates) {
             pair.check = None;
         }
+        pair.answered += 1;
         pair.mapped = answer.mapped_address();
         pair.state = PairState::Succeeded;
         pair.note = "valid";

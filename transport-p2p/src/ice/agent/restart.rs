@@ -27,7 +27,7 @@ pub(in crate::ice) enum Reply {
 
 impl Agent {
     /// Begins anew with new credentials. Data flows on along the old path until there is a new one.
-    pub(in crate::ice) fn restart(&mut self, now: Instant) {
+    pub(super) fn restart(&mut self, now: Instant) {
         if self.restarting.is_some() || self.remote.is_none() {
             return;
         }
@@ -98,6 +98,21 @@ impl Agent {
         self.tell_candidates();
     }
 
+    /// Restarts because the application wants it.
+    pub(in crate::ice) fn begin_restart(&mut self, now: Instant) {
+        self.now = Some(now);
+        self.restart(now);
+        self.review(now);
+    }
+
+    /// Whoever signals by other means than stanzas has no replies to tell crossing offers by: any credentials of the
+    /// peer are its answer to ours.
+    pub(in crate::ice) fn acknowledge_restart(&mut self) {
+        if let Some(restart) = &mut self.restarting {
+            restart.acknowledged = true;
+        }
+    }
+
     /// What the peer said: credentials that begin a generation, candidates of the present one, or both.
     pub(super) fn apply_remote(&mut self, remote: Description, now: Instant) {
         let generation = remote.candidates.iter().map(|c| c.generation).max();
@@ -166,6 +181,8 @@ impl Agent {
         ));
         self.generation += 1;
         self.restart_at = None;
+        self.stats.restarts += 1;
+        self.ended.clear();
         self.pairs.clear();
         self.triggered.clear();
         self.early.clear();

@@ -1,0 +1,140 @@
+//! What people are told: the path, the life of the pairs, one line that says why there is no path.
+
+use super::Agent;
+use crate::ice::{
+    candidate::{Candidate, CandidateKind},
+    report::{PairReport, SelectedPair},
+};
+
+/// Pairs that are remembered after they were given up.
+const ENDED_MAX: usize = 16;
+
+impl Agent {
+    pub(in crate::ice) fn is_controlling(&self) -> bool {
+        self.controlling
+    }
+
+    pub(in crate::ice) fn selected_pair(&self, id: u16) -> Option<SelectedPair> {
+        let path = self.components.get(&id)?.path.as_ref()?;
+        Some(SelectedPair::new(id, path))
+    }
+
+    /// Those of the checklist, best first, then those that were given up.
+    pub(in crate::ice) fn pair_reports(&self) -> Vec<PairReport> {
+        let mut reports: Vec<_> = self.pairs.iter().map(PairReport::new).collect();
+        reports.sort_by_key(|report| std::cmp::Reverse(report.priority));
+        reports.extend(self.ended.iter().cloned());
+        reports
+    }
+
+    /// Remembers the best of the pairs that are given up because another was nominated.
+    pub(super) fn remember_ended(&mut self, id: u16) {
+        let mut ended: Vec<_> = self
+            .pairs
+            .iter()
+            .filter(|pair| pair.component == id && pair.is_open())
+            .collect();
+        ended.sort_by_key(|pair| std::cmp::Reverse(pair.priority));
+        ended.truncate(ENDED_MAX.saturating_sub(self.ended.len()));
+        let reports = ended.into_iter().map(|pair| PairReport {
+            why: "given up: another was nominated",
+            ..PairReport::new(pair)
+        });
+        self.ended.extend(reports);
+    }
+
+    /// The path of a component, and whether it is nominated; without one, why there is none, and the table of pairs.
+    pub(in crate::ice) fn describe(&self, id: u16) -> Option<String> {
+        let component = self.components.get(&id)?;
+        if let Some(path) = self.selected_pair(id) {
+            let nominated = if component.completed {
+                ", nominated"
+            } else {
+                ""
+            };
+            return Some(format!("ice {path}{nominated}"));
+        }
+        if let Some(why) = &component.why {
+            return Some(format!("ice: {why}"));
+        }
+        let mut text = format!("ice: no path: {}", self.why_no_path());
+        for pair in self.pairs.iter().filter(|pair| pair.component == id) {
+            text.push_str("; ");
+            text.push_str(&PairReport::new(pair).to_string());
+        }
+        Some(text)
+    }
+
+    /// One line for people.
+    pub(super) fn why_no_path(&self) -> String {
+        let sent: u32 = self.pairs.iter().map(|pair| pair.sent).sum();
+        format!(
+            "{} ({} pairs, {sent} checks sent, {} remote candidates{})",
+            self.why(),
+            self.pairs.len(),
+            self.remotes.len(),
+            if self.remote_ended {
+                ", no more to come"
+            } else {
+                ""
+            },
+        )
+    }
+
+    fn why(&self) -> &'static str {
+        let relays = || self.components.values().flat_map(|c| &c.relays);
+        let offered = self
+            .remotes
+            .iter()
+            .any(|remote| remote.candidate.kind == CandidateKind::Relayed);
+        if self.remote.is_none() {
+            return "the peer's credentials have not come";
+        }
+        if self.remotes.is_empty() {
+            return "the peer told no address, and none of its checks arrived";
+        }
+        if self.pairs.is_empty() {
+            return "no address of the peer can be reached from an address of ours (families differ, or policy forbids it)";
+        }
+        if self.pairs.iter().any(|pair| pair.requested) {
+            return "checks of the peer arrive, and its answers to ours do not";
+        }
+        if relays().any(|relay| relay.relayed.is_some()) || offered {
+            return "no check was answered, not even through a relay";
+        }
+        if relays().next().is_some() {
+            return "no check was answered, and no relay could be had";
+        }
+        let locals = self.components.values().flat_map(|c| &c.locals);
+        let ours = is_symmetric(locals.map(|local| &*local.candidate));
+        let theirs = is_symmetric(self.remotes.iter().map(|remote| &*remote.candidate));
+        match (ours, theirs) {
+            (true, true) => {
+                "both sides are behind symmetric NATs, and no relay is configured or offered"
+            }
+            (true, false) => {
+                "no check was answered: we are behind a symmetric NAT, and no relay is configured or offered"
+            }
+            (false, true) => {
+                "no check was answered: the peer is behind a symmetric NAT, and no relay is configured or offered"
+            }
+            (false, false) => "no check was answered, and no relay is configured or offered",
+        }
+    }
+}
+
+/// Whether one base is seen at several addresses: its NAT maps anew for each destination (RFC 4787 §4.1).
+fn is_symmetric<'a>(candidates: impl Iterator<Item = &'a Candidate>) -> bool {
+    let reflexive: Vec<_> = candidates
+        .filter(|c| c.kind == CandidateKind::ServerReflexive && c.related.is_some())
+        .map(|c| (c.component, c.related, c.address))
+        .collect();
+    let split = |(component, related, address): &(_, _, std::net::SocketAddr)| {
+        reflexive.iter().any(|other| {
+            (other.0, other.1) == (*component, *related)
+                && other.2 != *address
+                && other.2.is_ipv4() == address.is_ipv4()
+        })
+    };
+    reflexive.iter().any(split)
+}
