@@ -208,7 +208,7 @@ impl TunnelClient {
         let stream = client.streams.get_mut(&session);
         let stream = stream.ok_or(TunnelError::Unknown(session))?;
         let (read, resume) = stream.read(max);
-        let channel = stream.channel.filter(|_| resume);
+        let channel = stream.channel().filter(|_| resume);
         let satisfied = read == Read::End(Completeness::Verified) && stream.is_satisfied();
         if channel.is_some() || satisfied {
             let Some(session) = manager.session(session) else {
@@ -334,7 +334,7 @@ impl TunnelClient {
             None => session.create_channel(CHANNEL, now),
         };
         match channel {
-            Ok(channel) => stream.channel = Some(channel),
+            Ok(channel) => stream.set_channel(channel),
             // It ended meanwhile, which is told next.
             Err(Misuse::TooLate(_)) => {}
             Err(misuse) => {
@@ -378,7 +378,7 @@ impl TunnelClient {
     /// The stream of a session whose channel this is.
     fn stream_of(&mut self, session: &Session, channel: ChannelId) -> Option<&mut TunnelStream> {
         let stream = self.streams.get_mut(&session.id())?;
-        (stream.channel == Some(channel)).then_some(stream)
+        (stream.channel() == Some(channel)).then_some(stream)
     }
 }
 

@@ -62,6 +62,9 @@
 //! ```
 
 mod client;
+mod file;
+mod flow;
+mod hash;
 mod name;
 mod queue;
 mod stream;
@@ -70,6 +73,11 @@ mod tunnel;
 pub use client::{
     CHANNEL, CONTENT, Offer, TunnelClient, TunnelConfig, TunnelError, TunnelLimits, Verdict,
 };
+pub use file::{
+    DateError, FILE_TRANSFER, FILE_TRANSFER_ERRORS, File, FileDate, FileDescription, FileInfo,
+    FileRange, FileText, THUMBNAILS, Thumbnail, file_limits, file_not_available, file_too_large,
+};
+pub use hash::{HASH_BYTES_MAX, HASH_NAME_MAX, HASHES, Hash, HashAlgorithm, Hasher};
 pub use name::{FileName, NAME_BYTES_MAX, NameError, sanitize_name};
 pub use stream::{Change, Completeness, Phase, Progress, Read, TunnelStream};
 pub use tunnel::{Purpose, TEXT_BYTES_MAX, TUNNEL, TextError, Tunnel};

@@ -1,17 +1,9 @@
 //! One tunnel's bytes: what waits to be sent, what waits to be read, how far it is, and how it ended.
 
-use crate::{Tunnel, TunnelLimits, queue::ByteQueue};
+use crate::{Tunnel, TunnelLimits, flow::Flow};
 use bytes::Bytes;
-use session_core::{
-    Cause, ChannelId, Peer, Reason, ReasonCondition, Role, SendError, Session, Signal,
-};
+use session_core::{Cause, ChannelId, Peer, Reason, ReasonCondition, Role, Session, Signal};
 use std::time::Instant;
-
-/// Most bytes that are handed to the channel at once.
-const PIECE_MAX: usize = 64 * 1024;
-
-/// A channel that does not take this many bytes at once takes nothing.
-const PIECE_MIN: usize = 256;
 
 /// One tunnel, seen from our side. It is there from the offer until
 /// [`TunnelClient::release`](crate::TunnelClient::release), also when its session is gone.
@@ -21,20 +13,7 @@ pub struct TunnelStream {
     peer: Peer,
     role: Role,
     phase: Phase,
-    pub(crate) channel: Option<ChannelId>,
-    limits: TunnelLimits,
-    outgoing: ByteQueue,
-    incoming: ByteQueue,
-    /// Most bytes that the channel takes at once, as far as we know.
-    piece: usize,
-    /// Somebody was refused, or the queue was filled, and is to be told when there is room.
-    refused: bool,
-    finish: bool,
-    finish_told: bool,
-    delivered: bool,
-    peer_finished: bool,
-    paused: bool,
-    progress: Progress,
+    flow: Flow,
     cause: Option<Cause>,
     signal: Signal<Change>,
 }
@@ -129,34 +108,32 @@ impl TunnelStream {
 
     /// How many bytes have come how far.
     pub fn progress(&self) -> Progress {
-        self.progress
+        self.flow.progress()
     }
 
     /// How many bytes can be written now.
     pub fn room(&self) -> usize {
-        if self.finish || self.phase == Phase::Ended {
+        if self.phase == Phase::Ended {
             return 0;
         }
-        self.limits
-            .send_bytes
-            .saturating_sub(self.outgoing.length())
+        self.flow.room()
     }
 
     /// How many bytes can be read now.
     pub fn readable(&self) -> usize {
-        self.incoming.length()
+        self.flow.readable()
     }
 
     /// Whether all that we wrote is known to have reached the peer: after we finished, the transport had every byte
     /// acknowledged, or the peer ended the session with `success`, which it says of a stream whose end it has read.
     pub fn is_delivered(&self) -> bool {
-        self.delivered || self.finish_told && self.outgoing.is_empty() && self.ended_well()
+        self.flow.is_delivered() || self.flow.is_handed_over() && self.ended_well()
     }
 
     /// Whether all that the peer sends has been received (read or not). `None` while more may come, and when the
     /// tunnel broke.
     pub fn received(&self) -> Option<Completeness> {
-        if self.peer_finished {
+        if self.flow.has_peer_finished() {
             return Some(Completeness::Verified);
         }
         self.ended_well().then_some(Completeness::Unverified)
@@ -191,18 +168,7 @@ impl TunnelStream {
             peer,
             role,
             phase,
-            channel: None,
-            limits,
-            outgoing: ByteQueue::default(),
-            incoming: ByteQueue::default(),
-            piece: PIECE_MAX,
-            refused: false,
-            finish: false,
-            finish_told: false,
-            delivered: false,
-            peer_finished: false,
-            paused: false,
-            progress: Progress::default(),
+            flow: Flow::new(limits.send_bytes, limits.receive_bytes),
             cause: None,
             signal: Signal::new(),
         }
@@ -210,7 +176,15 @@ impl TunnelStream {
 
     /// Whether bytes have been on the way in either direction, so that the stream cannot begin anew.
     pub(crate) fn is_under_way(&self) -> bool {
-        self.progress.sent > 0 || self.progress.received > 0 || self.finish_told
+        self.flow.is_under_way()
+    }
+
+    pub(crate) fn channel(&self) -> Option<ChannelId> {
+        self.flow.channel
+    }
+
+    pub(crate) fn set_channel(&mut self, channel: ChannelId) {
+        self.flow.channel = Some(channel);
     }
 
     /// Whether the file was ours to send.
@@ -219,7 +193,7 @@ impl TunnelStream {
     }
 
     pub(crate) fn is_finished(&self) -> bool {
-        self.finish
+        self.flow.is_finished()
     }
 
     pub(crate) fn opened(&mut self) {
@@ -231,20 +205,11 @@ impl TunnelStream {
 
     /// Takes as much of `bytes` as there is room for, and returns how much that is.
     pub(crate) fn write(&mut self, bytes: &mut Bytes) -> usize {
-        let count = bytes.len().min(self.room());
-        if count < bytes.len() {
-            self.refused = true;
-        }
-        if count > 0 {
-            self.outgoing.push(bytes.split_to(count));
-            self.progress.written += count as u64;
-        }
-        count
+        self.flow.write(bytes)
     }
 
     pub(crate) fn finish(&mut self) {
-        self.finish = true;
-        self.refused = false;
+        self.flow.finish();
     }
 
     /// Hands to the channel what it takes now.
@@ -252,36 +217,7 @@ impl TunnelStream {
     /// # Errors
     /// The channel takes not even the smallest piece.
     pub(crate) fn pump(&mut self, session: &mut Session, now: Instant) -> Result<(), Reason> {
-        let Some(channel) = self.channel.filter(|_| self.phase != Phase::Ended) else {
-            return Ok(());
-        };
-        while session.writable(channel)
-            && let Some(piece) = self.outgoing.pop(self.piece)
-        {
-            let size = piece.len();
-            let result = session.send(channel, piece.clone(), now);
-            if result.is_ok() {
-                self.progress.sent += size as u64;
-                continue;
-            }
-            self.outgoing.unpop(piece);
-            match result {
-                Ok(()) | Err(SendError::NotWritable) => break,
-                Err(SendError::TooLarge) if self.piece > PIECE_MIN => self.piece /= 2,
-                Err(SendError::TooLarge | SendError::NoSuchChannel | SendError::Finished) => {
-                    let reason = Reason::new(ReasonCondition::FailedTransport);
-                    return Err(reason.with_text("the channel takes no more bytes"));
-                }
-            }
-        }
-        // A stream that ends before it began would not tell the peer.
-        let began = self.progress.sent > 0 || session.writable(channel);
-        if self.finish && !self.finish_told && self.outgoing.is_empty() && began {
-            self.finish_told = true;
-            session.finish(channel, now);
-        }
-        if self.refused && self.outgoing.length() <= self.limits.send_bytes / 2 {
-            self.refused = false;
+        if self.phase != Phase::Ended && self.flow.pump(session, now)? {
             self.signal.emit(Change::Writable);
         }
         Ok(())
@@ -289,32 +225,14 @@ impl TunnelStream {
 
     /// Bytes of the peer. More than our limit is taken: it was under way when we held the peer back.
     pub(crate) fn receive(&mut self, bytes: Bytes, session: &mut Session, now: Instant) {
-        if bytes.is_empty() || self.phase == Phase::Ended {
-            return;
-        }
-        self.progress.received += bytes.len() as u64;
-        let was_empty = self.incoming.is_empty();
-        self.incoming.push(bytes);
-        if !self.paused
-            && self.incoming.length() >= self.limits.receive_bytes
-            && let Some(channel) = self.channel
-        {
-            self.paused = true;
-            session.pause(channel, true, now);
-        }
-        if was_empty {
+        if self.phase != Phase::Ended && self.flow.receive(bytes, session, now) {
             self.signal.emit(Change::Readable);
         }
     }
 
     /// The next bytes, and whether the peer may go on now.
     pub(crate) fn read(&mut self, max: usize) -> (Read, bool) {
-        if let Some(bytes) = self.incoming.pop(max.max(1)) {
-            self.progress.read += bytes.len() as u64;
-            let resume = self.paused && self.incoming.length() <= self.limits.receive_bytes / 2;
-            if resume {
-                self.paused = false;
-            }
+        if let Some((bytes, resume)) = self.flow.read(max) {
             return (Read::Bytes(bytes), resume);
         }
         let end = match (self.received(), &self.cause) {
@@ -326,28 +244,26 @@ impl TunnelStream {
     }
 
     pub(crate) fn peer_finished(&mut self) {
-        if !self.peer_finished {
-            self.peer_finished = true;
+        if self.flow.peer_finished() {
             self.signal.emit(Change::Readable);
         }
     }
 
     pub(crate) fn everything_delivered(&mut self) {
-        if self.finish_told && !self.delivered {
-            self.delivered = true;
+        if self.flow.everything_delivered() {
             self.signal.emit(Change::Delivered);
         }
     }
 
     /// Whether all that we had to say was delivered, and nothing is to come.
     pub(crate) fn is_done(&self) -> bool {
-        self.delivered && (self.is_sender() || self.peer_finished)
+        self.flow.is_delivered() && (self.is_sender() || self.flow.has_peer_finished())
     }
 
     /// Whether all that was to come has come, and we have nothing to say.
     pub(crate) fn is_satisfied(&self) -> bool {
         let silent = self.tunnel.sender() == Some(self.role.other());
-        self.peer_finished && (silent || self.delivered)
+        self.flow.has_peer_finished() && (silent || self.flow.is_delivered())
     }
 
     pub(crate) fn ended(&mut self, cause: Cause) {
@@ -355,12 +271,10 @@ impl TunnelStream {
             return;
         }
         self.phase = Phase::Ended;
-        self.channel = None;
         self.cause = Some(cause);
         // Nobody will ever take it.
-        if !self.is_delivered() {
-            self.outgoing.clear();
-        }
+        let forget = !self.is_delivered();
+        self.flow.close(forget);
         self.signal.emit(Change::Ended);
     }
 }
