@@ -1,8 +1,8 @@
 //! Everything the world can do to a manager, and everything a manager can want from the world.
 
 use crate::{
-    Datagram, Dialect, Element, Message, Peer, RequestId, SocketId, StanzaError, StreamEvent,
-    StreamTarget,
+    Datagram, Dialect, Element, Finding, Inquiry, Message, Peer, RequestId, SocketId, StanzaError,
+    StreamEvent, StreamTarget,
 };
 use bytes::Bytes;
 use std::{net::SocketAddr, time::Instant};
@@ -50,6 +50,13 @@ pub enum Input {
         socket: SocketId,
         /// What happened.
         event: StreamEvent,
+    },
+    /// The answer to [`Output::Inquire`].
+    Found {
+        /// The number that it was asked with.
+        inquiry: SocketId,
+        /// The answer.
+        finding: Finding,
     },
     /// One datagram, or several of equal size that arrived together.
     Datagram {
@@ -143,6 +150,13 @@ pub enum Output {
         socket: SocketId,
         /// Whether to stop. A new connection is read.
         held: bool,
+    },
+    /// Find something out. Answered by [`Input::Found`]. A driver that cannot says [`Finding::Unavailable`].
+    Inquire {
+        /// Who asks; as the number of the socket, the number of the question, which is not one of a socket.
+        id: SocketId,
+        /// What.
+        inquiry: Inquiry,
     },
     /// Close a socket. No answer. What was written before is still to be sent.
     Close {

@@ -98,6 +98,7 @@ pub mod element;
 mod entropy;
 mod error;
 mod id;
+mod inquiry;
 mod io;
 mod limits;
 mod manager;
@@ -123,6 +124,7 @@ pub use error::{
     SendError, SessionError, StanzaError, TransportError,
 };
 pub use id::{ChannelId, LocalSocket, Peer, RequestId, Role, SessionId, SocketId};
+pub use inquiry::{Finding, Inquiry};
 pub use io::{BindKind, Input, Output, SocketError};
 pub use limits::{Clocks, Limits};
 pub use manager::SessionManager;

@@ -16,7 +16,8 @@
 //! [`TransportContext::waker`]; the driver then polls.
 
 use crate::{
-    BindKind, Dialect, Element, Peer, PeerError, Role, SocketError, StanzaError, TransportError,
+    BindKind, Dialect, Element, Finding, Inquiry, Peer, PeerError, Role, SocketError, StanzaError,
+    TransportError,
 };
 use crate::{LocalSocket, SendError};
 use bytes::Bytes;
@@ -152,6 +153,11 @@ pub trait TransportChannel: Send {
         let _ = (socket, event, now);
     }
 
+    /// The answer to [`ChannelOutput::Inquire`].
+    fn handle_finding(&mut self, inquiry: u32, finding: Finding, now: Instant) {
+        let _ = (inquiry, finding, now);
+    }
+
     /// A request of the peer that may be for this channel. `None` when it is not.
     fn handle_request(
         &mut self,
@@ -240,6 +246,9 @@ pub enum ChannelOutput {
     /// Stop reading a connection (`true`), or go on: so a stream that was [paused](TransportChannel::pause) holds its
     /// peer back.
     Hold(LocalSocket, bool),
+    /// Find something out. Answered by [`TransportChannel::handle_finding`] with the same number, which is the channel's
+    /// own.
+    Inquire(u32, Inquiry),
     /// Close a socket.
     Close(LocalSocket),
     /// Datagrams for the network.

@@ -11,6 +11,8 @@
 //!   that commits early; the aggressive nomination of others is accepted; role conflicts are settled; peers may be lite.
 //! - Consent (RFC 7675), patience (RFC 8863), restarts by either side, and by itself when a path is lost.
 //! - New and vanished addresses while it runs ([`Interfaces::update`]).
+//! - Names of browsers that hide their addresses are looked up, and ours can be hidden: behind such names
+//!   ([`IceConfig::hide_by_name`]), behind NATs ([`IceConfig::tell_private`]) or behind relays ([`IceConfig::relay_only`]).
 //!
 //! # What an attacker gets
 //! A check with wrong credentials is not answered. Data is handed out only from addresses whose checks were right. How
@@ -41,11 +43,11 @@ mod standalone;
 mod transport;
 mod xml;
 
-pub use candidate::{Candidate, CandidateKind, Credentials, Foundation};
+pub use candidate::{Candidate, CandidateKind, Credentials, Foundation, Protocol};
 pub use config::{Companion, IceConfig, Interfaces};
 pub use pair::PairState;
 pub use relay::{RELAY_SOCKETS_MAX, RelayFactory, RelayOutput, RelaySource};
 pub use report::{PairReport, SelectedPair, Stats};
 pub use sdp::{Attribute, AttributeError};
 pub use standalone::{Agent, Output};
-pub use transport::{ICE_UDP, IceTransportFactory};
+pub use transport::{ICE_0, ICE_UDP, IceTransportFactory};

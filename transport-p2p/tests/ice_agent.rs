@@ -8,7 +8,7 @@ use bytes::Bytes;
 use ice_pair::{Pair, address};
 use session_core::{Batch, SendError};
 use std::{net::SocketAddr, time::Duration};
-use transport_p2p::ice::{Candidate, CandidateKind, Foundation, PairState};
+use transport_p2p::ice::{Candidate, CandidateKind, Foundation, PairState, Protocol};
 
 #[test]
 fn two_agents_connect_and_carry_data_both_ways() {
@@ -176,6 +176,8 @@ fn reflexive(port: u16) -> Candidate {
         related: Some("10.0.0.1:5000".parse().unwrap()),
         generation: 0,
         network: 0,
+        protocol: Protocol::Udp,
+        name: None,
     }
 }
 

@@ -40,6 +40,11 @@ impl SessionManager {
                 self.with_socket(socket, |session| session.handle_bound(socket, address, now));
             }
             Input::Stream { socket, event } => self.handle_stream(socket, event, now),
+            Input::Found { inquiry, finding } => {
+                self.with_socket(inquiry, |session| {
+                    session.handle_finding(inquiry, finding, now);
+                });
+            }
             Input::Link(up) => self.handle_link(up, now),
             Input::Timeout => self.handle_timeout(now),
         }

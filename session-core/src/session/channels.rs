@@ -2,8 +2,8 @@
 
 use super::{Session, SessionEvent, content::Carrier};
 use crate::{
-    Batch, ChannelId, ChannelLayer, Datagram, Element, LocalSocket, Misuse, Output, SendError,
-    SocketError, SocketId, StanzaError, StreamEvent, TransportChannel, TransportContext,
+    Batch, ChannelId, ChannelLayer, Datagram, Element, Finding, LocalSocket, Misuse, Output,
+    SendError, SocketError, SocketId, StanzaError, StreamEvent, TransportChannel, TransportContext,
     TransportError, TransportKind,
 };
 use bytes::Bytes;
@@ -403,6 +403,10 @@ impl Session {
             self.channels[at].sockets.push(*connection);
         }
         self.with_socket(socket, now, |c, s| c.handle_stream(s, event, now));
+    }
+
+    pub(crate) fn handle_finding(&mut self, inquiry: SocketId, finding: Finding, now: Instant) {
+        self.with_socket(inquiry, now, |c, n| c.handle_finding(n.0, finding, now));
     }
 
     pub(crate) fn handle_datagram(&mut self, socket: SocketId, datagram: Datagram, now: Instant) {

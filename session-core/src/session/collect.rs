@@ -1,7 +1,9 @@
 //! What channels want from the world and tell the application, moved into the session's queues.
 
 use super::{Outgoing, Session, SessionEvent};
-use crate::{ChannelId, ChannelOutput, Element, Output, Peer, SocketId, TransportError};
+use crate::{
+    ChannelId, ChannelOutput, Element, LocalSocket, Output, Peer, SocketId, TransportError,
+};
 use std::{ops::ControlFlow, time::Instant};
 
 impl Session {
@@ -68,6 +70,7 @@ impl Session {
             | ChannelOutput::Hold(..)
             | ChannelOutput::Bind(..)
             | ChannelOutput::Connect(..)
+            | ChannelOutput::Inquire(..)
             | ChannelOutput::Close(_)) => self.take_socket_output(at, id, sockets),
         }
         ControlFlow::Continue(())
@@ -147,6 +150,10 @@ impl Session {
                     target,
                 }
             }
+            ChannelOutput::Inquire(number, inquiry) => Output::Inquire {
+                id: on(LocalSocket(number)),
+                inquiry,
+            },
             ChannelOutput::Close(socket) => {
                 channel.sockets.retain(|s| *s != socket);
                 Output::Close { socket: on(socket) }

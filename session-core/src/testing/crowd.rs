@@ -119,6 +119,7 @@ impl Crowd {
             | Output::Connect { .. }
             | Output::Write { .. }
             | Output::Hold { .. }
+            | Output::Inquire { .. }
             | Output::Close { .. }
             | Output::Wait(_) => None,
         }

@@ -6,12 +6,15 @@
 mod stream;
 
 use super::netem::{Agenda, Conditions, Netem};
-use crate::{BindKind, LocalSocket, SocketError, SocketId, StreamEvent, StreamTarget};
+use crate::{
+    BindKind, Finding, Inquiry, LocalSocket, SocketError, SocketId, StreamEvent, StreamTarget,
+};
 use bytes::{Bytes, BytesMut};
 use std::{
     collections::{BTreeMap, VecDeque},
     fmt,
     net::{IpAddr, Ipv4Addr, SocketAddr},
+    sync::Arc,
     time::{Duration, Instant},
 };
 use stream::{Connection, Piece};
@@ -39,6 +42,8 @@ pub enum Delivery {
     Bound(Result<SocketAddr, SocketError>),
     /// Something happened to a stream socket.
     Stream(StreamEvent),
+    /// The answer to [`Network::inquire`].
+    Found(Finding),
     /// A datagram, or several of equal size.
     Datagram {
         /// From where.
@@ -67,6 +72,8 @@ pub struct Network<K> {
     arrived: VecDeque<(K, Delivery)>,
     next_port: u16,
     refusing: Vec<usize>,
+    /// Names of hosts that hide their addresses.
+    names: Vec<(Arc<str>, IpAddr)>,
     cut: Vec<(usize, usize)>,
     coalescing: bool,
 }
@@ -128,6 +135,7 @@ impl<K: SocketKey> Network<K> {
             arrived: VecDeque::new(),
             next_port: 40_000,
             refusing: Vec::new(),
+            names: Vec::new(),
             cut: Vec::new(),
             coalescing: false,
         }
@@ -156,6 +164,26 @@ impl<K: SocketKey> Network<K> {
         let at = now + self.conditions.delay;
         let to = target.address;
         self.agenda.push(at, Happening::Connect { key, host, to });
+    }
+
+    /// Answers a question: all hosts are on one local network, whose names are made up here, and there is no router.
+    pub fn inquire(&mut self, host: usize, key: K, inquiry: &Inquiry, now: Instant) {
+        let finding = match inquiry {
+            Inquiry::HideAddress(_) if self.refusing.contains(&host) => Finding::Unavailable,
+            Inquiry::HideAddress(address) => {
+                let name: Arc<str> = format!("hidden-{}.local", self.names.len()).into();
+                self.names.push((name.clone(), *address));
+                Finding::Name(name)
+            }
+            Inquiry::LocalName(wanted) => {
+                let known = self.names.iter().find(|(name, _)| name == wanted);
+                known.map_or(Finding::Unavailable, |(_, ip)| Finding::Address(*ip))
+            }
+            Inquiry::MapPort(_) => Finding::Unavailable,
+        };
+        let at = now + self.conditions.delay;
+        self.agenda
+            .push(at, Happening::Deliver(key, Delivery::Found(finding)));
     }
 
     /// Writes to a connection. What nobody reads any more is discarded.

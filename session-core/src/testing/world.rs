@@ -429,6 +429,9 @@ impl World {
             }
             Output::Write { socket, payload } => self.network.write(key(socket), payload, now),
             Output::Hold { socket, held } => self.network.hold(key(socket), held, now),
+            Output::Inquire { id, inquiry } => {
+                self.network.inquire(host, key(id), &inquiry, now);
+            }
             Output::Close { socket } => self.network.close(key(socket), now),
             Output::Transmit {
                 socket,
@@ -447,6 +450,10 @@ impl World {
         let input = match delivery {
             Delivery::Bound(address) => Input::Bound { socket, address },
             Delivery::Stream(event) => Input::Stream { socket, event },
+            Delivery::Found(finding) => Input::Found {
+                inquiry: socket,
+                finding,
+            },
             Delivery::Datagram {
                 source,
                 payload,

@@ -312,6 +312,10 @@ impl Wire {
         let input = match delivery {
             Delivery::Bound(address) => Input::Bound { socket, address },
             Delivery::Stream(event) => Input::Stream { socket, event },
+            Delivery::Found(finding) => Input::Found {
+                inquiry: socket,
+                finding,
+            },
             Delivery::Datagram {
                 source,
                 payload,

@@ -5,11 +5,13 @@
 
 mod checks;
 mod gather;
+mod names;
 mod nominate;
 mod receive;
 mod report;
 mod restart;
 
+use names::Names;
 pub(super) use restart::Reply;
 
 use super::{
@@ -51,6 +53,7 @@ pub(super) struct Agent {
     /// When the responder restarts, whose path went, unless the initiator does so before.
     restart_at: Option<Instant>,
     components: BTreeMap<u16, Component>,
+    names: Names,
     remotes: Vec<Remote>,
     remote_ended: bool,
     /// Counts peer-reflexive candidates, each of which has a foundation of its own.
@@ -136,6 +139,7 @@ impl Agent {
             restarting: None,
             restart_at: None,
             components: BTreeMap::new(),
+            names: Names::default(),
             remotes: Vec::new(),
             remote_ended: false,
             reflexive: 0,

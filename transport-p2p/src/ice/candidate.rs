@@ -74,6 +74,72 @@ pub struct Candidate {
     pub generation: u32,
     /// Which interface, in no particular order.
     pub network: u32,
+    /// How to get there.
+    pub protocol: Protocol,
+    /// What stands in place of the IP address, which is then unspecified or not to be told
+    /// (draft-ietf-mmusic-mdns-ice-candidates).
+    pub name: Option<Arc<str>>,
+}
+
+impl Candidate {
+    /// What stands for the host: its name, else its IP address.
+    pub(super) fn host(&self) -> String {
+        match &self.name {
+            Some(name) => name.to_string(),
+            None => self.address.ip().to_string(),
+        }
+    }
+}
+
+/// Whether it is a name of the local network in the form of browsers
+/// (draft-ietf-mmusic-mdns-ice-candidates §3.1.1): one label and `.local`.
+pub(super) fn is_local_name(name: &str) -> bool {
+    let label = name.strip_suffix(".local").unwrap_or("");
+    let fits = |c: u8| c.is_ascii_alphanumeric() || c == b'-';
+    (1..=63).contains(&label.len()) && label.bytes().all(fits)
+}
+
+/// How datagrams get to a candidate (RFC 8445 §5.1.1.1, RFC 6544 §4.5).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Protocol {
+    /// As they are.
+    #[default]
+    Udp,
+    /// Over TCP connections that it opens and never takes.
+    TcpActive,
+    /// Over TCP connections that it takes.
+    TcpPassive,
+    /// Over TCP connections that both sides open at the same time.
+    TcpSimultaneous,
+}
+
+impl Protocol {
+    /// The `tcptype` of RFC 6544 §4.5; `None` for UDP.
+    pub fn tcp_type(self) -> Option<&'static str> {
+        match self {
+            Self::Udp => None,
+            Self::TcpActive => Some("active"),
+            Self::TcpPassive => Some("passive"),
+            Self::TcpSimultaneous => Some("so"),
+        }
+    }
+
+    /// TCP with this `tcptype`.
+    pub fn from_tcp_type(name: &str) -> Option<Self> {
+        [Self::TcpActive, Self::TcpPassive, Self::TcpSimultaneous]
+            .into_iter()
+            .find(|protocol| protocol.tcp_type() == Some(name))
+    }
+
+    /// Whether a pair can be formed of the two (RFC 6544 §6.2).
+    pub(super) fn pairs_with(self, remote: Self) -> bool {
+        match self {
+            Self::Udp => remote == Self::Udp,
+            Self::TcpActive => remote == Self::TcpPassive,
+            Self::TcpPassive => remote == Self::TcpActive,
+            Self::TcpSimultaneous => remote == Self::TcpSimultaneous,
+        }
+    }
 }
 
 /// The foundation of a candidate: a word of at most [`MAX`](Self::MAX) bytes (RFC 8839 §5.1), kept without the heap.
@@ -179,6 +245,17 @@ pub(super) fn is_usable(address: SocketAddr) -> bool {
     let broadcast = matches!(ip, IpAddr::V4(v4) if v4.is_broadcast());
     let mapped = matches!(ip, IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some());
     address.port() != 0 && !ip.is_unspecified() && !ip.is_multicast() && !broadcast && !mapped
+}
+
+/// Whether an address says nothing outside of our own network: RFC 1918, RFC 3927, RFC 4193, RFC 4291 §2.5.6, RFC 6598.
+pub(super) fn is_private(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(v4) => {
+            let shared = v4.octets()[0] == 100 && v4.octets()[1] & 0xc0 == 64;
+            v4.is_private() || v4.is_link_local() || v4.is_loopback() || shared
+        }
+        IpAddr::V6(v6) => v6.is_unique_local() || v6.is_unicast_link_local() || v6.is_loopback(),
+    }
 }
 
 /// Whether the two can talk at all: one family, and loopback and link-local only among themselves.

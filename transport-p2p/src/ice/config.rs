@@ -25,6 +25,17 @@ pub struct IceConfig {
     pub relays: Vec<Arc<dyn RelayFactory>>,
     /// Whether only relayed candidates are told and used, so that the peer does not learn our addresses. Default no.
     pub relay_only: bool,
+    /// Whether to tell private addresses (of RFC 1918, RFC 4193 and the like). If not, the peer learns only what the world
+    /// sees anyway: of STUN servers and relays, and public ones. Default yes.
+    pub tell_private: bool,
+    /// Whether our own addresses are told as names that only hosts on the same local network can look up
+    /// (draft-ietf-mmusic-mdns-ice-candidates §3.1), as browsers do. It needs a driver that announces them; with another,
+    /// they are not told at all. Default no.
+    pub hide_by_name: bool,
+    /// Whether such names of the peer are looked up, which asks everybody on our local network. Default yes.
+    pub look_up_names: bool,
+    /// Whether to ask the router in front of us for ports (RFC 6887, RFC 6886, UPnP IGD), where the driver can. Default no.
+    pub map_ports: bool,
     /// Whether to tell the end of gathering by `<gathering-complete/>` (XEP-0371 §7). Default no: some clients take
     /// a transport-info without candidate for a restart.
     pub tell_end: bool,
@@ -68,6 +79,10 @@ impl IceConfig {
             stun_servers: Vec::new(),
             relays: Vec::new(),
             relay_only: false,
+            tell_private: true,
+            hide_by_name: false,
+            look_up_names: true,
+            map_ports: false,
             tell_end: false,
             remote_lite: false,
             pace: Duration::from_millis(20),
@@ -94,6 +109,8 @@ impl fmt::Debug for IceConfig {
             .field("stun_servers", &self.stun_servers)
             .field("relays", &self.relays.len())
             .field("relay_only", &self.relay_only)
+            .field("tell_private", &self.tell_private)
+            .field("hide_by_name", &self.hide_by_name)
             .finish_non_exhaustive()
     }
 }

@@ -1,9 +1,11 @@
 //! Candidates and credentials as attributes of SDP (RFC 8839 §5), for those who have no XMPP.
 
-use super::candidate::{Candidate, CandidateKind, Credentials, Foundation};
+use super::candidate::{
+    Candidate, CandidateKind, Credentials, Foundation, Protocol, is_local_name,
+};
 use std::{
     fmt,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     str::{FromStr, SplitAsciiWhitespace},
 };
 use thiserror::Error;
@@ -23,7 +25,8 @@ pub enum AttributeError {
     /// A field is missing, or is not what it must be.
     #[error("{0} is missing or not what it must be")]
     Malformed(&'static str),
-    /// It is well-formed, and of no use here: another protocol than UDP, or a name instead of an address.
+    /// It is well-formed, and of no use here: another protocol than UDP and TCP, or a name that is
+    /// not of the local network instead of an address.
     #[error("{0} is of a kind that is not supported")]
     Unsupported(&'static str),
 }
@@ -104,18 +107,23 @@ impl Credentials {
 /// `candidate:FOUNDATION COMPONENT udp PRIORITY ADDRESS PORT typ TYPE …` (RFC 8839 §5.1), without `a=`.
 impl fmt::Display for Candidate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let tcp_type = self.protocol.tcp_type();
         write!(
             f,
-            "candidate:{} {} udp {} {} {} typ {}",
+            "candidate:{} {} {} {} {} {} typ {}",
             self.foundation,
             self.component,
+            if tcp_type.is_some() { "tcp" } else { "udp" },
             self.priority,
-            self.address.ip(),
+            self.host(),
             self.address.port(),
             self.kind.as_str(),
         )?;
         if let Some(related) = self.related {
             write!(f, " raddr {} rport {}", related.ip(), related.port())?;
+        }
+        if let Some(tcp_type) = tcp_type {
+            write!(f, " tcptype {tcp_type}")?;
         }
         if self.generation > 0 {
             write!(f, " generation {}", self.generation)?;
@@ -159,12 +167,15 @@ impl FromStr for Candidate {
             .next()
             .and_then(CandidateKind::from_name)
             .ok_or(AttributeError::Malformed("the type"))?;
-        if !protocol.eq_ignore_ascii_case("udp") {
+        let tcp = protocol.eq_ignore_ascii_case("tcp");
+        if !tcp && !protocol.eq_ignore_ascii_case("udp") {
             return Err(AttributeError::Unsupported("the protocol"));
         }
-        let ip: IpAddr = ip
-            .parse()
-            .map_err(|_| AttributeError::Unsupported("the address (a name)"))?;
+        let (ip, name) = match ip.parse() {
+            Ok(ip) => (ip, None),
+            Err(_) if is_local_name(ip) => (Ipv4Addr::UNSPECIFIED.into(), Some(ip.into())),
+            Err(_) => return Err(AttributeError::Unsupported("the address (a name)")),
+        };
         let mut candidate = Self {
             component,
             foundation,
@@ -174,8 +185,13 @@ impl FromStr for Candidate {
             related: None,
             generation: 0,
             network: 0,
+            protocol: Protocol::Udp,
+            name,
         };
         candidate.read_extensions(words)?;
+        if tcp == (candidate.protocol == Protocol::Udp) {
+            return Err(AttributeError::Malformed("tcptype"));
+        }
         Ok(candidate)
     }
 }
@@ -194,6 +210,12 @@ impl Candidate {
                     address = words.next().and_then(|ip| ip.parse::<IpAddr>().ok());
                 }
                 "rport" => port = number(&mut words, "rport")?,
+                "tcptype" => {
+                    self.protocol = words
+                        .next()
+                        .and_then(Protocol::from_tcp_type)
+                        .ok_or(AttributeError::Malformed("tcptype"))?;
+                }
                 "generation" => self.generation = number(&mut words, "generation")?,
                 "network-id" => self.network = number(&mut words, "network-id")?,
                 _ => drop(words.next()),
@@ -273,8 +295,16 @@ mod tests {
                 Unsupported("the protocol"),
             ),
             (
-                "candidate:1 1 udp 1 a.local 9 typ host",
+                "candidate:1 1 udp 1 a.example 9 typ host",
                 Unsupported("the address (a name)"),
+            ),
+            (
+                "candidate:1 1 tcp 1 192.0.2.1 9 typ host",
+                Malformed("tcptype"),
+            ),
+            (
+                "candidate:1 1 tcp 1 192.0.2.1 9 typ host tcptype shy",
+                Malformed("tcptype"),
             ),
             ("ice-ufrag:a:b", Malformed("ice-ufrag")),
             ("ice-pwd:", Malformed("ice-pwd")),
@@ -289,16 +319,23 @@ mod tests {
             component in 1..=256_u16, foundation in "[a-zA-Z0-9+/]{1,32}", priority: u32, port: u16, v6: [u8; 16],
             kind in prop::sample::select(vec![CandidateKind::Host, CandidateKind::ServerReflexive,
                 CandidateKind::PeerReflexive, CandidateKind::Relayed]), generation: u32, related: Option<([u8; 4], u16)>,
+            protocol in prop::sample::select(vec![Protocol::Udp, Protocol::TcpActive, Protocol::TcpPassive,
+                Protocol::TcpSimultaneous]), name: Option<u32>,
         ) {
             let candidate = Candidate {
                 component,
                 foundation: Foundation::new(&foundation).unwrap(),
-                address: (v6, port).into(),
+                address: match name {
+                    Some(_) => ([0, 0, 0, 0], port).into(),
+                    None => (v6, port).into(),
+                },
                 priority,
                 kind,
                 related: related.map(Into::into),
                 generation,
                 network: 0,
+                protocol,
+                name: name.map(|name| format!("{name:x}.local").into()),
             };
             prop_assert_eq!(candidate.to_string().parse(), Ok(candidate));
         }

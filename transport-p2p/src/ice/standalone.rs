@@ -8,8 +8,8 @@ use super::report::{PairReport, SelectedPair, Stats};
 use super::sdp::{Attribute, AttributeError};
 use bytes::Bytes;
 use session_core::{
-    Batch, BindKind, ChannelOutput, Datagram, LocalSocket, Role, SendError, SocketError,
-    StreamEvent, StreamTarget, Transmit, TransportError,
+    Batch, BindKind, ChannelOutput, Datagram, Finding, Inquiry, LocalSocket, Role, SendError,
+    SocketError, StreamEvent, StreamTarget, Transmit, TransportError,
 };
 use std::{fmt, net::SocketAddr, sync::Arc, task::Waker, time::Instant};
 
@@ -84,6 +84,8 @@ pub enum Output {
     Write(LocalSocket, Bytes),
     /// Stop reading a connection (`true`), or go on.
     Hold(LocalSocket, bool),
+    /// Find something out. Answered by [`Agent::handle_finding`] with the same number. Who cannot need not answer.
+    Inquire(u32, Inquiry),
     /// Close a socket.
     Close(LocalSocket),
     /// Datagrams for the network.
@@ -236,6 +238,11 @@ impl Agent {
         self.inner.handle_stream(component, socket, event, now);
     }
 
+    /// The answer to [`Output::Inquire`].
+    pub fn handle_finding(&mut self, inquiry: u32, finding: Finding, now: Instant) {
+        self.inner.handle_finding(inquiry, finding, now);
+    }
+
     /// The instant of [`poll_timeout`](Self::poll_timeout) has come.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.inner.handle_timeout(now);
@@ -369,6 +376,10 @@ fn translate(id: u16, output: Inner) -> Option<Output> {
         ChannelOutput::Connect(socket, target) => Output::Connect(join(id, socket), target),
         ChannelOutput::Write(socket, bytes) => Output::Write(join(id, socket), bytes),
         ChannelOutput::Hold(socket, hold) => Output::Hold(join(id, socket), hold),
+        ChannelOutput::Inquire(number, Inquiry::MapPort(socket)) => {
+            Output::Inquire(number, Inquiry::MapPort(join(id, socket)))
+        }
+        ChannelOutput::Inquire(number, inquiry) => Output::Inquire(number, inquiry),
         ChannelOutput::Close(socket) => Output::Close(join(id, socket)),
         ChannelOutput::Path(has) => Output::Path(id, has),
         ChannelOutput::Writable(writable) => Output::Writable(id, writable),

@@ -7,7 +7,7 @@ use super::{
     xml,
 };
 use session_core::{
-    Batch, ChannelOutput, Datagram, Dialect, Element, InfoTarget, LocalSocket, SendError,
+    Batch, ChannelOutput, Datagram, Dialect, Element, Finding, InfoTarget, LocalSocket, SendError,
     SocketError, StanzaError, StreamEvent, Transport, TransportChannel, TransportContext,
     TransportError, TransportFactory, TransportKind,
 };
@@ -19,25 +19,37 @@ use std::{
 
 /// The namespace of XEP-0176.
 pub const ICE_UDP: &str = "urn:xmpp:jingle:transports:ice-udp:1";
+/// The namespace of XEP-0371.
+pub const ICE_0: &str = "urn:xmpp:jingle:transports:ice:0";
 
 /// Makes ICE transports for Jingle (XEP-0176).
 #[derive(Clone, Debug)]
 pub struct IceTransportFactory {
     config: Arc<IceConfig>,
+    namespace: &'static str,
 }
 
 impl IceTransportFactory {
-    /// Transports of this configuration.
+    /// Transports of this configuration, in the words of XEP-0176, which nearly everybody speaks.
     pub fn new(config: IceConfig) -> Self {
         Self {
             config: Arc::new(config),
+            namespace: ICE_UDP,
+        }
+    }
+
+    /// The same in the words of XEP-0371, which know candidates over TCP ([`IceConfig::tcp`]).
+    pub fn with_tcp(config: IceConfig) -> Self {
+        Self {
+            namespace: ICE_0,
+            ..Self::new(config)
         }
     }
 }
 
 impl TransportFactory for IceTransportFactory {
     fn namespace(&self) -> &str {
-        ICE_UDP
+        self.namespace
     }
 
     fn kind(&self) -> TransportKind {
@@ -52,6 +64,7 @@ impl TransportFactory for IceTransportFactory {
             &context.waker,
         );
         Box::new(IceTransport {
+            namespace: self.namespace,
             agent: SharedAgent(Arc::new(Mutex::new(agent))),
             context: context.clone(),
             names: Vec::new(),
@@ -74,6 +87,7 @@ impl SharedAgent {
 }
 
 struct IceTransport {
+    namespace: &'static str,
     agent: SharedAgent,
     context: TransportContext,
     /// Channels by component, from 1. A channel that comes again gets the component that it had.
@@ -82,7 +96,7 @@ struct IceTransport {
 
 impl Transport for IceTransport {
     fn namespace(&self) -> &str {
-        ICE_UDP
+        self.namespace
     }
 
     fn offer(&mut self) -> Element {
@@ -92,7 +106,7 @@ impl Transport for IceTransport {
             credentials: Some(agent.local.clone()),
             ..Description::default()
         };
-        let transport = xml::transport(ICE_UDP, &description);
+        let transport = xml::transport(self.namespace, &description);
         drop(agent);
         match companion {
             Some(companion) => transport.children_from(companion.local(&self.context)),
@@ -123,6 +137,7 @@ impl Transport for IceTransport {
         agent.add_component(component);
         drop(agent);
         Ok(Box::new(IceChannel {
+            namespace: self.namespace,
             agent: self.agent.clone(),
             component,
         }))
@@ -130,7 +145,7 @@ impl Transport for IceTransport {
 
     /// All of them have the credentials of their generation with them. Only those of the last count.
     fn wrap_info(&mut self, infos: Vec<(Arc<str>, Element)>) -> Element {
-        let mut whole = Element::new(ICE_UDP, "transport");
+        let mut whole = Element::new(self.namespace, "transport");
         let generation = |info: &Element| info.attribute("ufrag").map(str::to_owned);
         let last = infos.last().and_then(|(_, info)| generation(info));
         for (_, info) in infos.iter().filter(|(_, info)| generation(info) == last) {
@@ -146,7 +161,7 @@ impl Transport for IceTransport {
 
     /// The whole goes to one channel, whichever there is, because the agent is shared.
     fn split_info(&mut self, info: &Element) -> Result<Vec<(InfoTarget, Element)>, TransportError> {
-        let remote = xml::parse(ICE_UDP, info)?;
+        let remote = xml::parse(self.namespace, info)?;
         if self.agent.lock().is_crossing(&remote) {
             return Err(TransportError::TieBreak);
         }
@@ -172,7 +187,7 @@ impl Transport for IceTransport {
 
 impl IceTransport {
     fn accept(&self, element: &Element) -> Result<(), TransportError> {
-        let remote = xml::parse(ICE_UDP, element)?;
+        let remote = xml::parse(self.namespace, element)?;
         let Some(credentials) = remote.credentials else {
             return Err(TransportError::Malformed {
                 field: "ufrag",
@@ -191,7 +206,7 @@ impl IceTransport {
         };
         let foreign: Vec<_> = element
             .children()
-            .filter(|child| !xml::is_own(ICE_UDP, *child))
+            .filter(|child| !xml::is_own(self.namespace, *child))
             .map(|child| child.detach())
             .collect();
         if foreign.is_empty() {
@@ -202,6 +217,7 @@ impl IceTransport {
 }
 
 struct IceChannel {
+    namespace: &'static str,
     agent: SharedAgent,
     component: u16,
 }
@@ -212,7 +228,7 @@ impl TransportChannel for IceChannel {
     }
 
     fn handle_info(&mut self, info: &Element, now: Instant) -> Result<(), TransportError> {
-        let remote = xml::parse(ICE_UDP, info)?;
+        let remote = xml::parse(self.namespace, info)?;
         self.agent.lock().handle_remote(remote, now);
         Ok(())
     }
@@ -240,6 +256,10 @@ impl TransportChannel for IceChannel {
             .handle_stream(self.component, socket, event, now);
     }
 
+    fn handle_finding(&mut self, inquiry: u32, finding: Finding, now: Instant) {
+        self.agent.lock().handle_finding(inquiry, finding, now);
+    }
+
     fn handle_timeout(&mut self, now: Instant) {
         self.agent.lock().handle_timeout(now);
     }
@@ -259,7 +279,9 @@ impl TransportChannel for IceChannel {
     fn poll_output(&mut self) -> Option<ChannelOutput> {
         Some(match self.agent.lock().poll_output(self.component)? {
             Output::Channel(output) => output,
-            Output::Tell(description) => ChannelOutput::Info(xml::transport(ICE_UDP, &description)),
+            Output::Tell(description) => {
+                ChannelOutput::Info(xml::transport(self.namespace, &description))
+            }
         })
     }
 

@@ -1,11 +1,12 @@
 //! `<transport xmlns='urn:xmpp:jingle:transports:ice-udp:1'/>` and back (XEP-0176 §5).
 
 use super::{
-    candidate::{Candidate, CandidateKind, Credentials, Foundation},
+    candidate::{Candidate, CandidateKind, Credentials, Foundation, Protocol, is_local_name},
     description::Description,
+    transport::ICE_0,
 };
 use session_core::{Element, ElementRef, TransportError};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 /// Characters of a user fragment and of a password (RFC 8839 §5.4).
 const CREDENTIAL_MAX: usize = 256;
@@ -34,19 +35,20 @@ fn candidate(namespace: &str, candidate: &Candidate) -> Element {
         candidate.foundation,
         candidate.address.port()
     );
-    let related = candidate.related;
+    let (related, tcp_type) = (candidate.related, candidate.protocol.tcp_type());
     Element::new(namespace, "candidate")
         .with("component", candidate.component)
         .with("foundation", &*candidate.foundation)
         .with("generation", candidate.generation)
         .with("id", id)
-        .with("ip", candidate.address.ip())
+        .with("ip", candidate.host())
         .with("network", candidate.network)
         .with("port", candidate.address.port())
         .with("priority", candidate.priority)
-        .with("protocol", "udp")
+        .with("protocol", if tcp_type.is_some() { "tcp" } else { "udp" })
         .with_opt("rel-addr", related.map(|address| address.ip()))
         .with_opt("rel-port", related.map(|address| address.port()))
+        .with_opt("tcptype", tcp_type)
         .with("type", candidate.kind.as_str())
 }
 
@@ -61,7 +63,7 @@ pub(super) fn is_own(namespace: &str, child: ElementRef<'_>) -> bool {
 
 /// Reads all of a `<transport/>`, or nothing.
 ///
-/// What is well-formed and of no use to us is left out: candidates of other protocols, with names instead of addresses.
+/// What is well-formed and of no use to us is left out: candidates of other protocols, with names other than `.local`.
 pub(super) fn parse(namespace: &str, element: &Element) -> Result<Description, TransportError> {
     if !element.is(namespace, "transport") {
         return Err(malformed("transport", "another name or namespace"));
@@ -74,7 +76,7 @@ pub(super) fn parse(namespace: &str, element: &Element) -> Result<Description, T
         match child.name() {
             "candidate" => {
                 remote.has_candidates = true;
-                remote.candidates.extend(parse_candidate(child)?);
+                remote.candidates.extend(parse_candidate(namespace, child)?);
             }
             "gathering-complete" => remote.complete = true,
             // Which pair the initiator uses is known from its nomination.
@@ -104,7 +106,10 @@ fn credentials(element: &Element) -> Result<Option<Credentials>, TransportError>
     }
 }
 
-fn parse_candidate(element: ElementRef<'_>) -> Result<Option<Candidate>, TransportError> {
+fn parse_candidate(
+    namespace: &str,
+    element: ElementRef<'_>,
+) -> Result<Option<Candidate>, TransportError> {
     let component = number(element, "component", 1, 256)? as u16;
     let port = number(element, "port", 0, u64::from(u16::MAX))? as u16;
     let priority = number(element, "priority", 0, u64::MAX)?;
@@ -118,11 +123,13 @@ fn parse_candidate(element: ElementRef<'_>) -> Result<Option<Candidate>, Transpo
     };
     let foundation = Foundation::new(element.attribute("foundation").unwrap_or(""))
         .ok_or_else(|| malformed("foundation", "longer than 32 characters"))?;
-    let udp = element
-        .attribute("protocol")
-        .is_none_or(|protocol| protocol.eq_ignore_ascii_case("udp"));
-    let Ok(ip) = ip.parse::<IpAddr>() else {
+    let Some(protocol) = protocol(namespace, element)? else {
         return Ok(None);
+    };
+    let (ip, name) = match ip.parse::<IpAddr>() {
+        Ok(ip) => (ip, None),
+        Err(_) if is_local_name(ip) => (IpAddr::V4(Ipv4Addr::UNSPECIFIED), Some(ip.into())),
+        Err(_) => return Ok(None),
     };
     let related = element
         .attribute("rel-addr")
@@ -131,7 +138,7 @@ fn parse_candidate(element: ElementRef<'_>) -> Result<Option<Candidate>, Transpo
             let port = element.attribute("rel-port").and_then(|p| p.parse().ok());
             SocketAddr::new(ip, port.unwrap_or(0))
         });
-    Ok(udp.then(|| Candidate {
+    Ok(Some(Candidate {
         component,
         foundation,
         address: SocketAddr::new(ip, port),
@@ -141,7 +148,23 @@ fn parse_candidate(element: ElementRef<'_>) -> Result<Option<Candidate>, Transpo
         related,
         generation,
         network,
+        protocol,
+        name,
     }))
+}
+
+/// What XEP-0176 has is UDP; XEP-0371 §4 knows TCP. `None` for what we cannot use.
+fn protocol(namespace: &str, element: ElementRef<'_>) -> Result<Option<Protocol>, TransportError> {
+    let name = element.attribute("protocol").unwrap_or("udp");
+    if name.eq_ignore_ascii_case("udp") {
+        return Ok(Some(Protocol::Udp));
+    }
+    if namespace != ICE_0 || !name.eq_ignore_ascii_case("tcp") {
+        return Ok(None);
+    }
+    Protocol::from_tcp_type(required(element, "tcptype")?)
+        .map(Some)
+        .ok_or_else(|| malformed("tcptype", "none of active, passive, so"))
 }
 
 fn required<'a>(element: ElementRef<'a>, field: &'static str) -> Result<&'a str, TransportError> {

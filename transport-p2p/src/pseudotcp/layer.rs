@@ -3,8 +3,8 @@
 use super::{Config, Error, Event, PseudoTcp, State};
 use bytes::Bytes;
 use session_core::{
-    Batch, ChannelLayer, ChannelOutput, Datagram, Element, LocalSocket, Peer, PeerError, Role,
-    SendError, SocketError, StanzaError, StreamEvent, TransportChannel, TransportContext,
+    Batch, ChannelLayer, ChannelOutput, Datagram, Element, Finding, LocalSocket, Peer, PeerError,
+    Role, SendError, SocketError, StanzaError, StreamEvent, TransportChannel, TransportContext,
     TransportError,
 };
 use std::{
@@ -320,6 +320,11 @@ impl TransportChannel for StreamChannel {
     fn handle_stream(&mut self, socket: LocalSocket, event: StreamEvent, now: Instant) {
         self.at(now);
         self.inner.handle_stream(socket, event, now);
+    }
+
+    fn handle_finding(&mut self, inquiry: u32, finding: Finding, now: Instant) {
+        self.at(now);
+        self.inner.handle_finding(inquiry, finding, now);
     }
 
     fn handle_request(

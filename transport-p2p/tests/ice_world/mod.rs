@@ -13,9 +13,9 @@ mod relay;
 use bytes::Bytes;
 use session_core::testing::epoch;
 use session_core::{
-    BindKind, ChannelOutput, Datagram, Dialect, Element, InfoTarget, LocalSocket, PeerError, Role,
-    SeededEntropy, SocketError, StanzaError, StreamEvent, Transmit, Transport, TransportChannel,
-    TransportContext, TransportError, TransportFactory,
+    BindKind, ChannelOutput, Datagram, Dialect, Element, Finding, InfoTarget, Inquiry, LocalSocket,
+    PeerError, Role, SeededEntropy, SocketError, StanzaError, StreamEvent, Transmit, Transport,
+    TransportChannel, TransportContext, TransportError, TransportFactory,
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -60,6 +60,8 @@ struct Mapping {
     to: Option<SocketAddr>,
     outside: SocketAddr,
     contacted: BTreeSet<SocketAddr>,
+    /// Asked for by the host: lets in everybody.
+    asked: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -78,6 +80,7 @@ enum Event {
         payload: Bytes,
     },
     Stream(Key, StreamEvent),
+    Found(Key, Finding),
     /// What a relay's client wrote.
     Relay(Key, Bytes),
     Info {
@@ -101,6 +104,10 @@ pub struct End {
     pub paths: Vec<Vec<bool>>,
     pub failed: Vec<Option<TransportError>>,
     pub connected_after: Option<Duration>,
+    /// What was said to the peer.
+    pub told: Vec<Element>,
+    /// Whether the router gives ports to who asks.
+    pub maps_ports: bool,
     early: Vec<Element>,
     nat: Nat,
     mappings: Vec<Mapping>,
@@ -124,6 +131,9 @@ pub struct World {
     pub refuses_restarts: Option<usize>,
     /// Restarts that were refused because they crossed.
     pub tie_breaks: u32,
+    /// Whether both are on one local network, as far as names go.
+    pub one_lan: bool,
+    names: Vec<(Arc<str>, IpAddr)>,
     pub transmits: u64,
     random: SeededEntropy,
     agenda: BTreeMap<(Instant, u64), Event>,
@@ -181,6 +191,8 @@ impl World {
             silent: false,
             refuses_restarts: None,
             tie_breaks: 0,
+            one_lan: true,
+            names: Vec::new(),
             transmits: 0,
             random: SeededEntropy::new(setup.seed),
             agenda: BTreeMap::new(),
@@ -352,6 +364,12 @@ impl World {
                     channel.handle_stream(key.socket, event, now)
                 });
             }
+            Event::Found(key, finding) => {
+                let number = key.socket.0;
+                self.with_channel(key, |channel, now| {
+                    channel.handle_finding(number, finding, now);
+                });
+            }
             Event::Relay(key, frame) => self.relay_frame(key, &frame),
             Event::Info { to, info } => {
                 let refused = self.info(to, &info);
@@ -427,7 +445,33 @@ impl World {
         }
     }
 
+    /// What a host knows: names of its local network, ports of its router.
+    fn find(&mut self, end: usize, channel: usize, inquiry: &Inquiry) -> Finding {
+        match inquiry {
+            Inquiry::HideAddress(ip) => {
+                let name: Arc<str> = format!("hidden-{}.local", self.names.len()).into();
+                self.names.push((name.clone(), *ip));
+                Finding::Name(name)
+            }
+            Inquiry::LocalName(wanted) if self.one_lan => {
+                let known = self.names.iter().find(|(name, _)| name == wanted);
+                known.map_or(Finding::Unavailable, |(_, ip)| Finding::Address(*ip))
+            }
+            Inquiry::MapPort(socket) if self.ends[end].maps_ports => {
+                let key = Key {
+                    end,
+                    channel,
+                    socket: *socket,
+                };
+                let inside = *self.sockets.iter().find(|(_, k)| **k == key).unwrap().0;
+                Finding::Mapped(self.ends[end].map_port(end, inside))
+            }
+            _ => Finding::Unavailable,
+        }
+    }
+
     fn perform(&mut self, number: usize, channel: usize, output: ChannelOutput) {
+        let this = number;
         let on = |socket| Key {
             end: number,
             channel,
@@ -454,9 +498,15 @@ impl World {
             ChannelOutput::Write(socket, frame) => {
                 self.push(self.delay, Event::Relay(on(socket), frame));
             }
+            ChannelOutput::Inquire(number, inquiry) => {
+                let finding = self.find(this, channel, &inquiry);
+                let delay = self.delay;
+                self.push(delay, Event::Found(on(LocalSocket(number)), finding));
+            }
             ChannelOutput::Info(info) => {
                 let name: Arc<str> = format!("channel {channel}").into();
                 let info = end.transport.wrap_info(vec![(name, info)]);
+                end.told.push(info.clone());
                 if !self.silent {
                     self.push(
                         self.signalling,
@@ -613,6 +663,8 @@ impl End {
             paths: Vec::new(),
             failed: Vec::new(),
             connected_after: None,
+            told: Vec::new(),
+            maps_ports: false,
             early: Vec::new(),
             nat,
             mappings: Vec::new(),
@@ -629,6 +681,11 @@ impl End {
             return Some(inside);
         }
         let wanted = (self.nat == Nat::Symmetric).then_some(to);
+        // What answers a datagram that came by a port that was asked for leaves by it.
+        let answers = |m: &&Mapping| m.asked && m.inside == inside && m.contacted.contains(&to);
+        if let Some(mapping) = self.mappings.iter().find(answers) {
+            return Some(mapping.outside);
+        }
         let known = |mapping: &&mut Mapping| mapping.inside == inside && mapping.to == wanted;
         if let Some(mapping) = self.mappings.iter_mut().find(known) {
             mapping.contacted.insert(to);
@@ -641,13 +698,31 @@ impl End {
             to: wanted,
             outside,
             contacted: BTreeSet::from([to]),
+            asked: false,
         });
         Some(outside)
     }
 
+    fn map_port(&mut self, number: usize, inside: SocketAddr) -> SocketAddr {
+        let public = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 1 + number as u8));
+        let outside = SocketAddr::new(public, 30_000 + self.mappings.len() as u16);
+        self.mappings.push(Mapping {
+            inside,
+            to: None,
+            outside,
+            contacted: BTreeSet::new(),
+            asked: true,
+        });
+        outside
+    }
+
     /// Where a datagram from outside goes, if the NAT lets it through.
-    fn enter(&self, source: SocketAddr, to: SocketAddr) -> Option<SocketAddr> {
-        let mapping = self.mappings.iter().find(|mapping| mapping.outside == to)?;
+    fn enter(&mut self, source: SocketAddr, to: SocketAddr) -> Option<SocketAddr> {
+        let mapping = self.mappings.iter_mut().find(|m| m.outside == to)?;
+        if mapping.asked {
+            mapping.contacted.insert(source);
+            return Some(mapping.inside);
+        }
         let passes = match self.nat {
             Nat::None | Nat::Full => true,
             Nat::Address => mapping.contacted.iter().any(|to| to.ip() == source.ip()),

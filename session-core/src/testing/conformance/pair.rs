@@ -562,6 +562,7 @@ impl Pair {
                 }
                 this.inner.handle_stream(socket, event, now);
             }
+            Delivery::Found(finding) => this.inner.handle_finding(socket.0, finding, now),
             Delivery::Datagram {
                 source,
                 payload,
@@ -630,7 +631,7 @@ fn summary(delivery: &Delivery) -> String {
             source, payload, ..
         } => format!("datagram of {} bytes from {source}", payload.len()),
         Delivery::Stream(StreamEvent::Data(bytes)) => format!("{} bytes", bytes.len()),
-        Delivery::Bound(_) | Delivery::Stream(_) => format!("{delivery:?}"),
+        Delivery::Bound(_) | Delivery::Stream(_) | Delivery::Found(_) => format!("{delivery:?}"),
     }
 }
 

@@ -92,7 +92,10 @@ fn a_stream_arrives_in_order_through_a_cut_and_ends_once() {
             Delivery::Stream(StreamEvent::Buffered(0)) => (host, "left"),
             Delivery::Stream(StreamEvent::Finished) => (host, "finished"),
             Delivery::Stream(StreamEvent::Closed(None)) => (host, "closed"),
-            Delivery::Stream(_) | Delivery::Bound(_) | Delivery::Datagram { .. } => (host, "else"),
+            Delivery::Stream(_)
+            | Delivery::Bound(_)
+            | Delivery::Found(_)
+            | Delivery::Datagram { .. } => (host, "else"),
         })
         .collect();
     assert_eq!(

@@ -3,7 +3,8 @@
 use super::{Agent, Group, Remote};
 use crate::ice::{
     candidate::{
-        Candidate, CandidateKind, Foundation, can_reach, is_usable, pair_priority, priority,
+        Candidate, CandidateKind, Foundation, Protocol, can_reach, is_usable, pair_priority,
+        priority,
     },
     component::Local,
     pair::{Base, Check, Pair, PairState},
@@ -43,6 +44,9 @@ impl Agent {
 
     /// A candidate of the peer. Duplicates and what is beyond the limit are ignored.
     pub(super) fn add_remote(&mut self, candidate: Candidate, now: Instant) {
+        if candidate.name.is_some() && candidate.address.ip().is_unspecified() {
+            return self.look_up(candidate, now);
+        }
         let of_component = |other: &&Remote| other.candidate.component == candidate.component;
         let count = self.remotes.iter().filter(of_component).count();
         let all = self.config.remote_candidates_max * self.config.components_max.min(4);
@@ -121,6 +125,7 @@ impl Agent {
             Base::Host(_) => can_reach(local.candidate.address.ip(), remote.address.ip()),
             Base::Relay(_) => local.candidate.address.is_ipv4() == remote.address.is_ipv4(),
         };
+        let reachable = reachable && local.candidate.protocol.pairs_with(remote.protocol);
         if !self.checking || !usable || !reachable || component.completed || component.failed {
             return;
         }
@@ -418,6 +423,8 @@ impl Agent {
             related: None,
             generation: self.remote_generation,
             network: 0,
+            protocol: Protocol::Udp,
+            name: None,
         });
         let group = self.new_group();
         if self.remotes.len() < self.config.remote_candidates_max {

@@ -2,7 +2,9 @@
 
 use super::Agent;
 use crate::ice::{
-    candidate::{Candidate, CandidateKind, Foundation, interleave, is_usable, priority},
+    candidate::{
+        Candidate, CandidateKind, Foundation, Protocol, interleave, is_private, is_usable, priority,
+    },
     component::{Component, Gather, GatherState, Local, Relay, Socket, SocketState},
     pair::{Base, Path},
     relay::RelayOutput,
@@ -333,6 +335,9 @@ impl Agent {
         if self.config.relay_only {
             return;
         }
+        if self.config.map_ports && is_private(address.ip()) && !address.ip().is_loopback() {
+            self.map_port(id, number);
+        }
         let servers: Vec<_> = self
             .config
             .stun_servers
@@ -362,7 +367,7 @@ impl Agent {
     }
 
     /// A new local candidate, unless there is an equal one (RFC 8445 §5.1.3): told, and paired.
-    fn add_local(
+    pub(super) fn add_local(
         &mut self,
         id: u16,
         base: Base,
@@ -372,7 +377,6 @@ impl Agent {
         now: Instant,
     ) {
         let allowed = !self.config.relay_only || kind == CandidateKind::Relayed;
-        let hidden = self.config.relay_only;
         let Some(component) = self.components.get_mut(&id) else {
             return;
         };
@@ -387,9 +391,11 @@ impl Agent {
             address,
             priority: priority(kind, preference, id),
             kind,
-            related: related.filter(|_| !hidden),
+            related,
             generation: self.generation,
             network,
+            protocol: Protocol::Udp,
+            name: None,
         });
         let group = self.local_group(&candidate.foundation);
         let Some(component) = self.components.get_mut(&id) else {
@@ -402,7 +408,9 @@ impl Agent {
             paired: matches!(kind, CandidateKind::Host | CandidateKind::Relayed),
         });
         let last = component.locals.len() - 1;
-        self.tell(Some((*candidate).clone()), false, Some(id));
+        if let Some(told) = self.disclose(&candidate) {
+            self.tell(Some(told), false, Some(id));
+        }
         self.pair_local(id, last, now);
     }
 
@@ -418,14 +426,17 @@ impl Agent {
             }
         }
         for candidate in all {
-            let id = candidate.component;
-            self.tell(Some(Arc::unwrap_or_clone(candidate)), false, Some(id));
+            if let Some(told) = self.disclose(&candidate) {
+                let id = told.component;
+                self.tell(Some(told), false, Some(id));
+            }
         }
     }
 
     /// Tells once that no candidate follows.
     pub(super) fn tell_end(&mut self) {
         if !self.config.tell_end
+            || self.names.are_awaited()
             || self.components.values().any(|c| c.told_end)
             || !self.components.values().all(Component::has_gathered)
         {

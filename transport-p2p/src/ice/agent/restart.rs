@@ -187,6 +187,7 @@ impl Agent {
         self.triggered.clear();
         self.early.clear();
         self.remotes.clear();
+        self.names.forget_remote();
         self.remote_ended = false;
         self.checking = false;
         self.started = Some(now);

@@ -87,6 +87,10 @@ impl Pair {
                 self.use_socket(end, channel, socket, "Hold");
                 self.network.hold(key(socket), held, now);
             }
+            ChannelOutput::Inquire(number, inquiry) => {
+                self.network
+                    .inquire(end, key(LocalSocket(number)), &inquiry, now);
+            }
             ChannelOutput::Close(socket) => {
                 if this.sockets.insert(socket, SocketState::Closed).is_none() {
                     let what = format!("Close of socket {}, which was never opened", socket.0);
