@@ -59,6 +59,8 @@ use std::{
     time::{Duration, Instant},
 };
 use tls::Trust;
+#[cfg(feature = "client")]
+pub(crate) use tls::default_config as default_tls_config;
 use tokio::{
     runtime::Handle,
     sync::Notify,
@@ -351,6 +353,6 @@ async fn drive(weak: Weak<Shared>, bell: Arc<Bell>) {
 }
 
 /// Locks what no panic of ours leaves half done: a caller's closure may have panicked, and the manager goes on.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -7,7 +7,8 @@
 //! - [`stanza`]: requests, answers and the rest, with their addresses;
 //! - [`dialect`]: `<jingle/>` (XEP-0166) and libjingle's `<session/>` in its variants;
 //! - [`address`]: JIDs, and nowhere else;
-//! - `endpoint` (a feature, on by default): the driver, which runs a manager over stanzas, sockets and the clock.
+//! - `endpoint` (a feature, on by default): the driver, which runs a manager over stanzas, sockets and the clock;
+//! - `client` (a feature): a login at a server, as a link for the driver.
 //!
 //! # What it is not
 //! It keeps no sessions and knows no descriptions, transports or candidates: those are elements, which it hands on as they
@@ -82,6 +83,8 @@
 //! ```
 
 pub mod address;
+#[cfg(feature = "client")]
+pub mod client;
 pub mod dialect;
 #[cfg(feature = "endpoint")]
 pub mod endpoint;

@@ -225,6 +225,7 @@ fn clippy() -> Outcome {
         runs.push(vec!["-p", name]);
     }
     runs.push(vec!["-p", "session-xmpp", "--no-default-features"]);
+    runs.push(vec!["-p", "session-xmpp", "--features", "client"]);
     for manifest in ["xtask/outside/Cargo.toml", "xtask/fuzz/Cargo.toml"] {
         runs.push(vec!["--manifest-path", manifest, "--all-targets"]);
     }

@@ -30,7 +30,9 @@ impl Trust {
     }
 
     fn config(&self) -> Arc<ClientConfig> {
-        self.0.get_or_init(|| default_config().into()).clone()
+        let roots = webpki_roots::TLS_SERVER_ROOTS.to_vec();
+        let config = || default_config(RootCertStore { roots }).into();
+        self.0.get_or_init(config).clone()
     }
 }
 
@@ -72,11 +74,8 @@ async fn handshake(
     connecting.map_err(|error| socket_error("TLS", &error))
 }
 
-/// Mozilla's roots, TLS 1.2 and 1.3.
-fn default_config() -> ClientConfig {
-    let roots = RootCertStore {
-        roots: webpki_roots::TLS_SERVER_ROOTS.to_vec(),
-    };
+/// These roots, TLS 1.2 and 1.3.
+pub(crate) fn default_config(roots: RootCertStore) -> ClientConfig {
     ClientConfig::builder_with_provider(default_provider().into())
         .with_safe_default_protocol_versions()
         .expect("ring has the cipher suites of both versions")

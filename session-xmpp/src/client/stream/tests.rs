@@ -1,0 +1,450 @@
+//! A scripted server, in virtual time.
+#![allow(
+    clippy::wildcard_enum_match_arm,
+    reason = "a test names only what it looks for"
+)]
+
+use super::*;
+use crate::client::sasl::Password;
+use session_core::SeededEntropy;
+
+const HEADER: &str = "<?xml version='1.0'?><stream:stream id='s' from='a.example' version='1.0' \
+    xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams'>";
+const PLAIN: &str = "<mechanisms xmlns='urn:ietf:params:xml:ns:xmpp-sasl'><mechanism>PLAIN</mechanism></mechanisms>";
+const BIND: &str = "<bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'/>";
+const SM: &str = "<sm xmlns='urn:xmpp:sm:3'/>";
+const SUCCESS: &str = "<success xmlns='urn:ietf:params:xml:ns:xmpp-sasl'/>";
+const BOUND: &str = "<iq type='result' id='bind'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'>\
+    <jid>romeo@a.example/x</jid></bind></iq>";
+
+/// A machine and what it said.
+struct Side {
+    stream: Stream,
+    now: Instant,
+    /// What was transmitted since it was last looked at.
+    said: String,
+    /// Everything else that came out.
+    told: Vec<Output>,
+}
+
+fn login() -> Login {
+    let password = Password::new("secret");
+    let user = "romeo".to_owned();
+    let credentials = Credentials::Password { user, password };
+    let mut login = Login::new("a.example", credentials);
+    login.resource = Some("x".to_owned());
+    login
+}
+
+impl Side {
+    #[allow(clippy::disallowed_methods, reason = "a test's beginning of time")]
+    fn new(login: Login) -> Self {
+        Self {
+            stream: Stream::new(login, SeededEntropy::new(1)),
+            now: Instant::now(),
+            said: String::new(),
+            told: Vec::new(),
+        }
+    }
+
+    fn drain(&mut self) -> Option<Instant> {
+        loop {
+            match self.stream.poll_output() {
+                Output::Transmit(bytes) => self.said += std::str::from_utf8(&bytes).unwrap(),
+                Output::Wait(until) => return until,
+                other => self.told.push(other),
+            }
+        }
+    }
+
+    /// A connection with TLS already.
+    fn connect(&mut self) {
+        self.stream
+            .handle_connected(Some(Secured::default()), self.now);
+        self.drain();
+    }
+
+    /// The server says something; what is said to it.
+    fn hear(&mut self, text: &str) -> String {
+        self.said.clear();
+        self.stream.handle_bytes(text.as_bytes(), self.now);
+        self.drain();
+        self.said.clone()
+    }
+
+    /// We say something; whether it was taken, and what went out.
+    fn send(&mut self, stanza: &str) -> (Result<(), LinkError>, String) {
+        self.said.clear();
+        let taken = self.stream.send(stanza.to_owned().into());
+        self.drain();
+        (taken, self.said.clone())
+    }
+
+    fn lose(&mut self) {
+        self.stream
+            .handle_disconnected(LoginError::Closed, self.now);
+        self.drain();
+    }
+
+    /// To the offers after SASL.
+    fn authenticate(&mut self, features: &str) -> String {
+        self.connect();
+        let auth = self.hear(&format!(
+            "{HEADER}<stream:features>{PLAIN}</stream:features>"
+        ));
+        assert_eq!(
+            auth,
+            "<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='PLAIN'>AHJvbWVvAHNlY3JldA==</auth>"
+        );
+        let header = self.hear(SUCCESS);
+        assert!(header.contains("<stream:stream") && header.contains("to='a.example'"));
+        self.hear(&format!(
+            "{HEADER}<stream:features>{features}</stream:features>"
+        ))
+    }
+
+    /// Logged in, with stream management that can be resumed.
+    fn online(login: Login) -> Self {
+        let mut side = Self::new(login);
+        let bind = side.authenticate(&format!("{BIND}{SM}"));
+        assert!(bind.contains("<resource>x</resource>"), "{bind}");
+        let enable = side.hear(BOUND);
+        assert_eq!(enable, "<enable xmlns='urn:xmpp:sm:3' resume='true'/>");
+        side.hear("<enabled xmlns='urn:xmpp:sm:3' id='s1' resume='true' max='100'/>");
+        let up = Output::Up(Peer::from("romeo@a.example/x"));
+        assert_eq!(std::mem::take(&mut side.told), [up]);
+        side
+    }
+
+    fn disconnected(&self) -> &LoginError {
+        match self.told.last() {
+            Some(Output::Disconnect(why)) => why,
+            last => panic!("{last:?}"),
+        }
+    }
+}
+
+const ASK: &str = "<r xmlns='urn:xmpp:sm:3'/>";
+const RESUME: &str = "<resume xmlns='urn:xmpp:sm:3' previd='s1' h='1'/>";
+
+#[test]
+fn what_was_not_confirmed_is_sent_again_and_nothing_else() {
+    let mut side = Side::online(login());
+    assert_eq!(side.send("<iq id='1'/>").1, format!("<iq id='1'/>{ASK}"));
+    assert_eq!(
+        side.send("<iq id='2'/>").1,
+        "<iq id='2'/>",
+        "one question at a time"
+    );
+    assert_eq!(side.send("<iq id='3'/>").0, Ok(()));
+    assert_eq!(side.hear("<a xmlns='urn:xmpp:sm:3' h='1'/>"), ASK);
+    side.hear("<message id='m'/>");
+    assert_eq!(side.hear(ASK), "<a xmlns='urn:xmpp:sm:3' h='1'/>");
+    side.lose();
+    assert_eq!(side.told, [Output::Stanza("<message id='m'/>".into())]);
+    // What is said meanwhile waits.
+    assert_eq!(side.send("<iq id='4'/>"), (Ok(()), String::new()));
+    assert_eq!(side.authenticate(&format!("{BIND}{SM}")), RESUME);
+    let again = side.hear("<resumed xmlns='urn:xmpp:sm:3' previd='s1' h='2'/>");
+    assert_eq!(again, format!("<iq id='3'/><iq id='4'/>{ASK}"));
+    assert_eq!(side.told.last(), Some(&Output::Resumed));
+    assert_eq!(side.hear("<a xmlns='urn:xmpp:sm:3' h='4'/>"), "");
+    assert!(side.stream.is_settled());
+    assert_eq!(side.hear("<a xmlns='urn:xmpp:sm:3' h='9'/>"), "");
+    assert_eq!(
+        *side.disconnected(),
+        LoginError::protocol("a count that cannot be")
+    );
+}
+
+#[test]
+fn a_stream_that_cannot_be_resumed_is_a_new_login() {
+    let mut side = Side::online(login());
+    assert_eq!(side.send("<iq id='1'/>").0, Ok(()));
+    side.hear("<presence/>");
+    side.lose();
+    assert_eq!(side.authenticate(&format!("{BIND}{SM}")), RESUME);
+    side.told.clear();
+    let bind = side.hear(
+        "<failed xmlns='urn:xmpp:sm:3' h='0'><item-not-found xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></failed>",
+    );
+    assert!(bind.contains("<bind"), "{bind}");
+    let why = LoginError::protocol("the stream could not be resumed: item-not-found");
+    assert_eq!(side.told, [Output::Down(why)]);
+    assert_eq!(side.send("<iq id='2'/>").0, Err(LinkError::Down));
+    side.hear(BOUND);
+    side.hear("<enabled xmlns='urn:xmpp:sm:3' id='s2' resume='true'/>");
+    assert!(matches!(side.told.last(), Some(Output::Up(_))));
+    assert_eq!(
+        side.send("<iq id='3'/>").1,
+        format!("<iq id='3'/>{ASK}"),
+        "nothing old"
+    );
+}
+
+#[test]
+fn a_loss_lasts_as_long_as_the_server_says() {
+    let mut side = Side::online(login());
+    side.lose();
+    let until = side.drain().unwrap();
+    assert_eq!(until, side.now + Duration::from_secs(100));
+    side.stream.handle_timeout(until - Duration::from_millis(1));
+    side.drain();
+    assert!(side.told.is_empty());
+    side.stream.handle_timeout(until);
+    assert_eq!(side.drain(), None);
+    assert_eq!(side.told, [Output::Down(LoginError::Timeout)]);
+    assert_eq!(side.send("<iq/>").0, Err(LinkError::Down));
+}
+
+#[test]
+fn a_silent_server_is_asked_and_then_given_up() {
+    let mut side = Side::online(login());
+    let minute = side.login_idle();
+    side.now += minute;
+    side.stream.handle_timeout(side.now);
+    side.said.clear();
+    side.drain();
+    assert_eq!(side.said, ASK);
+    side.hear("<a xmlns='urn:xmpp:sm:3' h='0'/>");
+    for _ in 0..2 {
+        side.now += minute;
+        side.stream.handle_timeout(side.now);
+    }
+    side.drain();
+    assert_eq!(*side.disconnected(), LoginError::Timeout);
+    assert!(
+        side.told
+            .iter()
+            .all(|told| !matches!(told, Output::Down(_)))
+    );
+}
+
+impl Side {
+    fn login_idle(&self) -> Duration {
+        self.stream.login().idle
+    }
+}
+
+#[test]
+fn a_login_that_takes_too_long_is_given_up() {
+    let mut side = Side::new(login());
+    side.connect();
+    let until = side.drain().unwrap();
+    assert_eq!(until, side.now + Duration::from_secs(30));
+    side.stream.handle_timeout(until);
+    side.drain();
+    assert_eq!(*side.disconnected(), LoginError::Timeout);
+}
+
+#[test]
+fn nothing_in_the_clear_is_taken_for_protected() {
+    let start = "<starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>";
+    let proceed = "<proceed xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>";
+    let clear = || {
+        let mut side = Side::new(login());
+        side.stream.handle_connected(None, side.now);
+        side.drain();
+        side
+    };
+    let mut side = clear();
+    let asked = side.hear(&format!(
+        "{HEADER}<stream:features>{start}{PLAIN}</stream:features>"
+    ));
+    assert_eq!(asked, start);
+    side.hear(proceed);
+    assert_eq!(side.told, [Output::StartTls]);
+    side.stream.handle_secured(Secured::default());
+    side.said.clear();
+    side.drain();
+    assert!(side.said.starts_with("<?xml"), "a new stream inside");
+
+    let mut side = clear();
+    side.hear(&format!(
+        "{HEADER}<stream:features>{start}</stream:features>"
+    ));
+    side.hear(&format!(
+        "{proceed}<stream:features>{PLAIN}</stream:features>"
+    ));
+    let why = "something in the clear after STARTTLS";
+    assert_eq!(*side.disconnected(), LoginError::protocol(why));
+
+    let mut side = clear();
+    assert_eq!(
+        side.hear(&format!(
+            "{HEADER}<stream:features>{PLAIN}</stream:features>"
+        )),
+        ""
+    );
+    assert_eq!(*side.disconnected(), LoginError::NoTls);
+
+    // On the same machine it may be allowed, but the password itself never goes out.
+    let mut login = login();
+    login.allow_unencrypted = true;
+    let mut side = Side::new(login);
+    side.stream.handle_connected(None, side.now);
+    side.drain();
+    side.hear(&format!(
+        "{HEADER}<stream:features>{PLAIN}</stream:features>"
+    ));
+    assert_eq!(
+        *side.disconnected(),
+        LoginError::NoMechanism("PLAIN".into())
+    );
+}
+
+#[test]
+fn refusals_are_told_apart() {
+    let sasl = "urn:ietf:params:xml:ns:xmpp-sasl";
+    let streams = "urn:ietf:params:xml:ns:xmpp-streams";
+    let cases = [
+        (
+            format!("<failure xmlns='{sasl}'><not-authorized/><text>No.</text></failure>"),
+            LoginError::WrongPassword(Some("No.".into())),
+            false,
+        ),
+        (
+            format!("<failure xmlns='{sasl}'><account-disabled/></failure>"),
+            LoginError::Refused {
+                condition: "account-disabled".into(),
+                text: None,
+            },
+            false,
+        ),
+        (
+            format!("<failure xmlns='{sasl}'><temporary-auth-failure/></failure>"),
+            LoginError::Refused {
+                condition: "temporary-auth-failure".into(),
+                text: None,
+            },
+            true,
+        ),
+        (
+            format!("<stream:error><host-unknown xmlns='{streams}'/></stream:error>"),
+            LoginError::UnknownHost {
+                domain: "a.example".into(),
+                why: "the server says host-unknown".into(),
+            },
+            true,
+        ),
+        (
+            format!("<stream:error><conflict xmlns='{streams}'/></stream:error>"),
+            LoginError::Stream {
+                condition: "conflict".into(),
+                text: None,
+            },
+            false,
+        ),
+        ("</stream:stream>".to_owned(), LoginError::Closed, true),
+    ];
+    for (said, why, temporary) in cases {
+        let mut side = Side::new(login());
+        side.connect();
+        side.hear(&format!(
+            "{HEADER}<stream:features>{PLAIN}</stream:features>"
+        ));
+        side.hear(&said);
+        assert_eq!(*side.disconnected(), why);
+        assert_eq!(why.is_temporary(), temporary, "{why}");
+    }
+}
+
+#[test]
+fn a_device_that_is_taken_gets_another_name() {
+    let mut side = Side::new(login());
+    side.authenticate(BIND);
+    let again = side.hear(
+        "<iq type='error' id='bind'><error type='cancel'><conflict xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error></iq>",
+    );
+    assert!(
+        again.contains("<bind") && !again.contains("resource"),
+        "{again}"
+    );
+    // What comes before the address is known waits for it.
+    side.hear("<message id='early'/>");
+    side.hear(BOUND);
+    let up = Output::Up(Peer::from("romeo@a.example/x"));
+    assert_eq!(
+        side.told,
+        [up, Output::Stanza("<message id='early'/>".into())]
+    );
+    side.lose();
+    let down = Output::Down(LoginError::Closed);
+    assert_eq!(
+        side.told.last(),
+        Some(&down),
+        "nothing to resume without XEP-0198"
+    );
+}
+
+#[test]
+fn a_server_may_spell_its_stanzas_otherwise() {
+    let mut side = Side::online(login());
+    side.hear("<c:message xmlns:c='jabber:client' id='m'/>");
+    side.hear("<message id='n'/><other xmlns='urn:x'/>");
+    let stanzas = ["<message id='m'/>", "<message id='n'/>"];
+    let stanzas = stanzas.map(|stanza| Output::Stanza(stanza.into()));
+    assert_eq!(side.told, stanzas);
+    assert_eq!(side.hear(ASK), "<a xmlns='urn:xmpp:sm:3' h='2'/>");
+    side.hear("<!-- a comment -->");
+    assert!(matches!(side.disconnected(), LoginError::Protocol(_)));
+    assert!(side.said.contains("restricted-xml"));
+}
+
+#[test]
+fn an_end_in_order_says_everything_first() {
+    let mut side = Side::online(login());
+    side.said.clear();
+    side.stream.send("<iq id='1'/>".into()).unwrap();
+    side.stream.close();
+    side.drain();
+    assert!(side.said.starts_with("<iq id='1'/>") && side.said.ends_with("</stream:stream>"));
+    assert_eq!(*side.disconnected(), LoginError::Closed);
+    side.lose();
+    assert!(
+        side.told
+            .iter()
+            .all(|told| !matches!(told, Output::Down(_))),
+        "asked for"
+    );
+}
+
+proptest::proptest! {
+    /// Whatever a server says, cut anywhere: no panic, and an end at the latest when the time is up.
+    #[test]
+    fn no_server_breaks_it(
+        picks in proptest::collection::vec(0_usize..16, 0..12),
+        noise in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..8),
+        cut in 1_usize..40,
+        managed: bool,
+    ) {
+        let parts = [
+            HEADER, "<stream:features/>", SUCCESS, BOUND, ASK, "<a xmlns='urn:xmpp:sm:3' h='1'/>",
+            "<resumed xmlns='urn:xmpp:sm:3' h='4294967295'/>", "<failed xmlns='urn:xmpp:sm:3'/>",
+            "<enabled xmlns='urn:xmpp:sm:3' id='' resume='1' max='99999999999'/>", "</stream:stream>",
+            "<challenge xmlns='urn:ietf:params:xml:ns:xmpp-sasl'>!</challenge>", "<iq/>", "<stream:error/>",
+            "<proceed xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>", "<presence><", "<a/>",
+        ];
+        let mut side = if managed { Side::online(login()) } else { Side::new(login()) };
+        if !managed {
+            side.connect();
+        }
+        let mut bytes: Vec<u8> = picks.iter().flat_map(|&at| parts[at].bytes()).collect();
+        bytes.extend(noise);
+        for chunk in bytes.chunks(cut) {
+            side.stream.handle_bytes(chunk, side.now);
+            side.drain();
+            let _ = side.stream.send("<iq/>".into());
+        }
+        for _ in 0..4 {
+            side.now += Duration::from_secs(100_000);
+            side.stream.handle_timeout(side.now);
+            side.drain();
+        }
+        side.lose();
+        side.now += Duration::from_secs(100_000);
+        side.stream.handle_timeout(side.now);
+        proptest::prop_assert_eq!(side.drain(), None);
+        proptest::prop_assert_eq!(side.stream.send("<iq/>".into()), Err(LinkError::Down));
+    }
+}

@@ -1,0 +1,17 @@
+//! Logins at servers that we did not write: Prosody and ejabberd, as Debian has them. Where one is not installed, its
+//! tests say so and pass.
+#![cfg(feature = "client")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::wildcard_enum_match_arm,
+    reason = "a test names only what it looks for"
+)]
+
+#[path = "servers/ejabberd.rs"]
+mod ejabberd;
+#[path = "servers/lab.rs"]
+mod lab;
+#[path = "servers/login.rs"]
+mod login;
+#[path = "servers/prosody.rs"]
+mod prosody;
