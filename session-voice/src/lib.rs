@@ -30,6 +30,8 @@ mod description;
 mod encryption;
 mod negotiate;
 mod payload;
+mod rtcp;
+mod rtp;
 
 pub use description::{
     Bandwidth, Feedback, GOOGLE_PHONE, GOOGLE_VIDEO, GROUPING, HeaderExtension, LIST_MAX, Media,
@@ -42,3 +44,10 @@ pub use encryption::{
 };
 pub use negotiate::{Abilities, NegotiationError, Preference};
 pub use payload::{COMFORT_NOISE, DYNAMIC, ID_MAX, PayloadType, TELEPHONE_EVENT};
+pub use rtcp::{
+    COUNT_MAX, Lost, Reports, Rtcp, RtcpError, RtcpPacket, RtcpWriter, Sources, VoipMetrics,
+};
+pub use rtp::{
+    Extensions, HEADER_BYTES, Reception, ReceptionReport, RtpError, RtpHeader, RtpPacket,
+    SequenceExtender, is_rtcp,
+};
