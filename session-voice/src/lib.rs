@@ -1,7 +1,8 @@
 //! What a voice call means, as pure values and machines: no socket, no device, no clock, no randomness.
 //!
 //! Here so far: what is said of a medium ([`RtpDescription`], [`PhoneDescription`] in Google's form), how an offer
-//! becomes an answer ([`Abilities`]), and keys in signalling ([`Encryption`], [`Policy`]).
+//! becomes an answer ([`Abilities`]), keys in signalling ([`Encryption`], [`Policy`]), and packets: [`RtpPacket`],
+//! [`Rtcp`], [`SrtpSender`] and [`SrtpReceiver`], which work in place and allocate nothing per packet.
 //!
 //! # Example
 //! Bob answers Alice's offer with the codecs that both have:
@@ -32,6 +33,7 @@ mod negotiate;
 mod payload;
 mod rtcp;
 mod rtp;
+mod srtp;
 
 pub use description::{
     Bandwidth, Feedback, GOOGLE_PHONE, GOOGLE_VIDEO, GROUPING, HeaderExtension, LIST_MAX, Media,
@@ -51,3 +53,4 @@ pub use rtp::{
     Extensions, HEADER_BYTES, Reception, ReceptionReport, RtpError, RtpHeader, RtpPacket,
     SequenceExtender, is_rtcp,
 };
+pub use srtp::{SOURCES_MAX, SrtpError, SrtpMaster, SrtpProfile, SrtpReceiver, SrtpSender};

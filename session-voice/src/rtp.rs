@@ -38,7 +38,7 @@ pub enum RtpError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RtpPacket<'a> {
     bytes: &'a [u8],
-    extension: Option<(u16, &'a [u8])>,
+    extension: Option<RawExtension<'a>>,
     header: usize,
     payload: &'a [u8],
 }
@@ -215,8 +215,11 @@ impl RtpHeader<'_> {
     }
 }
 
+/// The profile of an extension, and its data.
+type RawExtension<'a> = (u16, &'a [u8]);
+
 /// Where the payload of a packet begins, encrypted or not, and the extension before it.
-pub(crate) fn header_of(bytes: &[u8]) -> Result<(usize, Option<(u16, &[u8])>), RtpError> {
+pub(crate) fn header_of(bytes: &[u8]) -> Result<(usize, Option<RawExtension<'_>>), RtpError> {
     let first = *bytes.first().ok_or(RtpError::Truncated("header"))?;
     if first >> 6 != 2 {
         return Err(RtpError::Version(first >> 6));

@@ -1,3 +1,5 @@
+#![allow(clippy::wildcard_enum_match_arm)]
+
 use super::*;
 use proptest::prelude::*;
 
@@ -44,7 +46,7 @@ proptest! {
             RtcpPacket::SenderReport { ssrc, ntp: time, rtp, packets, bytes, reports } => {
                 prop_assert_eq!([*ssrc, *rtp, *packets, *bytes], [words[0], words[1], words[2], words[3]]);
                 prop_assert_eq!(*time, ntp);
-                prop_assert_eq!(reports.iter().collect::<Vec<_>>(), kept.clone());
+                prop_assert_eq!(reports.iter().collect::<Vec<_>>(), kept.as_slice());
             }
             other => prop_assert!(false, "{:?}", other),
         }

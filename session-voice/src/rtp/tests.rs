@@ -1,6 +1,6 @@
 use super::*;
 use proptest::prelude::*;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 fn written(header: &RtpHeader<'_>, payload: &[u8]) -> Vec<u8> {
     let mut buffer = BytesMut::new();
@@ -102,7 +102,7 @@ fn rtcp_is_told_by_its_type() {
 
 #[test]
 fn loss_and_jitter_by_the_book() {
-    let start = Instant::now();
+    let start = session_core::testing::epoch();
     let mut reception = Reception::new(8_000);
     let at = |milliseconds| start + Duration::from_millis(milliseconds);
     // Ten packets of 20 ms, of which two are lost, with a wrap in between.
@@ -131,7 +131,7 @@ fn loss_and_jitter_by_the_book() {
 #[test]
 fn the_round_trip_is_what_is_left_of_the_delay() {
     let mut reception = Reception::new(48_000);
-    let now = Instant::now();
+    let now = session_core::testing::epoch();
     // A report of ours at 10 s, read by the peer, who answers half a second later.
     reception.on_sender_report(10 << 32, now);
     let report = reception.report(1, now + Duration::from_millis(500));

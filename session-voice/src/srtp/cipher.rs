@@ -1,0 +1,246 @@
+//! Session keys, and what is done with them.
+
+use super::SrtpProfile;
+use aes::{
+    Aes128, Aes256,
+    cipher::{BlockCipherEncrypt, InnerIvInit, KeyInit, StreamCipher},
+};
+use aes_gcm::{Aes128Gcm, Aes256Gcm, aead::AeadInOut};
+use ctr::{Ctr128BE, CtrCore};
+use hmac::{Hmac, Mac};
+use sha1::Sha1;
+use subtle::ConstantTimeEq;
+
+/// Bytes of an HMAC-SHA1, of which tags are the beginning.
+const MAC_BYTES: usize = 20;
+
+/// Bytes of a tag in Galois counter mode.
+const TAG_BYTES: usize = 16;
+
+/// Bytes of an RTCP packet that are authenticated in clear, with the index word behind.
+const RTCP_CLEAR_BYTES: usize = 12;
+
+/// The keys of RTP or of RTCP. Boxed, so that a direction that is idle is small in what walks over it.
+pub(super) enum Cipher {
+    Counter {
+        key: Box<Aes128>,
+        salt: [u8; 14],
+        mac: Box<Hmac<Sha1>>,
+    },
+    Galois128 {
+        key: Box<Aes128Gcm>,
+        salt: [u8; 12],
+    },
+    Galois256 {
+        key: Box<Aes256Gcm>,
+        salt: [u8; 12],
+    },
+}
+
+/// How the bytes are encrypted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Keystream {
+    Counter,
+    Galois,
+}
+
+impl Cipher {
+    /// Derives session keys (RFC 3711 §4.3.1 with a rate of zero, RFC 7714 §11): `first` is the label of the
+    /// encryption key, behind which come those of the authentication key and of the salt.
+    pub(super) fn derive(profile: SrtpProfile, key: &[u8], salt: &[u8], first: u8) -> Self {
+        let mut master_salt = [0; 14];
+        let length = salt.len().min(14);
+        master_salt[..length].copy_from_slice(&salt[..length]);
+        let fill = |label: u8, out: &mut [u8]| derive(key, &master_salt, first + label, out);
+        let mut session_key = [0; 32];
+        fill(0, &mut session_key[..profile.key_bytes()]);
+        let (key128, _) = session_key.split_at(16);
+        match profile {
+            SrtpProfile::Aes128CmSha1_80 | SrtpProfile::Aes128CmSha1_32 => {
+                let (mut mac_key, mut salt) = ([0; MAC_BYTES], [0; 14]);
+                fill(1, &mut mac_key);
+                fill(2, &mut salt);
+                Self::counter(key128, salt, &mac_key)
+            }
+            SrtpProfile::AeadAes128Gcm => {
+                let mut salt = [0; 12];
+                fill(2, &mut salt);
+                Self::galois128(key128, salt)
+            }
+            SrtpProfile::AeadAes256Gcm => {
+                let mut salt = [0; 12];
+                fill(2, &mut salt);
+                Self::Galois256 {
+                    key: Box::new(Aes256Gcm::new(&session_key.into())),
+                    salt,
+                }
+            }
+        }
+    }
+
+    pub(super) fn counter(key: &[u8], salt: [u8; 14], mac_key: &[u8]) -> Self {
+        Self::Counter {
+            key: Box::new(Aes128::new(&array(key).into())),
+            salt,
+            mac: Box::new(mac(mac_key)),
+        }
+    }
+
+    pub(super) fn galois128(key: &[u8], salt: [u8; 12]) -> Self {
+        Self::Galois128 {
+            key: Box::new(Aes128Gcm::new(&array::<16>(key).into())),
+            salt,
+        }
+    }
+
+    pub(super) fn stream(&self) -> Keystream {
+        match self {
+            Self::Counter { .. } => Keystream::Counter,
+            Self::Galois128 { .. } | Self::Galois256 { .. } => Keystream::Galois,
+        }
+    }
+
+    /// Encrypts or decrypts in counter mode (RFC 3711 §4.1.1).
+    pub(super) fn apply(&self, ssrc: u32, index: u64, data: &mut [u8]) {
+        let Self::Counter { key, salt, .. } = self else {
+            return;
+        };
+        let mut iv = [0; 16];
+        iv[..14].copy_from_slice(salt);
+        xor(&mut iv[4..8], &ssrc.to_be_bytes());
+        xor(&mut iv[8..14], &index.to_be_bytes()[2..]);
+        let core = CtrCore::inner_iv_init(&**key, &iv.into());
+        Ctr128BE::from_core(core).apply_keystream(data);
+    }
+
+    /// The authentication of a packet and what belongs behind it (RFC 3711 §4.2).
+    pub(super) fn tag(&self, packet: &[u8], behind: &[u8]) -> [u8; MAC_BYTES] {
+        let Self::Counter { mac, .. } = self else {
+            return [0; MAC_BYTES];
+        };
+        // The hashed key is copied, so that it is not hashed again for each packet.
+        let mut mac = Hmac::clone(mac);
+        mac.update(packet);
+        mac.update(behind);
+        mac.finalize().into_bytes().into()
+    }
+
+    /// Encrypts in Galois counter mode (RFC 7714 §8.1), authenticating also what stays in clear.
+    pub(super) fn seal(
+        &self,
+        ssrc: u32,
+        index: u64,
+        clear: &[u8],
+        behind: &[u8],
+        body: &mut [u8],
+    ) -> [u8; TAG_BYTES] {
+        let nonce = self.nonce(ssrc, index).into();
+        let mut joined = [0; RTCP_CLEAR_BYTES];
+        let clear = join(clear, behind, &mut joined);
+        let sealed = match self {
+            Self::Counter { .. } => return [0; TAG_BYTES],
+            Self::Galois128 { key, .. } => key.encrypt_inout_detached(&nonce, clear, body.into()),
+            Self::Galois256 { key, .. } => key.encrypt_inout_detached(&nonce, clear, body.into()),
+        };
+        // It fails beyond 64 GiB only, and a packet is shorter.
+        sealed.map_or([0; TAG_BYTES], Into::into)
+    }
+
+    /// Whether the tag was right; then `body` is decrypted.
+    pub(super) fn open(
+        &self,
+        ssrc: u32,
+        index: u64,
+        clear: &[u8],
+        behind: &[u8],
+        body: &mut [u8],
+        tag: &[u8],
+    ) -> bool {
+        let nonce = self.nonce(ssrc, index).into();
+        let mut joined = [0; RTCP_CLEAR_BYTES];
+        let clear = join(clear, behind, &mut joined);
+        let Some(tag) = tag.first_chunk::<TAG_BYTES>() else {
+            return false;
+        };
+        let tag = (*tag).into();
+        match self {
+            Self::Counter { .. } => false,
+            Self::Galois128 { key, .. } => key
+                .decrypt_inout_detached(&nonce, clear, body.into(), &tag)
+                .is_ok(),
+            Self::Galois256 { key, .. } => key
+                .decrypt_inout_detached(&nonce, clear, body.into(), &tag)
+                .is_ok(),
+        }
+    }
+
+    /// Two zeros, the source, and six bytes of the index, over the salt (RFC 7714 §8.1, §9.1).
+    fn nonce(&self, ssrc: u32, index: u64) -> [u8; 12] {
+        let mut nonce = match self {
+            Self::Counter { .. } => [0; 12],
+            Self::Galois128 { salt, .. } | Self::Galois256 { salt, .. } => *salt,
+        };
+        xor(&mut nonce[2..6], &ssrc.to_be_bytes());
+        xor(&mut nonce[6..], &index.to_be_bytes()[2..]);
+        nonce
+    }
+}
+
+/// In time that does not tell where they differ.
+pub(super) fn equal(a: &[u8], b: &[u8]) -> bool {
+    a.ct_eq(b).into()
+}
+
+/// What is authenticated in clear, in one piece: an RTP header as it is, the beginning of an RTCP packet with its index.
+fn join<'a>(clear: &'a [u8], behind: &[u8], room: &'a mut [u8; RTCP_CLEAR_BYTES]) -> &'a [u8] {
+    if behind.is_empty() || clear.len() + behind.len() != RTCP_CLEAR_BYTES {
+        return clear;
+    }
+    let (first, second) = room.split_at_mut(clear.len());
+    first.copy_from_slice(clear);
+    second.copy_from_slice(behind);
+    room
+}
+
+/// The pseudo-random function of RFC 3711 §4.3.3: counter mode over the label and the salt.
+fn derive(key: &[u8], salt: &[u8; 14], label: u8, out: &mut [u8]) {
+    let mut block = [0; 16];
+    block[..14].copy_from_slice(salt);
+    block[7] ^= label;
+    if key.len() == 32 {
+        keystream(&Aes256::new(&array(key).into()), block, out);
+    } else {
+        keystream(&Aes128::new(&array(key).into()), block, out);
+    }
+}
+
+fn keystream<C>(cipher: &C, mut block: [u8; 16], out: &mut [u8])
+where
+    C: BlockCipherEncrypt<BlockSize = aes::cipher::consts::U16>,
+{
+    for (count, chunk) in out.chunks_mut(16).enumerate() {
+        block[14..].copy_from_slice(&(count as u16).to_be_bytes());
+        let mut stream = block.into();
+        cipher.encrypt_block(&mut stream);
+        chunk.copy_from_slice(&stream[..chunk.len()]);
+    }
+}
+
+fn mac(key: &[u8]) -> Hmac<Sha1> {
+    // A key of any length is taken; this one is shorter than a block, and padded is the same key.
+    let mut block = [0; 64];
+    block[..key.len().min(64)].copy_from_slice(&key[..key.len().min(64)]);
+    Hmac::new(&block.into())
+}
+
+/// The beginning of a slice that is long enough, as its length was checked where it came in.
+fn array<const N: usize>(bytes: &[u8]) -> [u8; N] {
+    bytes.first_chunk().copied().unwrap_or([0; N])
+}
+
+fn xor(target: &mut [u8], with: &[u8]) {
+    target
+        .iter_mut()
+        .zip(with)
+        .for_each(|(byte, with)| *byte ^= with);
+}
