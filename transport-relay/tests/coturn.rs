@@ -66,16 +66,267 @@ fn greet(a: &mut Pump, b: &mut Pump) {
     assert_eq!(b.received[0], (to_a, b"hello, Bob".to_vec()));
 }
 
+fn wait(pumps: &mut [&mut Pump], time: Duration) {
+    let until = Instant::now() + time;
+    run_until(pumps, 3600, |_| Instant::now() >= until);
+}
+
+/// What was sent to the server since, by the kind of message.
+fn sent(pump: &Pump, since: usize) -> (usize, usize) {
+    let later = &pump.sent[since..];
+    let indications = later.iter().filter(|kind| **kind == [0x00, 0x16]).count();
+    let channel = later.iter().filter(|kind| kind[0] == 0x40).count();
+    (indications, channel)
+}
+
+/// Until data goes in channels, and then as much as one likes.
+fn settle(a: &mut Pump, b: &mut Pump) {
+    greet(a, b);
+    wait(&mut [a, b], Duration::from_millis(300));
+    let since = (a.sent.len(), b.sent.len());
+    greet(a, b);
+    for (pump, since) in [(a, since.0), (b, since.1)] {
+        let (indications, channel) = sent(pump, since);
+        assert_eq!(indications, 0, "a channel stands");
+        assert!(channel > 0);
+    }
+}
+
+fn two(server: &Coturn, protocol: &TurnProtocol, credentials: &Credentials) -> (Pump, Pump) {
+    let mut a = pump(server, protocol.clone(), credentials.clone(), 1);
+    let mut b = pump(server, protocol.clone(), credentials.clone(), 2);
+    let started = Instant::now();
+    allocated(&mut [&mut a, &mut b]);
+    println!("{protocol}: allocated after {:?}", started.elapsed());
+    (a, b)
+}
+
 #[test]
-fn two_clients_talk_over_udp() {
+fn two_clients_talk_in_channels_over_udp_and_tcp() {
     let Some(server) = Coturn::start(Login::LongTerm, "") else {
         return;
     };
-    let mut a = pump(&server, TurnProtocol::Udp, user(), 1);
-    let mut b = pump(&server, TurnProtocol::Udp, user(), 2);
-    let started = Instant::now();
+    for protocol in [TurnProtocol::Udp, TurnProtocol::Tcp] {
+        let (mut a, mut b) = two(&server, &protocol, &user());
+        settle(&mut a, &mut b);
+    }
+}
+
+#[test]
+fn rest_credentials_are_taken_and_wrong_ones_refused_with_a_reason() {
+    let Some(server) = Coturn::start(Login::Secret, "") else {
+        return;
+    };
+    let (mut a, mut b) = two(&server, &TurnProtocol::Udp, &rest(600));
+    settle(&mut a, &mut b);
+    let expires = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap()
+        .as_secs()
+        + 600;
+    let wrong = Credentials::rest(b"south", "alice", expires);
+    for protocol in [TurnProtocol::Udp, TurnProtocol::Tcp] {
+        let mut client = pump(&server, protocol, wrong.clone(), 3);
+        run_until(&mut [&mut client], 5, |pumps| pumps[0].failed.is_some());
+        let why = client.failed.unwrap();
+        println!("{why}");
+        assert!(why.contains("refuses the credentials (401"), "{why}");
+        assert!(!why.contains("alice"), "{why}");
+    }
+}
+
+#[test]
+fn nonces_that_live_for_two_seconds_are_no_obstacle() {
+    let Some(server) = Coturn::start(Login::LongTerm, "stale-nonce=2") else {
+        return;
+    };
+    let (mut a, mut b) = two(&server, &TurnProtocol::Udp, &user());
+    settle(&mut a, &mut b);
+    for seed in 3..5 {
+        wait(&mut [&mut a, &mut b], Duration::from_millis(3_500));
+        let mut c = pump(&server, TurnProtocol::Udp, user(), seed);
+        allocated(&mut [&mut c, &mut a, &mut b]);
+        wait(&mut [&mut a, &mut b, &mut c], Duration::from_millis(3_500));
+        // A new peer needs a permission and a channel, both with a new nonce.
+        settle(&mut a, &mut c);
+    }
+    settle(&mut a, &mut b);
+    assert!(a.lost.is_empty() && b.lost.is_empty());
+}
+
+#[test]
+fn a_server_that_was_restarted_gives_another_address() {
+    let Some(mut server) = Coturn::start(Login::LongTerm, "") else {
+        return;
+    };
+    for protocol in [TurnProtocol::Udp, TurnProtocol::Tcp] {
+        let (mut a, mut b) = two(&server, &protocol, &user());
+        settle(&mut a, &mut b);
+        let peer = b.relayed[0];
+        server.kill();
+        let killed = Instant::now();
+        // The application goes on, and so the loss is noticed.
+        while killed.elapsed() < Duration::from_secs(2) {
+            a.send(peer, b"are you there?");
+            b.send(peer, b"anybody?");
+            wait(&mut [&mut a, &mut b], Duration::from_millis(50));
+        }
+        server.restart();
+        let restarted = Instant::now();
+        while a.lost.is_empty() || b.lost.is_empty() || a.relayed.is_empty() || b.relayed.is_empty()
+        {
+            assert!(
+                restarted.elapsed() < Duration::from_secs(20),
+                "{:?} {:?}",
+                a.lost,
+                b.lost
+            );
+            a.send(peer, b"are you there?");
+            b.send(peer, b"anybody?");
+            wait(&mut [&mut a, &mut b], Duration::from_millis(20));
+        }
+        println!(
+            "{protocol}: a new one {:?} after the restart: {:?}",
+            restarted.elapsed(),
+            a.lost
+        );
+        assert_eq!((a.lost.len(), b.lost.len()), (1, 1));
+        settle(&mut a, &mut b);
+    }
+}
+
+#[test]
+fn what_is_closed_is_given_back_and_a_quota_is_named() {
+    let Some(server) = Coturn::start(Login::LongTerm, "user-quota=1") else {
+        return;
+    };
+    for protocol in [TurnProtocol::Udp, TurnProtocol::Tcp] {
+        let mut first = pump(&server, protocol.clone(), user(), 1);
+        allocated(&mut [&mut first]);
+        let mut second = pump(&server, protocol.clone(), user(), 2);
+        run_until(&mut [&mut second], 5, |pumps| pumps[0].failed.is_some());
+        let why = second.failed.unwrap();
+        println!("{why}");
+        assert!(why.contains("quota") && why.contains("486"), "{why}");
+        first.source.close(Instant::now());
+        first.drain();
+        run_until(&mut [&mut first], 5, |pumps| pumps[0].sockets() == 0);
+        // It keeps its books once a second.
+        wait(&mut [&mut first], Duration::from_secs(2));
+        let mut third = pump(&server, protocol, user(), 3);
+        allocated(&mut [&mut third]);
+        third.source.close(Instant::now());
+        third.drain();
+        wait(&mut [&mut third], Duration::from_secs(2));
+    }
+}
+
+#[test]
+fn a_short_lifetime_is_renewed_and_what_ran_out_is_replaced() {
+    let Some(server) = Coturn::start(Login::LongTerm, "max-allocate-lifetime=6") else {
+        return;
+    };
+    let (mut a, mut b) = two(&server, &TurnProtocol::Udp, &user());
+    settle(&mut a, &mut b);
+    wait(&mut [&mut a, &mut b], Duration::from_secs(14));
+    settle(&mut a, &mut b);
+    assert!(a.lost.is_empty() && b.lost.is_empty(), "{:?}", a.lost);
+    // Asleep, as a laptop is.
+    std::thread::sleep(Duration::from_secs(9));
+    run_until(&mut [&mut a, &mut b], 10, |pumps| {
+        pumps
+            .iter()
+            .all(|p| p.lost.len() == 1 && !p.relayed.is_empty())
+    });
+    println!("{:?}", a.lost);
+    settle(&mut a, &mut b);
+}
+
+#[test]
+fn new_credentials_in_mid_call() {
+    let Some(server) = Coturn::start(Login::Secret, "max-allocate-lifetime=6\nstale-nonce=2")
+    else {
+        return;
+    };
+    // Those of the beginning end in 3 s; a refresh with them is refused after that.
+    let shared = SharedCredentials::new(rest(3));
+    let mut server_config = TurnServer::new(server.address, TurnProtocol::Udp, rest(3));
+    server_config.credentials = shared.clone();
+    let mut a = Pump::start(&TurnFactory::new(TurnConfig::new(vec![server_config])), 1);
+    let mut b = pump(&server, TurnProtocol::Udp, rest(600), 2);
     allocated(&mut [&mut a, &mut b]);
-    println!("allocated after {:?}", started.elapsed());
-    greet(&mut a, &mut b);
-    let _ = (SharedCredentials::new(rest(1)), Duration::ZERO);
+    settle(&mut a, &mut b);
+    wait(&mut [&mut a, &mut b], Duration::from_secs(1));
+    shared.update(rest(600));
+    wait(&mut [&mut a, &mut b], Duration::from_secs(12));
+    println!("{:?} {}", a.lost, server.log());
+    settle(&mut a, &mut b);
+    assert!(b.lost.is_empty(), "{:?}", b.lost);
+}
+
+#[test]
+fn an_alternate_server_is_gone_to() {
+    let Some(target) = Coturn::start(Login::LongTerm, "") else {
+        return;
+    };
+    let alternate = format!("alternate-server={}", target.address);
+    let Some(server) = Coturn::start(Login::LongTerm, &alternate) else {
+        return;
+    };
+    for protocol in [TurnProtocol::Udp, TurnProtocol::Tcp] {
+        let (mut a, mut b) = two(&server, &protocol, &user());
+        settle(&mut a, &mut b);
+    }
+    assert!(
+        target.log().contains("new, realm=<example.org>"),
+        "{}",
+        target.log()
+    );
+}
+
+#[test]
+fn the_first_of_several_wins_and_the_others_are_given_back() {
+    let Some(server) = Coturn::start(Login::LongTerm, "") else {
+        return;
+    };
+    let silent = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let refusing = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    let servers = vec![
+        TurnServer::new(silent.local_addr().unwrap(), TurnProtocol::Udp, user()),
+        TurnServer::new(refusing, TurnProtocol::Tcp, user()),
+        TurnServer::new(server.address, TurnProtocol::Tcp, user()),
+        TurnServer::new(server.address, TurnProtocol::Udp, user()),
+        TurnServer::new(server.address, TurnProtocol::Udp, user()),
+    ];
+    let mut a = Pump::start(&TurnFactory::new(TurnConfig::new(servers)), 1);
+    let mut b = pump(&server, TurnProtocol::Udp, user(), 2);
+    allocated(&mut [&mut a, &mut b]);
+    settle(&mut a, &mut b);
+    wait(&mut [&mut a, &mut b], Duration::from_secs(1));
+    assert_eq!(a.sockets(), 1, "one is in use");
+    let log = server.log();
+    let count = |word: &str| log.lines().filter(|line| line.contains(word)).count();
+    println!(
+        "{} made, {} deleted",
+        count(": new, realm"),
+        count("delete: realm")
+    );
+    assert_eq!(count(": new, realm") - count("delete: realm"), 2, "{log}");
+    // Where UDP gets no answer at all, TCP serves.
+    let servers = vec![
+        TurnServer::new(silent.local_addr().unwrap(), TurnProtocol::Udp, user()),
+        TurnServer::new(server.address, TurnProtocol::Tcp, user()),
+    ];
+    let started = Instant::now();
+    let mut c = Pump::start(&TurnFactory::new(TurnConfig::new(servers)), 3);
+    allocated(&mut [&mut c]);
+    assert!(
+        started.elapsed() < Duration::from_secs(2),
+        "{:?}",
+        started.elapsed()
+    );
+    settle(&mut c, &mut b);
 }

@@ -165,6 +165,9 @@ pub enum TurnError {
         /// The server's words.
         reason: Arc<str>,
     },
+    /// Its time ran out before it was refreshed: this host was asleep, perhaps.
+    #[error("the allocation ran out")]
+    Expired,
     /// It says what a server does not say.
     #[error("the server's answer makes no sense: {0}")]
     Nonsense(&'static str),

@@ -81,20 +81,22 @@ impl TurnSource {
     ) {
         let Some(Attempt {
             stage: Stage::Asking(allocation),
+            socket: Some(socket),
             ..
         }) = self.attempts.get_mut(index)
         else {
             return;
         };
+        let socket = *socket;
         call(allocation);
-        self.drain(index, now);
+        self.drain(socket, now);
     }
 
-    fn drain(&mut self, index: usize, now: Instant) {
-        loop {
+    fn drain(&mut self, socket: LocalSocket, now: Instant) {
+        // What follows from an output may move or end any attempt, this one too.
+        while let Some(index) = self.index_of(socket) {
             let attempt = &mut self.attempts[index];
-            let (Stage::Asking(allocation), Some(socket)) = (&mut attempt.stage, attempt.socket)
-            else {
+            let Stage::Asking(allocation) = &mut attempt.stage else {
                 return;
             };
             let Some(output) = allocation.poll_output() else {

@@ -42,6 +42,7 @@ impl Coturn {
     pub fn start(login: Login, extra: &str) -> Option<Self> {
         if Command::new("turnserver")
             .arg("--version")
+            .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .status()

@@ -242,7 +242,11 @@ impl Allocation {
         if self.state != State::Standing || !self.permissions.touch(peer.ip(), now) {
             return;
         }
-        self.peers.heard(peer, now);
+        if let Some(index) = self.peers.heard(peer, now)
+            && !self.closing
+        {
+            self.bind_if_due(index, now);
+        }
         let batch = Batch::from(data);
         self.outputs
             .push_back(AllocationOutput::Received { peer, batch });

@@ -165,12 +165,12 @@ impl Peers {
         Some(peer.address)
     }
 
-    /// It sent something.
-    pub(super) fn heard(&mut self, address: SocketAddr, now: Instant) {
-        if let Some(&index) = self.by_address.get(&address) {
-            let peer = &mut self.slots[index];
-            (peer.used, peer.heard) = (now, true);
-        }
+    /// It sent something; its index, when something was sent to it before.
+    pub(super) fn heard(&mut self, address: SocketAddr, now: Instant) -> Option<usize> {
+        let index = *self.by_address.get(&address)?;
+        let peer = &mut self.slots[index];
+        (peer.used, peer.heard) = (now, true);
+        Some(index)
     }
 
     /// The peer at an address, which is counted as in use; `None` when there are too many.

@@ -130,7 +130,7 @@ impl Allocation {
     /// What an allocation that stands needs from time to time.
     pub(super) fn maintain(&mut self, now: Instant) {
         if self.expires_at.is_some_and(|at| at <= now) {
-            return self.fail(TurnError::NoAnswer);
+            return self.fail(TurnError::Expired);
         }
         if self.refresh_at.is_some_and(|at| at <= now) {
             self.refresh(now);
