@@ -209,6 +209,10 @@ pub trait TransportChannel: Send {
         let _ = now;
     }
 
+    /// The session lets go of it: the last call. What it transmits or writes in answer still leaves, to give back what
+    /// it holds elsewhere; every other output is ignored. A layer passes it on to what is below.
+    fn close(&mut self) {}
+
     /// When [`handle_timeout`](Self::handle_timeout) is due; `None` when nothing is pending.
     fn poll_timeout(&self) -> Option<Instant>;
 

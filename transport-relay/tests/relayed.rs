@@ -15,7 +15,7 @@ mod server;
 
 use bytes::Bytes;
 use server::{Coturn, Login, NAME, SECRET, USER};
-use session_core::{Config, SeededEntropy, SessionId, SessionManager};
+use session_core::{Config, Reason, ReasonCondition, SeededEntropy, SessionId, SessionManager};
 use session_file::{Read, TUNNEL, Tunnel, TunnelClient, TunnelConfig, Verdict};
 use session_xmpp::endpoint::{
     Endpoint, Options, Router,
@@ -248,6 +248,104 @@ async fn files_both_ways(login: Login, protocol: TurnProtocol) {
     };
     let (_router, alice, bob) = two(&server, &TurnServer::new(address, protocol, credentials));
     exchange(&alice, &bob, |_| ()).await;
+}
+
+/// The server dies when a part is there, and comes back a second later, having forgotten everything.
+async fn files_past_a_restart(protocol: TurnProtocol) {
+    let Some(mut server) = Coturn::start(Login::LongTerm, "") else {
+        return;
+    };
+    let turn = TurnServer::new(server.address, protocol, user());
+    let (_router, alice, bob) = two(&server, &turn);
+    let mut killed = None;
+    let elapsed = exchange(&alice, &bob, |bytes| match killed {
+        None if bytes > SIZE / 8 => {
+            server.kill();
+            killed = Some(Some(Instant::now()));
+        }
+        Some(Some(at)) if at.elapsed() > Duration::from_secs(1) => {
+            server.restart();
+            killed = Some(None);
+        }
+        None | Some(_) => {}
+    })
+    .await;
+    assert_eq!(killed, Some(None), "it was restarted in the middle");
+    println!("with a restart of the server: {elapsed:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn files_past_a_restart_of_the_server_over_udp() {
+    files_past_a_restart(TurnProtocol::Udp).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn files_past_a_restart_of_the_server_over_tls() {
+    files_past_a_restart(TurnProtocol::Tls(NAME.into())).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_cannot_be_trusted_or_refuses_us_ends_the_session_with_a_reason() {
+    let Some(server) = Coturn::start(Login::LongTerm, "") else {
+        return;
+    };
+    let other_name = TurnProtocol::Tls("turn.example.net".into());
+    let wrong = Credentials::new(USER.0, "guess");
+    for (turn, reason) in [
+        (
+            TurnServer::new(server.tls, other_name, user()),
+            "certificate",
+        ),
+        (
+            TurnServer::new(server.address, TurnProtocol::Udp, wrong),
+            "refuses the credentials",
+        ),
+    ] {
+        let (_router, alice, _bob) = two(&server, &turn);
+        let sending = Sending::new(&alice, ALICE, BOB, "a", data(1));
+        let until = Instant::now() + Duration::from_secs(10);
+        let cause = loop {
+            let cause = alice.update(|manager, _| {
+                let client = manager.find_client::<TunnelClient>().unwrap();
+                client
+                    .stream(sending.id)
+                    .and_then(|stream| stream.cause().cloned())
+            });
+            if let Some(cause) = cause {
+                break cause.to_string();
+            }
+            assert!(Instant::now() < until, "{reason}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        };
+        println!("{cause}");
+        assert!(cause.contains(reason), "{cause}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_that_ends_gives_its_allocation_back() {
+    let Some(server) = Coturn::start(Login::LongTerm, "") else {
+        return;
+    };
+    for protocol in [TurnProtocol::Udp, TurnProtocol::Tcp] {
+        let turn = TurnServer::new(server.address, protocol, user());
+        let (_router, alice, bob) = two(&server, &turn);
+        let mut sending = Sending::new(&alice, ALICE, BOB, "a", data(1));
+        let mut receiving = Receiving::new(&bob);
+        while receiving.bytes == 0 {
+            sending.step();
+            receiving.step(&[]);
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let reason = || Reason::new(ReasonCondition::Gone);
+        alice.update(|manager, now| manager.terminate_all(reason(), now));
+        bob.update(|manager, now| manager.terminate_all(reason(), now));
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        let log = server.log();
+        let count = |word: &str| log.lines().filter(|line| line.contains(word)).count();
+        assert!(count(": new, realm") >= 2);
+        assert_eq!(count(": new, realm"), count("delete: realm"), "{log}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

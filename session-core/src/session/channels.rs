@@ -2,9 +2,9 @@
 
 use super::{Session, SessionEvent, content::Carrier};
 use crate::{
-    Batch, ChannelId, ChannelLayer, Datagram, Element, Finding, LocalSocket, Misuse, Output,
-    SendError, SocketError, SocketId, StanzaError, StreamEvent, TransportChannel, TransportContext,
-    TransportError, TransportKind,
+    Batch, ChannelId, ChannelLayer, ChannelOutput, Datagram, Element, Finding, LocalSocket, Misuse,
+    Output, SendError, SocketError, SocketId, StanzaError, StreamEvent, TransportChannel,
+    TransportContext, TransportError, TransportKind,
 };
 use bytes::Bytes;
 use std::{net::SocketAddr, sync::Arc, time::Instant};
@@ -316,9 +316,16 @@ impl Session {
     }
 
     pub(super) fn release(&mut self, at: usize) {
+        if let Some(mut implementation) = self.channels[at].implementation.take() {
+            implementation.close();
+            while let Some(output) = implementation.poll_output() {
+                if let ChannelOutput::Transmit(_) | ChannelOutput::Write(..) = output {
+                    self.take_socket_output(at, self.channels[at].id, output);
+                }
+            }
+        }
         let id = self.id;
         let channel = &mut self.channels[at];
-        channel.implementation = None;
         for socket in std::mem::take(&mut channel.sockets) {
             self.data.push_back(Output::Close {
                 socket: SocketId {

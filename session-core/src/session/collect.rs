@@ -108,7 +108,7 @@ impl Session {
         ControlFlow::Continue(())
     }
 
-    fn take_socket_output(&mut self, at: usize, id: ChannelId, output: ChannelOutput) {
+    pub(super) fn take_socket_output(&mut self, at: usize, id: ChannelId, output: ChannelOutput) {
         let (session, room) = (self.id, self.data.len() < self.limits().queued_outputs);
         let channel = &mut self.channels[at];
         let epoch = channel.epoch;

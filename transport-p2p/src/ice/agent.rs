@@ -167,6 +167,13 @@ impl Agent {
         self.components.insert(id, Component::new(id));
     }
 
+    /// Gives back what a component holds on relays; nothing else follows from it.
+    pub(super) fn close_component(&mut self, id: u16) {
+        if let (Some(component), Some(now)) = (self.components.get_mut(&id), self.now) {
+            component.close(now);
+        }
+    }
+
     pub(super) fn remove_component(&mut self, id: u16) {
         self.components.remove(&id);
         self.pairs.retain(|pair| pair.component != id);

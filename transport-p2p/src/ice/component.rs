@@ -198,12 +198,42 @@ impl Component {
         }
     }
 
+    /// Gives back what it holds on relays.
+    pub(super) fn close(&mut self, now: Instant) {
+        self.failed = true;
+        self.outputs.clear();
+        self.queued = 0;
+        for (number, relay) in self.relays.iter_mut().enumerate() {
+            let on = |socket| Self::relay_socket(number, socket);
+            relay.source.close(now);
+            while let Some(output) = relay.source.poll_output() {
+                let output = match output {
+                    RelayOutput::Transmit(transmit) => on(transmit.socket)
+                        .map(|socket| ChannelOutput::Transmit(Transmit { socket, ..transmit })),
+                    RelayOutput::Write(socket, payload) => {
+                        on(socket).map(|socket| ChannelOutput::Write(socket, payload))
+                    }
+                    RelayOutput::Bind(..)
+                    | RelayOutput::Connect(..)
+                    | RelayOutput::Close(_)
+                    | RelayOutput::Allocated { .. }
+                    | RelayOutput::Received { .. }
+                    | RelayOutput::Lost { .. }
+                    | RelayOutput::Failed(_) => None,
+                };
+                self.queued += usize::from(matches!(output, Some(ChannelOutput::Transmit(_))));
+                self.outputs.extend(output.map(Output::Channel));
+            }
+        }
+        self.relays.clear();
+    }
+
     /// Calls a relay's client and does what it wants; what it says waits in `relay_events`.
     pub(super) fn with_relay(&mut self, number: usize, call: impl FnOnce(&mut dyn RelaySource)) {
         let Some(relay) = self.relays.get_mut(number) else {
             return;
         };
-        if relay.failed.is_some() {
+        if relay.failed.is_some() || self.failed {
             return;
         }
         call(relay.source.as_mut());
@@ -316,7 +346,6 @@ impl Component {
             self.push(ChannelOutput::Failed(error));
             self.failed = true;
             self.gathers.clear();
-            self.relays.clear();
             self.relay_events.clear();
         }
     }

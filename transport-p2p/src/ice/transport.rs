@@ -272,6 +272,10 @@ impl TransportChannel for IceChannel {
         self.agent.lock().send(self.component, batch, now)
     }
 
+    fn close(&mut self) {
+        self.agent.lock().close_component(self.component);
+    }
+
     fn poll_timeout(&self) -> Option<Instant> {
         self.agent.lock().poll_timeout(self.component)
     }

@@ -405,6 +405,17 @@ impl TransportChannel for StreamChannel {
         }
     }
 
+    fn close(&mut self) {
+        self.failed = true;
+        self.outputs.clear();
+        self.inner.close();
+        while let Some(output) = self.inner.poll_output() {
+            if let ChannelOutput::Transmit(_) | ChannelOutput::Write(..) = output {
+                self.outputs.push_back(output);
+            }
+        }
+    }
+
     fn poll_timeout(&self) -> Option<Instant> {
         let stream = self.stream.as_ref().map(|(stream, _)| stream);
         [

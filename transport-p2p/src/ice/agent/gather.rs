@@ -450,6 +450,7 @@ impl Agent {
 
     /// Nothing to send from: there is no use in waiting.
     pub(super) fn fail_without_sockets(&mut self) {
+        let relay_only = self.config.relay_only;
         for component in self
             .components
             .values_mut()
@@ -464,7 +465,13 @@ impl Agent {
                 SocketState::Open(_) | SocketState::Binding => false,
             });
             let relays_dead = component.relays.iter().all(|relay| relay.failed.is_some());
-            if let (true, true, Some(why)) = (dead, relays_dead, why) {
+            if relay_only && relays_dead {
+                let whys = component.relays.iter().find_map(|r| r.failed.as_deref());
+                let why = whys.unwrap_or("none is configured, and nothing else is allowed");
+                component.fail(TransportError::NoResource(
+                    format!("no relay: {why}").into(),
+                ));
+            } else if let (true, true, Some(why)) = (dead, relays_dead, why) {
                 component.fail(TransportError::NoResource(why.into()));
             }
         }

@@ -68,7 +68,7 @@ impl Agent {
     /// One line for people.
     pub(super) fn why_no_path(&self) -> String {
         let sent: u32 = self.pairs.iter().map(|pair| pair.sent).sum();
-        format!(
+        let mut text = format!(
             "{} ({} pairs, {sent} checks sent, {} remote candidates{})",
             self.why(),
             self.pairs.len(),
@@ -78,7 +78,13 @@ impl Agent {
             } else {
                 ""
             },
-        )
+        );
+        let relays = self.components.values().flat_map(|c| &c.relays);
+        for why in relays.filter_map(|relay| relay.failed.as_deref()) {
+            text.push_str("; relay: ");
+            text.push_str(why);
+        }
+        text
     }
 
     fn why(&self) -> &'static str {
