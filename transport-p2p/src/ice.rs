@@ -34,6 +34,8 @@ mod candidate;
 mod component;
 mod config;
 mod description;
+#[cfg(feature = "gtalk")]
+mod google;
 mod pair;
 mod random;
 mod relay;
@@ -45,6 +47,8 @@ mod xml;
 
 pub use candidate::{Candidate, CandidateKind, Credentials, Foundation, Protocol};
 pub use config::{Companion, IceConfig, Interfaces};
+#[cfg(feature = "gtalk")]
+pub use google::GoogleIceFactory;
 pub use pair::PairState;
 pub use relay::{RELAY_SOCKETS_MAX, RelayFactory, RelayOutput, RelaySource};
 pub use report::{PairReport, SelectedPair, Stats};

@@ -608,3 +608,24 @@ fn unusable_candidates_are_neither_errors_nor_checked() {
     agent.run_for(Duration::from_secs(1));
     assert!(agent.sent.is_empty());
 }
+
+/// libjingle.md §8.1, T1: a STUN request without USERNAME brought libjingle 0.4 down. Sealed or not, it gets no answer
+/// and changes nothing.
+#[test]
+fn t1_a_request_without_username_is_ignored() {
+    let mut agent = Agent::new(Role::Responder, |_| {});
+    agent.run_for(Duration::from_secs(1));
+    agent.sent.clear();
+    let timeout = agent.channel.poll_timeout();
+    for key in [None, Some(agent.key.clone()), Some(peer_key())] {
+        let request = MessageBuilder::new(Class::Request, Method::BINDING, TransactionId([1; 12]))
+            .attribute(Attribute::Priority(1))
+            .attribute(CONTROLLING)
+            .finish(key.as_ref(), true)
+            .unwrap();
+        agent.receive(peer(1), request);
+    }
+    assert_eq!(agent.channel.poll_timeout(), timeout);
+    agent.run_for(Duration::from_secs(1));
+    assert!(agent.sent.is_empty() && agent.packets.is_empty() && !agent.writable);
+}

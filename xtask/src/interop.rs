@@ -61,6 +61,18 @@ const MEETINGS: &[Meeting] = &[
         false,
         &["--regular"],
     ),
+    Meeting::new(
+        "libnice of Google, controlled",
+        Theirs::Libnice,
+        true,
+        &["--google"],
+    ),
+    Meeting::new(
+        "libnice of Google, controlling",
+        Theirs::Libnice,
+        false,
+        &["--google"],
+    ),
 ];
 
 impl Meeting {
@@ -144,6 +156,9 @@ impl Meeting {
             .args(&program[1..])
             .args(["--send", BYTES, "--expect", BYTES]);
         theirs.args(self.options);
+        if self.options.contains(&"--google") {
+            ours.arg("--google");
+        }
         let controlling = if self.controlling {
             &mut ours
         } else {

@@ -6,7 +6,7 @@
 //! | out | in at the other | means |
 //! |---|---|---|
 //! | `local UFRAG PWD` | `remote UFRAG PWD` | credentials; when the peer's are known it begins, and its clock starts |
-//! | `cand CANDIDATE` | `cand CANDIDATE` | a candidate in the words of RFC 8839 §5.1 |
+//! | `cand CANDIDATE` | `cand CANDIDATE` | a candidate in the words of RFC 8839 §5.1, or those of [`words`] for Google's |
 //! | `gathered KIND MS` | | the first candidate of this kind |
 //! | `connected MS`, `nominated MS`, `path TEXT` | `start` | there is a path: data may be sent |
 //! | `done sent N ADLER recv N ADLER` | `close` | everything was sent and has arrived |
@@ -23,13 +23,15 @@ use session_core::{
     TransportFactory,
 };
 use tokio::sync::mpsc::{Receiver, Sender, channel};
-use transport_p2p::ice::{IceConfig, IceTransportFactory};
+use transport_p2p::ice::{GoogleIceFactory, IceConfig, IceTransportFactory};
 
 use crate::demo::entropy;
 use crate::tools::{Failure, Outcome};
 use flow::Flow;
 use network::{Event, Network};
 
+/// The name of the only channel.
+const CHANNEL: &str = "data";
 /// Lines, datagrams and events of connections that wait.
 const EVENTS_MAX: usize = 1 << 10;
 
@@ -41,6 +43,9 @@ pub(crate) struct Args {
     /// An address of this host; may be given again
     #[arg(long = "address", value_name = "IP", required = true)]
     addresses: Vec<IpAddr>,
+    /// Speak ICE as Google had it
+    #[arg(long)]
+    google: bool,
     /// A STUN server; may be given again
     #[arg(long = "stun", value_name = "IP:PORT")]
     stun_servers: Vec<SocketAddr>,
@@ -85,6 +90,7 @@ struct Peer {
     transport: Box<dyn Transport>,
     channel: Box<dyn TransportChannel>,
     role: Role,
+    google: bool,
     network: Network,
     flow: Flow,
     /// The credentials of the peer, which each transport-info repeats.
@@ -108,19 +114,28 @@ impl Peer {
         entropy(&mut seed);
         let mut config = IceConfig::new(args.addresses.clone());
         config.stun_servers.clone_from(&args.stun_servers);
-        let factory = IceTransportFactory::new(config);
+        let factory: Box<dyn TransportFactory> = if args.google {
+            Box::new(GoogleIceFactory::new(config))
+        } else {
+            Box::new(IceTransportFactory::new(config))
+        };
+        let dialect = if args.google {
+            Dialect::GTALK
+        } else {
+            Dialect::JINGLE
+        };
         let mut transport = factory.create(&TransportContext {
             role,
             local: "local@peer.example/1".into(),
             remote: "remote@peer.example/2".into(),
             sid: "peer".into(),
             content: "data".into(),
-            dialect: Dialect::JINGLE,
+            dialect,
             seed,
             waker: std::task::Waker::noop().clone(),
         });
         let channel = transport
-            .create_channel("data")
+            .create_channel(CHANNEL)
             .map_err(|error| failed("make a channel", &error))?;
         let offer = transport.offer();
         let credential = |name| offer.attribute(name).unwrap_or("-").to_owned();
@@ -129,6 +144,7 @@ impl Peer {
             transport,
             channel,
             role,
+            google: args.google,
             network: Network::new(events),
             flow: Flow::new(args.send, args.expect),
             remote: None,
@@ -178,7 +194,11 @@ impl Peer {
         let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
         match word {
             "remote" => {
-                let transport = words::credentials(rest).ok_or_else(|| bad(&"two words follow"))?;
+                let transport = if self.google {
+                    self.transport.offer()
+                } else {
+                    words::credentials(rest).ok_or_else(|| bad(&"two words follow"))?
+                };
                 let accepted = match self.role {
                     Role::Initiator => self.transport.accept_answer(&transport),
                     Role::Responder => self.transport.accept_offer(&transport).map(|_| ()),
@@ -193,8 +213,12 @@ impl Peer {
                 let Some(remote) = self.remote.clone() else {
                     return Err(bad(&"the credentials come first"));
                 };
-                if let Some(candidate) = words::from_sdp(rest) {
-                    let info = remote.child(candidate);
+                let info = if self.google {
+                    words::from_google(rest, CHANNEL)
+                } else {
+                    words::from_sdp(rest).map(|candidate| remote.child(candidate))
+                };
+                if let Some(info) = info {
                     let parts = self.transport.split_info(&info);
                     for (_, part) in parts.map_err(|error| bad(&error))? {
                         let heard = self.channel.handle_info(&part, now());
@@ -233,7 +257,7 @@ impl Peer {
             } else if let ChannelOutput::Transmit(transmit) = output {
                 self.network.transmit(&transmit).await;
             } else if let ChannelOutput::Info(info) = output {
-                let name = "data".into();
+                let name = CHANNEL.into();
                 let info = self.transport.wrap_info(vec![(name, info)]);
                 self.tell(&info);
             } else if let ChannelOutput::Packet(batch) = output {
@@ -249,7 +273,12 @@ impl Peer {
     /// Candidates for the peer.
     fn tell(&mut self, info: &Element) {
         for child in info.children() {
-            let Some(line) = words::to_sdp(child) else {
+            let line = if self.google {
+                words::to_google(child)
+            } else {
+                words::to_sdp(child)
+            };
+            let Some(line) = line else {
                 continue;
             };
             println!("cand {line}");
@@ -272,7 +301,8 @@ impl Peer {
             self.connected = true;
             println!("connected {:.3}", self.elapsed());
         }
-        if path.contains("nominated") {
+        // Google's has no nomination: each side takes what is best.
+        if self.google || path.contains("nominated") {
             self.nominated = true;
             println!("path {path}");
             println!("nominated {:.3}", self.elapsed());

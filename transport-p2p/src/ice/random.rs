@@ -65,17 +65,19 @@ impl Random {
         TransactionId(id)
     }
 
+    /// So many characters of those that user fragments and passwords are made of.
+    pub(super) fn text(&mut self, length: usize) -> String {
+        let mut bytes = vec![0; length];
+        self.fill(&mut bytes);
+        bytes
+            .iter()
+            .map(|byte| char::from(ICE_CHARS[usize::from(byte & 63)]))
+            .collect()
+    }
+
     pub(super) fn credentials(&mut self) -> Credentials {
-        let mut text = |length: usize| {
-            let mut bytes = vec![0; length];
-            self.fill(&mut bytes);
-            bytes
-                .iter()
-                .map(|byte| char::from(ICE_CHARS[usize::from(byte & 63)]))
-                .collect::<String>()
-        };
-        let ufrag = text(UFRAG_LENGTH);
-        Credentials::new(&ufrag, &text(PASSWORD_LENGTH))
+        let ufrag = self.text(UFRAG_LENGTH);
+        Credentials::new(&ufrag, &self.text(PASSWORD_LENGTH))
     }
 
     /// Between 0.8 and 1.2 of `mean` (RFC 7675 §5.1).

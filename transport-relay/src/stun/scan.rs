@@ -41,6 +41,31 @@ impl<'a> Scan<'a> {
         if !Self::is_stun(bytes) || bytes.len() > MESSAGE_MAX {
             return Err(StunError::NotStun);
         }
+        Self::walk(bytes)
+    }
+
+    /// Whether it may be a Binding message of RFC 3489 §11.1, which has no cookie: its type and its length say so, and
+    /// so may those of other data. Only for peers that are known to speak so.
+    pub fn is_legacy(bytes: &[u8]) -> bool {
+        bytes.len() >= HEADER_SIZE
+            && matches!(bytes[..2], [0x00, 0x01] | [0x01, 0x01 | 0x11])
+            && usize::from(u16::from_be_bytes([bytes[2], bytes[3]])) + HEADER_SIZE == bytes.len()
+            && bytes.len().is_multiple_of(4)
+    }
+
+    /// Looks at a Binding message with or without the cookie. Without, the [`cookie`](Self::cookie) is a part of the
+    /// transaction, and [`decode`](Self::decode) is not for it.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn legacy(bytes: &'a [u8]) -> Result<Self, StunError> {
+        if !Self::is_legacy(bytes) || bytes.len() > MESSAGE_MAX {
+            return Err(StunError::NotStun);
+        }
+        Self::walk(bytes)
+    }
+
+    fn walk(bytes: &'a [u8]) -> Result<Self, StunError> {
         let mut scan = Self {
             bytes,
             username: None,
@@ -82,6 +107,20 @@ impl<'a> Scan<'a> {
         let mut id = [0; 12];
         id.copy_from_slice(&self.bytes[8..HEADER_SIZE]);
         TransactionId(id)
+    }
+
+    /// The four bytes before the transaction: [`MAGIC_COOKIE`], but for a message of RFC 3489.
+    pub fn cookie(&self) -> [u8; 4] {
+        let mut cookie = [0; 4];
+        cookie.copy_from_slice(&self.bytes[4..8]);
+        cookie
+    }
+
+    /// The value of the first attribute of this kind, as it came.
+    pub fn raw(&self, kind: u16) -> Option<&'a [u8]> {
+        let mut attributes = self.attributes();
+        let found = attributes.find(|attribute| attribute.kind == kind);
+        found.map(|attribute| attribute.value)
     }
 
     /// The USERNAME, as it came.

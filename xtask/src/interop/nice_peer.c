@@ -77,19 +77,31 @@ static void on_state(NiceAgent *a, guint s, guint component, guint state, gpoint
   if (state == NICE_COMPONENT_STATE_FAILED) g_main_loop_quit(loop);
 }
 
+static void tell_google(NiceCandidate *candidate) {
+  char address[NICE_ADDRESS_STRING_LEN];
+  nice_address_to_string(&candidate->addr, address);
+  say("cand google %s %u %s %u.%03u %s -", address, nice_address_get_port(&candidate->addr),
+      candidate->type == NICE_CANDIDATE_TYPE_HOST ? "local" : "stun", candidate->priority / 1000,
+      candidate->priority % 1000, candidate->username);
+}
+
+/* Told once the peer's are known: libnice 0.1.21 aborts when a Google ping comes ahead of its candidate
+   (priv_add_remote_candidate: selected_pair.local != NULL). */
+static void tell_all_google(void) {
+  static gboolean told;
+  if (told) return;
+  told = TRUE;
+  GSList *list = nice_agent_get_local_candidates(agent, stream, 1);
+  for (GSList *item = list; item; item = item->next) tell_google(item->data);
+  g_slist_free_full(list, (GDestroyNotify)nice_candidate_free);
+}
+
 static void on_candidate(NiceAgent *a, NiceCandidate *candidate, gpointer unused) {
   (void)unused;
-  if (google) {
-    char address[NICE_ADDRESS_STRING_LEN];
-    nice_address_to_string(&candidate->addr, address);
-    say("cand google %s %u %s %u.%03u %s -", address, nice_address_get_port(&candidate->addr),
-        candidate->type == NICE_CANDIDATE_TYPE_HOST ? "local" : "stun", candidate->priority / 1000,
-        candidate->priority % 1000, candidate->username);
-  } else {
-    gchar *text = nice_agent_generate_local_candidate_sdp(a, candidate);
-    say("cand %s", text + strlen("a="));
-    g_free(text);
-  }
+  if (google) return;
+  gchar *text = nice_agent_generate_local_candidate_sdp(a, candidate);
+  say("cand %s", text + strlen("a="));
+  g_free(text);
 }
 
 static void on_gathered(NiceAgent *a, guint s, gpointer unused) {
@@ -122,7 +134,8 @@ static void hear(const char *line) {
   char ufrag[257], password[257], attribute[700];
   if (sscanf(line, "remote %256s %256s", ufrag, password) == 2) {
     since = g_get_monotonic_time();
-    if (!google) nice_agent_set_remote_credentials(agent, stream, ufrag, password);
+    /* Google's candidates have their own, but without any it acts on no check. */
+    nice_agent_set_remote_credentials(agent, stream, ufrag, password);
   } else if (!strncmp(line, "cand ", 5)) {
     NiceCandidate *candidate;
     if (!strncmp(line + 5, "google ", 7)) {
@@ -138,6 +151,7 @@ static void hear(const char *line) {
     GSList *list = g_slist_append(NULL, candidate);
     say("took %d", nice_agent_set_remote_candidates(agent, stream, 1, list));
     g_slist_free_full(list, (GDestroyNotify)nice_candidate_free);
+    if (google) tell_all_google();
   } else if (!strcmp(line, "remote-done")) {
     nice_agent_peer_candidate_gathering_done(agent, stream);
   } else if (!strcmp(line, "start")) {

@@ -1,6 +1,6 @@
-//! Candidates in the words of SDP (RFC 8839 §5.1), which other agents speak, and in those of XEP-0176.
+//! Candidates in the words of SDP (RFC 8839 §5.1), which other agents speak, and in those of XEP-0176; and in Google's.
 
-use session_core::{Element, ElementRef};
+use session_core::{Element, ElementRef, GOOGLE_P2P};
 use transport_p2p::ice::ICE_UDP;
 
 /// A `<transport/>` with credentials out of two words.
@@ -74,6 +74,40 @@ pub(super) fn from_sdp(text: &str) -> Option<Element> {
     )
 }
 
+/// `google IP PORT TYPE PREFERENCE USERNAME PASSWORD`.
+pub(super) fn to_google(candidate: ElementRef<'_>) -> Option<String> {
+    let get = |name| candidate.attribute(name);
+    Some(format!(
+        "google {} {} {} {} {} {}",
+        get("address")?,
+        get("port")?,
+        get("type")?,
+        get("preference")?,
+        get("username")?,
+        get("password")?,
+    ))
+}
+
+/// The same read, for the channel of this name.
+pub(super) fn from_google(text: &str, channel: &str) -> Option<Element> {
+    let words: Vec<&str> = text.split_whitespace().collect();
+    let ["google", ip, port, kind, preference, username, password] = words[..] else {
+        return None;
+    };
+    let candidate = Element::new(GOOGLE_P2P, "candidate")
+        .with("name", channel)
+        .with("address", ip)
+        .with("port", port)
+        .with("preference", preference)
+        .with("username", username)
+        .with("protocol", "udp")
+        .with("generation", 0)
+        .with("password", password)
+        .with("type", kind)
+        .with("network", 0);
+    Some(Element::new(GOOGLE_P2P, "transport").child(candidate))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -91,5 +125,14 @@ mod tests {
         }
         assert!(from_sdp("1 1 TCP 1 192.0.2.1 9 typ host tcptype active").is_none());
         assert!(from_sdp("1 1 UDP").is_none());
+    }
+
+    #[test]
+    fn so_do_those_of_google() {
+        let text = "google 192.0.2.1 4000 local 0.99 aIq66Xy0LUKh1h4O pcf5e";
+        let transport = from_google(text, "data").unwrap();
+        let child = transport.children().next().unwrap();
+        assert_eq!(to_google(child).as_deref(), Some(text));
+        assert!(from_google("google 192.0.2.1", "data").is_none());
     }
 }
