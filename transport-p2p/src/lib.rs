@@ -103,6 +103,7 @@
 //! ```
 //!
 //! # Features
+//! - `gtalk`: `ice::GoogleIceFactory`, ICE as libjingle had it, for the dialects of Google Talk.
 //! - `testing`: entry points for fuzzers.
 //!
 //! [`ChannelLayer`]: session_core::ChannelLayer
