@@ -28,9 +28,11 @@
 //! ```
 
 mod description;
+mod dtmf;
 mod encryption;
 mod negotiate;
 mod payload;
+mod quality;
 mod rtcp;
 mod rtp;
 mod srtp;
@@ -40,12 +42,17 @@ pub use description::{
     PAYLOAD_TYPES_MAX, Parameter, PhoneDescription, RTCP_FEEDBACK, RTP, RTP_AUDIO,
     RTP_HEADER_EXTENSIONS, RTP_SOURCES, RTP_VIDEO, RtpDescription, Source, SourceGroup,
 };
+pub use dtmf::{
+    DIGITS_MAX, DTMF, Digit, DigitError, DigitMessage, DigitPacket, DigitReceiver, DigitSender,
+    EVENT_BYTES, TelephoneEvent,
+};
 pub use encryption::{
     AES_CM_128_HMAC_SHA1_32, AES_CM_128_HMAC_SHA1_80, Crypto, Encryption, EncryptionMismatch,
     KEY_BYTES, Policy,
 };
 pub use negotiate::{Abilities, NegotiationError, Preference};
 pub use payload::{COMFORT_NOISE, DYNAMIC, ID_MAX, PayloadType, TELEPHONE_EVENT};
+pub use quality::{CodecQuality, Quality, Way};
 pub use rtcp::{
     COUNT_MAX, Lost, Reports, Rtcp, RtcpError, RtcpPacket, RtcpWriter, Sources, VoipMetrics,
 };
