@@ -13,5 +13,11 @@ mod ejabberd;
 mod lab;
 #[path = "servers/login.rs"]
 mod login;
+#[path = "loopback/probe.rs"]
+mod probe;
 #[path = "servers/prosody.rs"]
 mod prosody;
+#[path = "servers/resume.rs"]
+mod resume;
+#[path = "servers/wire.rs"]
+mod wire;

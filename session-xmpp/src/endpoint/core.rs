@@ -15,6 +15,7 @@ use session_core::{
     Reason, ReasonCondition, RequestId, SessionManager, Signal, StanzaError,
 };
 use std::{
+    collections::VecDeque,
     convert::Infallible,
     hash::{BuildHasher, RandomState},
     ops::ControlFlow,
@@ -24,6 +25,9 @@ use std::{
 };
 use tokio::sync::{mpsc, oneshot};
 use tracing::{debug, trace};
+
+/// Addresses of the past that are remembered. Past it, what is still to be said under the oldest goes out.
+const FORMER_MAX: usize = 16;
 
 pub(super) struct Core {
     pub(super) manager: SessionManager,
@@ -36,6 +40,10 @@ pub(super) struct Core {
     link: Option<Box<dyn Link>>,
     requests: Requests,
     queries: Queries,
+    /// The address that the link was last up under.
+    address: Option<Peer>,
+    /// Addresses that were ours on this link and are not any more, the latest last.
+    former: VecDeque<Peer>,
     service: Option<Box<dyn Service>>,
     limits: ElementLimits,
     counters: Arc<Counters>,
@@ -63,6 +71,8 @@ impl Core {
             link: Some(link),
             requests: Requests::new(nonce),
             queries: Queries::new(nonce),
+            address: None,
+            former: VecDeque::new(),
             service: options.service,
             limits: options.stanza_limits,
             counters,
@@ -174,6 +184,7 @@ impl Core {
             Some(LinkEvent::Stanza(stanza)) => self.stanza(shared, &stanza),
             Some(LinkEvent::Up(address)) => {
                 debug!(%address, "the link is up");
+                self.moved(&address);
                 self.link_signal.emit(LinkState::Up(address));
                 self.input(shared, Input::Link(true));
                 shared.bell.progress.notify_waiters();
@@ -192,6 +203,27 @@ impl Core {
             }
         }
         Poll::Ready(())
+    }
+
+    /// The link is up under this address. Sessions of another one are over: their peers would not know us, and a server
+    /// may end the stream of whoever speaks in a name that is not his (RFC 6120 §8.1.2.1).
+    fn moved(&mut self, address: &Peer) {
+        let former = self.address.replace(address.clone());
+        self.former.retain(|former| former != address);
+        let Some(former) = former.filter(|former| former != address) else {
+            return;
+        };
+        let now = Instant::now();
+        for id in self.manager.session_ids() {
+            let session = self.manager.peek(id);
+            if session.is_some_and(|session| *session.name() == former) {
+                self.manager.destroy_session(id, now);
+            }
+        }
+        if self.former.len() == FORMER_MAX {
+            self.former.pop_front();
+        }
+        self.former.push_back(former);
     }
 
     /// A stanza arrived.
@@ -378,6 +410,10 @@ impl Core {
     }
 
     fn message(&mut self, id: RequestId, message: &Message, now: Instant) {
+        if self.former.contains(&message.from) {
+            debug!(from = %message.from, "a last word under an address that is no longer ours");
+            return;
+        }
         let wire = self.requests.send(id, message.to.clone(), now);
         let bytes = codec::message(&wire, message).map_err(|error| unsayable(&error));
         self.ask(id, bytes, now);

@@ -37,7 +37,8 @@ pub trait Link: Send + 'static {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum LinkEvent {
-    /// Stanzas can be sent, under this address of ours. It may be another one each time.
+    /// Stanzas can be sent, under this address of ours. It may be another one each time, and then the sessions of the
+    /// last one are over.
     Up(Peer),
     /// Stanzas cannot be sent, for this reason, until the next [`Up`](Self::Up).
     Down(Arc<str>),

@@ -11,7 +11,7 @@ use session_core::{
     SessionId, SessionManager, State,
     testing::{MemoryDatagram, MemoryStream},
 };
-use session_xmpp::endpoint::{Endpoint, LinkState, Router};
+use session_xmpp::endpoint::{Endpoint, Link, LinkState, Router};
 use std::{
     sync::atomic::{AtomicU64, Ordering},
     time::{Duration, Instant},
@@ -155,10 +155,20 @@ impl Side {
         manager: SessionManager,
         seen: mpsc::Receiver<Seen>,
     ) -> Self {
-        let endpoint = Endpoint::spawn(manager, router.link(address));
+        Self::linked(router.link(address), address.into(), manager, seen).await
+    }
+
+    /// A side with any link, which comes up under this address.
+    pub async fn linked(
+        link: impl Link,
+        address: Peer,
+        manager: SessionManager,
+        seen: mpsc::Receiver<Seen>,
+    ) -> Self {
+        let endpoint = Endpoint::spawn(manager, link);
         let side = Self {
             endpoint,
-            address: address.into(),
+            address,
             seen,
         };
         side.up().await;
