@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use crate::interop::{Seen, connect, own_program};
 use crate::tools::{Failure, Outcome};
 use nat::Nat;
-use space::{HOSTS, SERVER, Space};
+use space::{HOSTS, SERVER, Space, USER};
 
 /// Bytes that each side sends over the path.
 const BYTES: &str = "20000";
@@ -44,9 +44,7 @@ struct Meeting {
 
 /// Connects all pairs, or one.
 pub(crate) fn run(args: &Args) -> Outcome {
-    let mut pairs = chosen(args.pair.as_deref())?;
-    // Peers have no relays yet.
-    pairs.retain(|nats| args.pair.is_some() || Nat::meet_directly(*nats));
+    let pairs = chosen(args.pair.as_deref())?;
     if let Some(missing) = missing() {
         return Ok(format!("natlab NOT RUN: {missing}"));
     }
@@ -146,7 +144,7 @@ fn meet(nats: [Nat; 2]) -> Result<Meeting, Failure> {
             "--expect",
             BYTES,
         ]);
-        command.args(["--stun", SERVER]);
+        command.args(["--stun", SERVER, "--turn", SERVER, "--turn-user", USER]);
         if side == 0 {
             command.arg("--controlling");
         }

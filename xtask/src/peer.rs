@@ -16,6 +16,7 @@ mod network;
 mod words;
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use session_core::{
@@ -24,6 +25,9 @@ use session_core::{
 };
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 use transport_p2p::ice::{GoogleIceFactory, IceConfig, IceTransportFactory};
+
+use transport_relay::RelayFactory;
+use transport_relay::turn::{Credentials, TurnConfig, TurnFactory, TurnProtocol, TurnServer};
 
 use crate::demo::entropy;
 use crate::tools::{Failure, Outcome};
@@ -49,6 +53,12 @@ pub(crate) struct Args {
     /// A STUN server; may be given again
     #[arg(long = "stun", value_name = "IP:PORT")]
     stun_servers: Vec<SocketAddr>,
+    /// A TURN server, which is asked over UDP and TCP at once; may be given again
+    #[arg(long = "turn", value_name = "IP:PORT", requires = "turn_user")]
+    turn_servers: Vec<SocketAddr>,
+    /// Who we are to the TURN servers
+    #[arg(long, value_name = "NAME:PASSWORD")]
+    turn_user: Option<String>,
     /// How many bytes to send once there is a path
     #[arg(long, default_value_t = 0)]
     send: u64,
@@ -114,6 +124,7 @@ impl Peer {
         entropy(&mut seed);
         let mut config = IceConfig::new(args.addresses.clone());
         config.stun_servers.clone_from(&args.stun_servers);
+        config.relays.extend(relays(args));
         let factory: Box<dyn TransportFactory> = if args.google {
             Box::new(GoogleIceFactory::new(config))
         } else {
@@ -168,7 +179,7 @@ impl Peer {
             match happened {
                 Ok(Some(Happened::Line(line))) => {
                     let Some(line) = line.filter(|line| line != "close") else {
-                        return Ok("closed".to_owned());
+                        return self.close().await;
                     };
                     self.hear(&line)?;
                 }
@@ -186,6 +197,13 @@ impl Peer {
             }
             self.flow.handle_timeout(self.channel.as_mut(), now);
         }
+    }
+
+    /// Gives back what it holds on relays.
+    async fn close(mut self) -> Outcome {
+        self.channel.close();
+        self.drain().await?;
+        Ok("closed".to_owned())
     }
 
     /// A line of whoever runs it.
@@ -321,6 +339,20 @@ impl Peer {
         let since = self.begun.map(|at| now().saturating_duration_since(at));
         since.unwrap_or_default().as_secs_f64() * 1e3
     }
+}
+
+/// All TURN servers as one group, of which the first that answers serves.
+fn relays(args: &Args) -> Option<Arc<dyn RelayFactory>> {
+    let (name, password) = args.turn_user.as_deref()?.split_once(':')?;
+    let protocols = [TurnProtocol::Udp, TurnProtocol::Tcp];
+    let servers = args.turn_servers.iter().flat_map(|server| {
+        protocols
+            .clone()
+            .map(|protocol| TurnServer::new(*server, protocol, Credentials::new(name, password)))
+    });
+    Some(Arc::new(TurnFactory::new(TurnConfig::new(
+        servers.collect(),
+    ))))
 }
 
 /// The driver's clock.

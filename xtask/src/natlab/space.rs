@@ -50,6 +50,8 @@ pub(super) const HOSTS: [Host; 2] = [
 
 /// The STUN and TURN server.
 pub(super) const SERVER: &str = "203.0.113.10:3478";
+/// Who may have an address on it.
+pub(super) const USER: &str = "alice:secret";
 const SERVER_IP: &str = "203.0.113.10";
 /// How long the server may take until its first answer.
 const START: Duration = Duration::from_secs(5);
@@ -235,7 +237,7 @@ impl Space {
         let folder = self.folder.display().to_string();
         let settings = format!(
             "listening-ip={SERVER_IP}\nrelay-ip={SERVER_IP}\nlistening-port=3478\nmin-port=50000\nmax-port=50999\n\
-             realm=natlab.example\nlt-cred-mech\nuser=alice:secret\nfingerprint\nno-cli\nno-tls\nno-dtls\nno-rfc5780\n\
+             realm=natlab.example\nlt-cred-mech\nuser={USER}\nfingerprint\nno-cli\nno-tls\nno-dtls\nno-rfc5780\n\
              no-software-attribute\nuserdb={folder}/turn.db\npidfile={folder}/turn.pid\nlog-file={folder}/turn.log\n\
              simple-log\n"
         );

@@ -468,6 +468,13 @@ impl TransportChannel for GoogleChannel {
         self.outlet.send(path, batch, now)
     }
 
+    fn close(&mut self) {
+        if let Some(now) = self.now {
+            self.outlet.close(now);
+        }
+        self.connections.clear();
+    }
+
     fn poll_timeout(&self) -> Option<Instant> {
         if !self.connected || self.outlet.has_failed() {
             return None;

@@ -226,6 +226,25 @@ impl Outlet {
         self.queued = 0;
         self.push(ChannelOutput::Failed(error));
         self.failed = true;
+        self.relay_events.clear();
+    }
+
+    /// Gives back what it holds on relays; nothing else follows.
+    pub(super) fn close(&mut self, now: Instant) {
+        self.failed = false;
+        self.outputs.clear();
+        self.queued = 0;
+        for number in 0..self.relays.len() {
+            self.with_relay(number, |source| source.close(now));
+        }
+        self.outputs.retain(|output| {
+            matches!(
+                output,
+                ChannelOutput::Transmit(_) | ChannelOutput::Write(..)
+            )
+        });
+        self.failed = true;
+        self.has_path = false;
         self.relays.clear();
         self.relay_events.clear();
     }
