@@ -66,7 +66,8 @@ pub trait SessionClient: Any + Send {
     fn on_delivered(&mut self, session: &mut Session, channel: ChannelId, now: Instant) {}
 
     /// A channel is of no more use: the peer does not have it (libjingle SignalChannelGone), or its transport failed
-    /// and none is left. The session lives on unless it is told otherwise.
+    /// and none is left, or it failed after we had finished the stream: a peer that closes it because it has all of it
+    /// looks the same. The session lives on unless it is told otherwise.
     fn on_channel_gone(
         &mut self,
         session: &mut Session,

@@ -199,4 +199,9 @@ impl Flow {
             self.outgoing.clear();
         }
     }
+
+    /// Lets go of what was not read: nobody is to have it.
+    pub(crate) fn discard(&mut self) {
+        self.incoming.clear();
+    }
 }

@@ -222,12 +222,12 @@ pub(crate) fn algorithm_name(element: ElementRef<'_>) -> Result<&str, PeerError>
     })
 }
 
-/// Whether one of `hashes` is of an algorithm that `others` have, too, and how they compare by the best of those.
-pub(crate) fn compare(hashes: &[Hash], others: &[Hash]) -> Option<(HashAlgorithm, bool)> {
-    let common = hashes.iter().filter_map(|hash| {
+/// Whether the hashes that we computed are those that were named, as far as they can be compared, and by which algorithm.
+pub(crate) fn compare(computed: &[Hash], named: &[Hash]) -> Option<(HashAlgorithm, bool)> {
+    let common = named.iter().filter_map(|hash| {
         let algorithm = hash.algorithm()?;
-        let other = others.iter().find(|h| h.algorithm() == Some(algorithm))?;
-        Some((algorithm, hash.value == other.value))
+        let ours = computed.iter().find(|h| h.algorithm() == Some(algorithm))?;
+        Some((algorithm, hash.value == ours.value))
     });
     // One that differs decides: a peer that gives two must give two that are right.
     let mut best: Option<(HashAlgorithm, bool)> = None;

@@ -6,6 +6,11 @@
 //! sent and what waits to be read, within [`TunnelLimits`]. It knows no socket, no file and no clock: whoever drives the
 //! manager carries the bytes, and the application reads and writes files.
 //!
+//! A *file* is described (XEP-0234: name, size, hashes, the part that is meant), offered or asked for, alone or with others
+//! in one session. [`FileClient`] has the same form as the tunnels' client, and adds what a description makes possible:
+//! each file is accepted, skipped or renamed for itself, continues at an offset, has the size that was announced, and is
+//! verified by its hash while it arrives. It speaks with other people's clients as each of them is used to.
+//!
 //! # Who writes, who waits
 //! [`TunnelClient::write`] takes what there is room for; [`TunnelClient::read`] hands out what there is. Whoever could not
 //! go on waits for the tunnel's [`signal`](TunnelStream::signal) and tries again: a listener that connected before it
@@ -63,11 +68,14 @@
 
 mod client;
 mod file;
+mod files;
 mod flow;
 mod hash;
 mod name;
+mod own;
 mod queue;
 mod stream;
+mod transfer;
 mod tunnel;
 
 pub use client::{
@@ -77,7 +85,13 @@ pub use file::{
     DateError, FILE_TRANSFER, FILE_TRANSFER_ERRORS, File, FileDate, FileDescription, FileInfo,
     FileRange, FileText, THUMBNAILS, Thumbnail, file_limits, file_not_available, file_too_large,
 };
+pub use files::{
+    Acceptance, Decision, FILE_CHANNEL, FileClient, FileConfig, FileError, FileLimits, FileOffer,
+    FileVerdict, OfferedFile, Proposal,
+};
 pub use hash::{HASH_BYTES_MAX, HASH_NAME_MAX, HASHES, Hash, HashAlgorithm, Hasher};
 pub use name::{FileName, NAME_BYTES_MAX, NameError, sanitize_name};
+pub use own::OWN;
 pub use stream::{Change, Completeness, Phase, Progress, Read, TunnelStream};
+pub use transfer::{Direction, Fault, Integrity, Outcome, Transfer, TransferId};
 pub use tunnel::{Purpose, TEXT_BYTES_MAX, TUNNEL, TextError, Tunnel};

@@ -528,6 +528,11 @@ impl Channel {
         &*self.wire_name == name
     }
 
+    /// Whether it is a stream that had a path, and that we have said our last on.
+    pub(super) fn has_ended(&self) -> bool {
+        self.finished && (self.path || self.path_lost.is_some())
+    }
+
     /// Whether an implementation is at work.
     pub(crate) fn is_bound(&self) -> bool {
         self.implementation.is_some()

@@ -59,10 +59,18 @@ impl Session {
             ChannelOutput::Finished => self.events.push_back(SessionEvent::Finished(id)),
             ChannelOutput::Delivered => self.events.push_back(SessionEvent::Delivered(id)),
             ChannelOutput::Failed(error) => {
-                let content = channel.content.clone();
+                let (content, name) = (channel.content.clone(), channel.name.clone());
+                let over = channel.has_ended();
                 self.collect_rest(at, now);
                 self.release(at);
-                self.transport_failed(&content, error, now);
+                if over {
+                    // Peers close a stream as soon as they have all of it, which arrives before their word does. No
+                    // other transport could go on with it either.
+                    self.events.push_back(SessionEvent::ChannelGone(id, name));
+                    self.review_clocks(now);
+                } else {
+                    self.transport_failed(&content, error, now);
+                }
                 return ControlFlow::Break(());
             }
             sockets @ (ChannelOutput::Transmit(_)

@@ -1,0 +1,459 @@
+//! [`FileClient`]: the session client of files (XEP-0234).
+
+mod config;
+mod events;
+mod exchange;
+
+pub use config::{
+    Acceptance, Decision, FileConfig, FileError, FileLimits, FileOffer, FileVerdict, OfferedFile,
+    Proposal,
+};
+
+use crate::{
+    Direction, File, FileDescription, Phase, Read, Transfer, TransferId,
+    file::FILE_TRANSFER,
+    transfer::{Fault, mark, suitable},
+};
+use bytes::Bytes;
+use exchange::{Exchange, end, reject};
+use session_core::{
+    ContentSpec, Misuse, Peer, Reason, ReasonCondition, Role, Senders, Session, SessionDescription,
+    SessionId, SessionManager, Signal,
+};
+use std::{collections::BTreeMap, fmt, sync::Arc, time::Instant};
+
+/// The name of the one channel that each content has.
+pub const FILE_CHANNEL: &str = "file";
+
+type Policy = Box<dyn FnMut(&FileOffer) -> FileVerdict + Send>;
+
+/// The session client of files (XEP-0234).
+///
+/// It is registered once ([`SessionManager::add_client`]). A session has one or several files, each with a content, a
+/// transport and a stream of its own, offered or asked for by either side, before and while it runs. What an application
+/// does with them are functions that take the manager, because they act on a client and a session of it at the same
+/// time, and because a [`Transfer`] outlives its session: what had arrived can be read until
+/// [`release`](Self::release).
+///
+/// What happens by itself:
+/// - Bytes are hashed while they pass. A sender that announced a hash names it as soon as it is known, and never waits for
+///   the receiver's word. A receiver compares it: with a hash that differs, with more bytes than announced, and with a
+///   stream that ends early, the file is refused with `media-error`, and nothing more of it is read.
+/// - A receiver whose application has read [`Read::End`] says `received`, and when that was the last file of the session,
+///   ends the session with `success`. A sender ends it only when the receiver did not within [`FileConfig::linger`].
+/// - One file that fails is taken out of the session; the others go on.
+/// - A stream whose transport is replaced while bytes are under way fails: it continues at its offset in a new session.
+pub struct FileClient {
+    config: FileConfig,
+    exchanges: BTreeMap<SessionId, Exchange>,
+    policy: Option<Policy>,
+    signal_offer: Signal<FileOffer>,
+}
+
+/// Setting up, and looking.
+impl FileClient {
+    /// A client without a policy: every offer waits for the application.
+    pub fn new(mut config: FileConfig) -> Self {
+        config.limits.send_bytes = config.limits.send_bytes.max(1);
+        Self {
+            config,
+            exchanges: BTreeMap::new(),
+            policy: None,
+            signal_offer: Signal::new(),
+        }
+    }
+
+    /// Who decides about offers before the application is asked.
+    pub fn set_policy(&mut self, policy: impl FnMut(&FileOffer) -> FileVerdict + Send + 'static) {
+        self.policy = Some(Box::new(policy));
+    }
+
+    /// Announces each offer that waits for the application.
+    pub fn signal_offer(&self) -> &Signal<FileOffer> {
+        &self.signal_offer
+    }
+
+    /// What waits for the application, a session at a time.
+    pub fn offers(&self) -> impl Iterator<Item = FileOffer> {
+        self.exchanges
+            .iter()
+            .filter_map(|(id, exchange)| exchange.offer(*id, |_| true))
+    }
+
+    /// A file to look at.
+    pub fn transfer(&self, id: &TransferId) -> Option<&Transfer> {
+        self.exchanges.get(&id.session)?.find(&id.content)
+    }
+
+    /// The files of a session, in the order in which they were proposed.
+    pub fn transfers(&self, session: SessionId) -> impl Iterator<Item = &Transfer> {
+        self.exchanges
+            .get(&session)
+            .into_iter()
+            .flat_map(|exchange| &exchange.transfers)
+    }
+
+    /// All sessions that were not released.
+    pub fn sessions(&self) -> impl Iterator<Item = SessionId> {
+        self.exchanges.keys().copied()
+    }
+}
+
+/// Proposing, and deciding.
+impl FileClient {
+    /// Offers files to `to`, and asks for others, in a session that was made by [`SessionManager::create_session`] with
+    /// [`FILE_TRANSFER`] as its type. Transports of the session may be chosen before.
+    ///
+    /// # Errors
+    /// [`FileError`]; nothing was sent. The session is of no use then.
+    pub fn open(
+        manager: &mut SessionManager,
+        session: SessionId,
+        to: Peer,
+        proposals: Vec<Proposal>,
+        now: Instant,
+    ) -> Result<Vec<TransferId>, FileError> {
+        let max = manager.config().limits.contents;
+        let (client, session) = both(manager, session)?;
+        let id = session.id();
+        if client.exchanges.contains_key(&id) {
+            return Err(FileError::InUse(id));
+        }
+        if proposals.len() > max {
+            return Err(FileError::TooMany {
+                limit: "contents",
+                max,
+            });
+        }
+        client.check_room()?;
+        let mut exchange = Exchange::new(to.clone(), Role::Initiator);
+        let mut first = None;
+        for proposal in proposals {
+            let spec = client.propose(&mut exchange, proposal);
+            if first.is_none() {
+                session.set_content_name(&spec.name)?;
+                session.set_senders(&spec.name, spec.senders, now)?;
+                first = Some(spec.description);
+            } else {
+                session.add_content(spec, now)?;
+            }
+        }
+        session.initiate_with(to, Vec::new(), first.ok_or(FileError::Nothing)?, now)?;
+        let ids = exchange.ids(id).collect();
+        client.exchanges.insert(id, exchange);
+        Ok(ids)
+    }
+
+    /// Offers or asks for another file in a session that runs (XEP-0234 §6.3).
+    ///
+    /// # Errors
+    /// [`FileError`]; nothing was sent.
+    pub fn add(
+        manager: &mut SessionManager,
+        session: SessionId,
+        proposal: Proposal,
+        now: Instant,
+    ) -> Result<TransferId, FileError> {
+        let (client, session) = both(manager, session)?;
+        let id = session.id();
+        let mut exchange = client
+            .exchanges
+            .remove(&id)
+            .ok_or(FileError::UnknownSession(id))?;
+        let spec = client.propose(&mut exchange, proposal);
+        let content = spec.name.clone();
+        let result = session.add_content(spec, now);
+        if result.is_err() {
+            exchange.transfers.pop();
+        }
+        exchange.linger_due = exchange.linger_due.filter(|_| result.is_err());
+        client.exchanges.insert(id, exchange);
+        result?;
+        Ok(TransferId {
+            session: id,
+            content,
+        })
+    }
+
+    /// Decides about what a peer offers or asks for. What waits in the session and is not named is skipped.
+    ///
+    /// # Errors
+    /// [`FileError`]; then everything still waits.
+    pub fn answer(
+        manager: &mut SessionManager,
+        session: SessionId,
+        decisions: Vec<(Arc<str>, Decision)>,
+        now: Instant,
+    ) -> Result<(), FileError> {
+        let (client, session) = both(manager, session)?;
+        client.answer_in(session, decisions, now)
+    }
+}
+
+/// Acting.
+impl FileClient {
+    /// Takes as much of `bytes` as there is room for off its front, and returns how much that is. When it is not all,
+    /// [`Change::Writable`](crate::Change::Writable) follows. Possible once both sides have accepted
+    /// ([`Change::Opened`](crate::Change::Opened)), because only then it is known where in the file to begin:
+    /// [`Transfer::offset`]. With the last byte of a file of known size it is finished.
+    ///
+    /// # Errors
+    /// [`FileError`]; nothing was taken.
+    pub fn write(
+        manager: &mut SessionManager,
+        id: &TransferId,
+        bytes: &mut Bytes,
+        now: Instant,
+    ) -> Result<usize, FileError> {
+        let (client, session) = live(manager, id)?;
+        let transfer = client.transfer_mut(id)?;
+        if transfer.direction() == Direction::Receive {
+            return Err(FileError::WrongWay(id.clone()));
+        }
+        if transfer.flow.is_finished() && !bytes.is_empty() {
+            return Err(match transfer.bytes() {
+                Some(most) => FileError::TooMuch(most),
+                None => FileError::Finished,
+            });
+        }
+        if let Some(most) = transfer.bytes()
+            && bytes.len() as u64 > most - transfer.progress().written
+        {
+            return Err(FileError::TooMuch(most));
+        }
+        let (count, told) = transfer.write(bytes);
+        let infos: Vec<_> = told
+            .into_iter()
+            .map(|file| transfer.checksum_info(file).to_element())
+            .collect();
+        for info in infos {
+            // Without it the damage is noticed later.
+            let _ = session.send_info(vec![info], now);
+        }
+        client.finish_if_written(session, &id.content, now);
+        client.pump(session, &id.content, now);
+        Ok(count)
+    }
+
+    /// Nothing more will be written, to a file whose size was not known.
+    ///
+    /// # Errors
+    /// [`FileError`]; [`FileError::TooLittle`] when the file has more bytes than were written.
+    pub fn finish(
+        manager: &mut SessionManager,
+        id: &TransferId,
+        now: Instant,
+    ) -> Result<(), FileError> {
+        let (client, session) = live(manager, id)?;
+        let transfer = client.transfer_mut(id)?;
+        if transfer.direction() == Direction::Receive {
+            return Err(FileError::WrongWay(id.clone()));
+        }
+        if let Some(expected) = transfer.bytes() {
+            let written = transfer.progress().written;
+            if written < expected {
+                return Err(FileError::TooLittle { written, expected });
+            }
+        }
+        client.finish_in(session, &id.content, now);
+        client.pump(session, &id.content, now);
+        Ok(())
+    }
+
+    /// What there is to read, at most `max` bytes of it. Possible also when the session is over.
+    ///
+    /// The end is given once every byte is there and the hash was compared, or none came. To read it is to say that the
+    /// file is kept: the peer is told. An application that could not keep it cancels the transfer before that.
+    ///
+    /// # Errors
+    /// [`FileError::NoClient`], [`FileError::Unknown`], [`FileError::WrongWay`].
+    pub fn read(
+        manager: &mut SessionManager,
+        id: &TransferId,
+        max: usize,
+        now: Instant,
+    ) -> Result<Read, FileError> {
+        let client = client(manager)?;
+        let transfer = client.transfer_mut(id)?;
+        if transfer.direction() == Direction::Send {
+            return Err(FileError::WrongWay(id.clone()));
+        }
+        let (read, resume) = transfer.read(max);
+        let channel = transfer.channel().filter(|_| resume);
+        let ended = matches!(read, Read::End(_)) && transfer.acknowledge();
+        if channel.is_none() && !ended {
+            return Ok(read);
+        }
+        if let Some((client, session)) = manager.client::<Self>(id.session) {
+            if let Some(channel) = channel {
+                session.pause(channel, false, now);
+            }
+            if ended {
+                client.acknowledged(session, &id.content, now);
+            }
+        }
+        Ok(read)
+    }
+
+    /// Takes one file out of its session, whatever is under way (XEP-0234 §6.5). With the last one the session ends.
+    ///
+    /// # Errors
+    /// [`FileError::NoClient`], [`FileError::Unknown`].
+    pub fn cancel(
+        manager: &mut SessionManager,
+        id: &TransferId,
+        reason: Reason,
+        now: Instant,
+    ) -> Result<(), FileError> {
+        client(manager)?.transfer_mut(id)?;
+        if let Some((client, session)) = manager.client::<Self>(id.session) {
+            client.fail(session, &id.content, Fault::Aborted(Some(reason)), now);
+        }
+        Ok(())
+    }
+
+    /// Ends a session with a reason, whatever is under way. Its files stay to be looked at until they are released.
+    ///
+    /// # Errors
+    /// [`FileError::NoClient`], [`FileError::UnknownSession`].
+    pub fn close(
+        manager: &mut SessionManager,
+        session: SessionId,
+        reason: Reason,
+        now: Instant,
+    ) -> Result<(), FileError> {
+        if !client(manager)?.exchanges.contains_key(&session) {
+            return Err(FileError::UnknownSession(session));
+        }
+        if let Some(session) = manager.session(session) {
+            end(session, reason, now);
+        }
+        Ok(())
+    }
+
+    /// Lets go of a session's files, with what was not read. A session that is not over is ended as cancelled, an offer is
+    /// declined.
+    ///
+    /// # Errors
+    /// [`FileError::NoClient`], [`FileError::UnknownSession`].
+    pub fn release(
+        manager: &mut SessionManager,
+        session: SessionId,
+        now: Instant,
+    ) -> Result<(), FileError> {
+        let exchange = client(manager)?.exchanges.remove(&session);
+        let exchange = exchange.ok_or(FileError::UnknownSession(session))?;
+        if let Some(session) = manager.session(session) {
+            if exchange.is_undecided() {
+                reject(session, ReasonCondition::Decline.into(), now);
+            } else {
+                end(session, ReasonCondition::Cancel.into(), now);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl FileClient {
+    fn check_room(&self) -> Result<(), FileError> {
+        let max = self.config.limits.sessions;
+        if self.exchanges.len() >= max {
+            return Err(FileError::TooMany {
+                limit: "sessions",
+                max,
+            });
+        }
+        Ok(())
+    }
+
+    fn transfer_mut(&mut self, id: &TransferId) -> Result<&mut Transfer, FileError> {
+        let exchange = self.exchanges.get_mut(&id.session);
+        let transfer = exchange.and_then(|exchange| exchange.find_mut(&id.content));
+        transfer.ok_or_else(|| FileError::Unknown(id.clone()))
+    }
+
+    /// Adds a transfer of ours, and gives the content that tells the peer.
+    fn propose(&self, exchange: &mut Exchange, proposal: Proposal) -> ContentSpec {
+        let (direction, mut file, prefix) = match proposal {
+            Proposal::Offer(file) => (Direction::Send, file, None),
+            Proposal::Request(file, prefix) => (Direction::Receive, file, prefix),
+        };
+        if self.config.blocks {
+            mark_blocks(&mut file);
+        }
+        let name = exchange.next_name();
+        let sender = match direction {
+            Direction::Send => exchange.role,
+            Direction::Receive => exchange.role.other(),
+        };
+        let description = FileDescription::from(file.clone()).to_element();
+        let limits = self.config.limits;
+        let mut transfer = Transfer::new(
+            name.clone(),
+            exchange.role,
+            direction,
+            Phase::Waiting,
+            file,
+            limits,
+        );
+        transfer.set_prefix(prefix);
+        if direction == Direction::Receive {
+            let known = transfer.file().file_name().ok();
+            transfer.set_name(known);
+        }
+        exchange.transfers.push(transfer);
+        ContentSpec {
+            senders: match sender {
+                Role::Initiator => Senders::Initiator,
+                Role::Responder => Senders::Responder,
+            },
+            ..ContentSpec::new(name, description)
+        }
+    }
+}
+
+/// Offers the hashes of blocks for a file that has several.
+fn mark_blocks(file: &mut File) {
+    if let Some(size) = file.size.filter(|&size| size > suitable(size))
+        && crate::transfer::block_bytes(file).is_none()
+    {
+        file.extra.push(mark(suitable(size)));
+    }
+}
+
+impl fmt::Debug for FileClient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FileClient")
+            .field("config", &self.config)
+            .field("exchanges", &self.exchanges)
+            .finish_non_exhaustive()
+    }
+}
+
+fn client(manager: &mut SessionManager) -> Result<&mut FileClient, FileError> {
+    manager.find_client().ok_or(FileError::NoClient)
+}
+
+fn both(
+    manager: &mut SessionManager,
+    session: SessionId,
+) -> Result<(&mut FileClient, &mut Session), FileError> {
+    client(manager)?;
+    manager
+        .client(session)
+        .ok_or(FileError::UnknownSession(session))
+}
+
+/// As [`both`], for what needs a file that is on its way.
+fn live<'a>(
+    manager: &'a mut SessionManager,
+    id: &TransferId,
+) -> Result<(&'a mut FileClient, &'a mut Session), FileError> {
+    let transfer = client(manager)?.transfer_mut(id)?;
+    if transfer.phase() != Phase::Open {
+        return Err(FileError::NotOpen(id.clone()));
+    }
+    manager
+        .client(id.session)
+        .ok_or(FileError::Session(Misuse::NoSuchSession(id.session)))
+}

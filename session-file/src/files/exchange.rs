@@ -1,0 +1,672 @@
+//! The files of one session, and what is done about them.
+
+use super::events::lost_channel;
+use super::{
+    Acceptance, Decision, FILE_CHANNEL, FileClient, FileError, FileOffer, FileVerdict, OfferedFile,
+};
+use crate::{
+    Direction, File, FileDescription, FileRange, Integrity, Phase, Transfer, TransferId,
+    file_not_available,
+    transfer::{Fault, block_bytes, reason_of},
+};
+use session_core::{
+    Content, ContentState, Element, Misuse, Peer, Reason, ReasonCondition, Role, Session,
+    SessionDescription, SessionId, State,
+};
+use std::{sync::Arc, time::Instant};
+
+/// One session and its files.
+#[derive(Debug)]
+pub(crate) struct Exchange {
+    pub(crate) peer: Peer,
+    pub(crate) role: Role,
+    /// In the order in which they were proposed.
+    pub(crate) transfers: Vec<Transfer>,
+    named: u32,
+    /// When we end a session whose every file was delivered.
+    pub(crate) linger_due: Option<Instant>,
+    /// When we end a session in which nothing is left to do.
+    end_due: Option<Instant>,
+}
+
+impl Exchange {
+    pub(crate) fn new(peer: Peer, role: Role) -> Self {
+        Self {
+            peer,
+            role,
+            transfers: Vec::new(),
+            named: 0,
+            linger_due: None,
+            end_due: None,
+        }
+    }
+
+    /// A name for a content of ours, which the peer's never have.
+    pub(crate) fn next_name(&mut self) -> Arc<str> {
+        self.named += 1;
+        match self.role {
+            Role::Initiator => format!("file{}", self.named),
+            Role::Responder => format!("back{}", self.named),
+        }
+        .into()
+    }
+
+    pub(crate) fn find(&self, content: &str) -> Option<&Transfer> {
+        self.transfers.iter().find(|t| &**t.content() == content)
+    }
+
+    pub(crate) fn find_mut(&mut self, content: &str) -> Option<&mut Transfer> {
+        self.transfers
+            .iter_mut()
+            .find(|t| &**t.content() == content)
+    }
+
+    pub(crate) fn ids(&self, session: SessionId) -> impl Iterator<Item = TransferId> {
+        self.transfers.iter().map(move |transfer| TransferId {
+            session,
+            content: transfer.content().clone(),
+        })
+    }
+
+    /// What waits for a decision of ours, of what is asked about.
+    pub(crate) fn offer(
+        &self,
+        session: SessionId,
+        about: impl Fn(&Transfer) -> bool,
+    ) -> Option<FileOffer> {
+        let waiting = self
+            .transfers
+            .iter()
+            .filter(|t| t.phase() == Phase::Offered && about(t));
+        let files: Vec<_> = waiting
+            .map(|transfer| OfferedFile {
+                content: transfer.content().clone(),
+                direction: transfer.direction(),
+                file: transfer.file().clone(),
+            })
+            .collect();
+        (!files.is_empty()).then(|| FileOffer {
+            session,
+            from: self.peer.clone(),
+            files,
+        })
+    }
+
+    pub(crate) fn is_undecided(&self) -> bool {
+        self.role == Role::Responder && self.transfers.iter().all(|t| t.phase() == Phase::Offered)
+    }
+}
+
+/// What the peer offers.
+impl FileClient {
+    /// A peer's session: the policy, then the application.
+    pub(super) fn receive_offer(&mut self, session: &mut Session, now: Instant) {
+        let waiting = self.offers().count();
+        if self.check_room().is_err() || waiting >= self.config.limits.offers {
+            return reject(session, ReasonCondition::Busy.into(), now);
+        }
+        let mut exchange = Exchange::new(session.remote_name().clone(), Role::Responder);
+        let limits = self.config.limits;
+        exchange.transfers = session
+            .contents()
+            .filter_map(|content| offered(content, limits))
+            .collect();
+        let unreadable: Vec<_> = session
+            .contents()
+            .filter(|content| exchange.find(content.name()).is_none())
+            .map(|content| content.name().clone())
+            .collect();
+        if exchange.transfers.is_empty() {
+            return reject(session, ReasonCondition::IncompatibleParameters.into(), now);
+        }
+        for name in unreadable {
+            // It is gone if that is not possible any more.
+            let _ =
+                session.remove_content(&name, ReasonCondition::IncompatibleParameters.into(), now);
+        }
+        self.exchanges.insert(session.id(), exchange);
+        self.decide(session, |_| true, now);
+    }
+
+    /// The peer adds a file to a session that runs.
+    pub(super) fn receive_content(&mut self, session: &mut Session, name: &str, now: Instant) {
+        let id = session.id();
+        let limits = self.config.limits;
+        let waiting = self.offers().count();
+        let transfer = session
+            .content(name)
+            .and_then(|content| offered(content, limits));
+        let exchange = self.exchanges.get_mut(&id);
+        let busy = exchange.is_none() || waiting >= limits.offers;
+        match (transfer, exchange) {
+            (Some(transfer), Some(exchange)) if !busy && exchange.find(name).is_none() => {
+                exchange.transfers.push(transfer);
+                exchange.linger_due = None;
+                self.decide(session, |transfer| &**transfer.content() == name, now);
+            }
+            (transfer, _) => {
+                let condition = match transfer {
+                    Some(_) => ReasonCondition::Busy,
+                    None => ReasonCondition::IncompatibleParameters,
+                };
+                // It is gone if that is not possible any more.
+                let _ = session.reject_content(name, condition.into(), now);
+            }
+        }
+    }
+
+    fn decide(&mut self, session: &mut Session, about: impl Fn(&Transfer) -> bool, now: Instant) {
+        let id = session.id();
+        let Some(offer) = self
+            .exchanges
+            .get(&id)
+            .and_then(|exchange| exchange.offer(id, about))
+        else {
+            return;
+        };
+        let verdict = self
+            .policy
+            .as_mut()
+            .map_or(FileVerdict::Ask, |policy| policy(&offer));
+        let decisions = match verdict {
+            FileVerdict::Ask => {
+                self.signal_offer.emit(offer);
+                return;
+            }
+            FileVerdict::Decide(decisions) => decisions,
+            FileVerdict::Decline(reason) => {
+                let skip =
+                    |file: &OfferedFile| (file.content.clone(), Decision::Skip(reason.clone()));
+                offer.files.iter().map(skip).collect()
+            }
+        };
+        if let Err(error) = self.answer_in(session, decisions, now) {
+            let reason =
+                Reason::new(ReasonCondition::FailedApplication).with_text(error.to_string());
+            let skip = |file: &OfferedFile| (file.content.clone(), Decision::Skip(reason.clone()));
+            // Nothing can be wrong with skipping.
+            let _ = self.answer_in(session, offer.files.iter().map(skip).collect(), now);
+        }
+    }
+
+    pub(super) fn answer_in(
+        &mut self,
+        session: &mut Session,
+        decisions: Vec<(Arc<str>, Decision)>,
+        now: Instant,
+    ) -> Result<(), FileError> {
+        let id = session.id();
+        let blocks = self.config.blocks;
+        let exchange = self
+            .exchanges
+            .get_mut(&id)
+            .ok_or(FileError::UnknownSession(id))?;
+        let fresh = exchange.role == Role::Responder && session.state() == State::ReceivedInitiate;
+        let (taken, skipped) = judge(exchange, id, decisions, blocks)?;
+        if fresh && taken.is_empty() {
+            let reason = skipped.into_iter().next().map(|(_, reason)| reason);
+            self.exchanges.remove(&id);
+            session.reject(
+                reason.unwrap_or_else(|| ReasonCondition::Decline.into()),
+                now,
+            )?;
+            return Ok(());
+        }
+        for (content, reason) in skipped {
+            // It is gone if that is not possible any more.
+            let _ = match fresh {
+                true => session.remove_content(&content, reason.clone(), now),
+                false => session.reject_content(&content, reason.clone(), now),
+            };
+            if let Some(transfer) = exchange.find_mut(&content) {
+                transfer.fail(Fault::Declined(Some(reason)));
+            }
+        }
+        let mut opened = Vec::new();
+        for taken in taken {
+            let Some(transfer) = exchange.find_mut(&taken.content) else {
+                continue;
+            };
+            transfer.set_file(taken.file.clone());
+            transfer.set_prefix(taken.acceptance.prefix);
+            transfer.set_name(taken.acceptance.name);
+            let description = FileDescription::from(taken.answer).to_element();
+            if fresh {
+                session.set_answer(&taken.content, description)?;
+            } else {
+                session.accept_content(&taken.content, description, now)?;
+            }
+            opened.push(taken.content);
+        }
+        if fresh {
+            let first = session.description().cloned();
+            session.accept_with(
+                first.unwrap_or_else(|| Element::new(super::FILE_TRANSFER, "description")),
+                now,
+            )?;
+        }
+        for content in opened {
+            self.open_transfer(session, &content, now);
+        }
+        Ok(())
+    }
+}
+
+/// What is accepted.
+struct Taken {
+    content: Arc<str>,
+    /// The file as we know it from now on.
+    file: File,
+    /// The file as the answer names it.
+    answer: File,
+    acceptance: Acceptance,
+}
+
+/// What a decision is about, checked before anything is done.
+#[allow(clippy::type_complexity, reason = "what is taken, and what is skipped")]
+fn judge(
+    exchange: &Exchange,
+    session: SessionId,
+    decisions: Vec<(Arc<str>, Decision)>,
+    blocks: bool,
+) -> Result<(Vec<Taken>, Vec<(Arc<str>, Reason)>), FileError> {
+    let (mut taken, mut skipped) = (Vec::new(), Vec::new());
+    let mut left: Vec<&Transfer> = exchange
+        .transfers
+        .iter()
+        .filter(|t| t.phase() == Phase::Offered)
+        .collect();
+    for (content, decision) in decisions {
+        let id = || TransferId {
+            session,
+            content: content.clone(),
+        };
+        let Some(at) = left.iter().position(|t| t.content() == &content) else {
+            return Err(match exchange.find(&content) {
+                Some(_) => FileError::NotOffered(id()),
+                None => FileError::Unknown(id()),
+            });
+        };
+        let transfer = left.remove(at);
+        match (decision, transfer.direction()) {
+            (Decision::Skip(reason), _) => skipped.push((content, reason)),
+            (Decision::Accept(acceptance), Direction::Receive) => {
+                taken.push(accept(transfer, acceptance, blocks)?);
+            }
+            (Decision::Provide(file), Direction::Send) => {
+                taken.push(provide(transfer, file, blocks)?)
+            }
+            (Decision::Accept(_), Direction::Send) | (Decision::Provide(_), Direction::Receive) => {
+                return Err(FileError::WrongWay(id()));
+            }
+        }
+    }
+    for transfer in left {
+        let reason = match transfer.direction() {
+            Direction::Receive => ReasonCondition::Decline.into(),
+            Direction::Send => file_not_available(),
+        };
+        skipped.push((transfer.content().clone(), reason));
+    }
+    Ok((taken, skipped))
+}
+
+fn accept(
+    transfer: &Transfer,
+    mut acceptance: Acceptance,
+    blocks: bool,
+) -> Result<Taken, FileError> {
+    let offered = transfer.file();
+    if acceptance.name.is_none() {
+        acceptance.name = Some(offered.file_name()?);
+    }
+    let mut file = offered.clone();
+    let start = transfer.offset();
+    let offset = acceptance.offset.max(start);
+    if offset > start {
+        let end = offered
+            .range
+            .as_ref()
+            .and_then(FileRange::end)
+            .or(offered.size);
+        if offered.range.is_none() || end.is_some_and(|end| offset > end) {
+            return Err(FileError::Range);
+        }
+        let length = end
+            .map(|end| end - offset)
+            .filter(|_| offered.range.as_ref().is_some_and(|r| r.length.is_some()));
+        file.range = Some(FileRange {
+            offset,
+            length,
+            hashes: Vec::new(),
+        });
+    }
+    if !blocks {
+        drop_blocks(&mut file);
+    }
+    Ok(Taken {
+        content: transfer.content().clone(),
+        answer: brief(&file),
+        file,
+        acceptance,
+    })
+}
+
+fn provide(transfer: &Transfer, mut file: File, blocks: bool) -> Result<Taken, FileError> {
+    let asked = transfer
+        .file()
+        .range
+        .clone()
+        .filter(|_| file.range.is_some());
+    if let Some(asked) = &asked {
+        let size = file.size.unwrap_or(u64::MAX);
+        if asked.offset > size {
+            return Err(FileError::Range);
+        }
+        let length = asked.length.map(|length| length.min(size - asked.offset));
+        file.range = Some(FileRange {
+            offset: asked.offset,
+            length,
+            hashes: Vec::new(),
+        });
+    }
+    drop_blocks(&mut file);
+    if let Some(mark) = transfer
+        .file()
+        .extra
+        .iter()
+        .find(|extra| extra.is(crate::OWN, "blocks"))
+        && blocks
+        && block_bytes(transfer.file()).is_some()
+    {
+        file.extra.push(mark.clone());
+    }
+    Ok(Taken {
+        content: transfer.content().clone(),
+        answer: file.clone(),
+        file,
+        acceptance: Acceptance::default(),
+    })
+}
+
+/// What of an offer is worth repeating in the answer.
+fn brief(file: &File) -> File {
+    File {
+        texts: Vec::new(),
+        thumbnails: Vec::new(),
+        extra: file
+            .extra
+            .iter()
+            .filter(|extra| extra.namespace() == crate::OWN)
+            .cloned()
+            .collect(),
+        ..file.clone()
+    }
+}
+
+fn drop_blocks(file: &mut File) {
+    file.extra.retain(|extra| !extra.is(crate::OWN, "blocks"));
+}
+
+/// A content that the peer proposes, as a transfer; `None` when it makes no sense.
+fn offered(content: &Content, limits: crate::FileLimits) -> Option<Transfer> {
+    let ours = matches!(
+        content.state(),
+        ContentState::Offered | ContentState::ProposedThere
+    );
+    let description = content.remote_description().filter(|_| ours)?;
+    let file = FileDescription::from_element(description).ok()?.file;
+    // Some leave `senders` out of an offer, or say `both`: who offers, sends.
+    let sender = match content.senders() {
+        session_core::Senders::Initiator => Role::Initiator,
+        session_core::Senders::Responder => Role::Responder,
+        session_core::Senders::Both => content.creator(),
+        session_core::Senders::None => return None,
+    };
+    let direction = if sender == content.creator() {
+        Direction::Receive
+    } else {
+        Direction::Send
+    };
+    let name = content.name().clone();
+    Some(Transfer::new(
+        name,
+        content.creator(),
+        direction,
+        Phase::Offered,
+        file,
+        limits,
+    ))
+}
+
+/// What happens to one file.
+impl FileClient {
+    /// Both sides have agreed on a file: it gets its channel.
+    pub(super) fn open_transfer(&mut self, session: &mut Session, content: &str, now: Instant) {
+        let layer = self.config.layer.clone();
+        let Some(transfer) = self.live_transfer(session, content) else {
+            return;
+        };
+        transfer.open();
+        match session.create_channel_in(content, FILE_CHANNEL, layer, now) {
+            Ok(channel) => transfer.flow.channel = Some(channel),
+            // It ended meanwhile, which is told next.
+            Err(Misuse::TooLate(_)) => return,
+            Err(misuse) => {
+                let reason =
+                    Reason::new(ReasonCondition::FailedTransport).with_text(misuse.to_string());
+                return self.fail(session, content, Fault::Aborted(Some(reason)), now);
+            }
+        }
+        self.finish_if_written(session, content, now);
+        self.pump(session, content, now);
+        // A file without bytes is whole already.
+        self.review(session, content, now);
+    }
+
+    pub(super) fn live_transfer(
+        &mut self,
+        session: &Session,
+        content: &str,
+    ) -> Option<&mut Transfer> {
+        let transfer = self.exchanges.get_mut(&session.id())?.find_mut(content)?;
+        transfer.is_live().then_some(transfer)
+    }
+
+    pub(super) fn finish_if_written(&mut self, session: &mut Session, content: &str, now: Instant) {
+        let written = self.live_transfer(session, content).is_some_and(|t| {
+            t.direction() == Direction::Send && !t.flow.is_finished() && t.is_written()
+        });
+        if written {
+            self.finish_in(session, content, now);
+        }
+    }
+
+    pub(super) fn finish_in(&mut self, session: &mut Session, content: &str, now: Instant) {
+        let Some(transfer) = self.live_transfer(session, content) else {
+            return;
+        };
+        match transfer.finish() {
+            Ok(Some(checksum)) => {
+                let info = transfer.checksum_info(checksum).to_element();
+                // A receiver that does not hear of it cannot verify, which is not our loss.
+                let _ = session.send_info(vec![info], now);
+            }
+            Ok(None) => {}
+            Err(fault) => self.fail(session, content, fault, now),
+        }
+    }
+
+    pub(super) fn pump(&mut self, session: &mut Session, content: &str, now: Instant) {
+        if let Some(transfer) = self.live_transfer(session, content)
+            && let Err(reason) = transfer.pump(session, now)
+        {
+            self.fail(session, content, Fault::Aborted(Some(reason)), now);
+        }
+    }
+
+    /// Looks at a file that may be whole by now.
+    pub(super) fn review(&mut self, session: &mut Session, content: &str, now: Instant) {
+        let patience = [self.config.unannounced, self.config.checksum];
+        let Some(transfer) = self.live_transfer(session, content) else {
+            return;
+        };
+        if transfer.direction() == Direction::Send || !transfer.is_complete() {
+            return;
+        }
+        match transfer.judge(patience) {
+            Ok(Some(patience)) if transfer.verdict_due.is_none() => {
+                transfer.verdict_due = now.checked_add(patience);
+            }
+            Ok(_) => {}
+            Err(fault) => return self.fail(session, content, fault, now),
+        }
+        self.set_clock(session);
+    }
+
+    /// Our application has a file.
+    pub(super) fn acknowledged(&mut self, session: &mut Session, content: &str, now: Instant) {
+        if let Some(transfer) = self.live_transfer(session, content) {
+            let info = transfer.received_info().to_element();
+            // That the session ends says it, too.
+            let _ = session.send_info(vec![info], now);
+        }
+        self.conclude(session, now);
+    }
+
+    /// One file came to nothing: it leaves the session, or ends it when it was the last.
+    pub(super) fn fail(
+        &mut self,
+        session: &mut Session,
+        content: &str,
+        fault: Fault,
+        now: Instant,
+    ) {
+        let Some(exchange) = self.exchanges.get_mut(&session.id()) else {
+            return;
+        };
+        let others = exchange
+            .transfers
+            .iter()
+            .any(|t| &**t.content() != content && t.is_live());
+        let Some(transfer) = exchange.find_mut(content).filter(|t| t.is_live()) else {
+            return;
+        };
+        let reason = reason_of(&fault);
+        transfer.fail(fault);
+        let removed = others && session.remove_content(content, reason.clone(), now).is_ok();
+        if !removed {
+            if exchange.is_undecided() {
+                return reject(session, reason, now);
+            }
+            return end(session, reason, now);
+        }
+        self.conclude(session, now);
+    }
+
+    /// Ends a session in which nothing is left to do.
+    pub(super) fn conclude(&mut self, session: &mut Session, now: Instant) {
+        let linger = self.config.linger;
+        let Some(exchange) = self.exchanges.get_mut(&session.id()) else {
+            return;
+        };
+        let lingered = exchange.linger_due.is_some_and(|due| due <= now);
+        let transfers = &exchange.transfers;
+        let settled = transfers.iter().all(|t| t.is_settled(lingered));
+        let receives = transfers
+            .iter()
+            .any(|t| t.direction() == Direction::Receive && t.is_live());
+        if settled && (receives || lingered || transfers.iter().all(|t| !t.is_live())) {
+            // What was said last, `received`, goes out before the end.
+            exchange.end_due = Some(now);
+            return self.set_clock(session);
+        }
+        // What is left is for the peer to say; it may never.
+        let waits = transfers
+            .iter()
+            .all(|t| t.is_settled(false) || t.awaits_word());
+        if waits && exchange.linger_due.is_none() {
+            exchange.linger_due = now.checked_add(linger);
+        }
+        self.set_clock(session);
+    }
+
+    /// The next instant at which there is something to do.
+    pub(super) fn set_clock(&self, session: &mut Session) {
+        let Some(exchange) = self.exchanges.get(&session.id()) else {
+            return;
+        };
+        let verdicts = exchange.transfers.iter().filter_map(|t| t.verdict_due);
+        session.set_timer(
+            verdicts
+                .chain(exchange.linger_due)
+                .chain(exchange.end_due)
+                .min(),
+        );
+    }
+
+    pub(super) fn handle_timer(&mut self, session: &mut Session, now: Instant) {
+        let Some(exchange) = self.exchanges.get_mut(&session.id()) else {
+            return;
+        };
+        let mut lost = Vec::new();
+        for transfer in &mut exchange.transfers {
+            if transfer.verdict_due.is_some_and(|due| due <= now) {
+                match transfer.direction() {
+                    Direction::Receive => transfer.settle(Integrity::Unverified),
+                    Direction::Send => lost.push(transfer.content().clone()),
+                }
+            }
+        }
+        let ends = exchange.end_due.is_some_and(|due| due <= now);
+        for content in lost {
+            self.fail(session, &content, lost_channel(), now);
+        }
+        if ends {
+            return end(session, ReasonCondition::Success.into(), now);
+        }
+        let Some(exchange) = self.exchanges.get(&session.id()) else {
+            return;
+        };
+        if exchange.linger_due.is_some_and(|due| due <= now) {
+            self.conclude(session, now);
+        }
+        self.set_clock(session);
+    }
+
+    /// The session, or one content of it, is over.
+    pub(super) fn gone(
+        &mut self,
+        session: &Session,
+        content: Option<&str>,
+        fault: &Fault,
+        success: bool,
+    ) {
+        let Some(exchange) = self.exchanges.get_mut(&session.id()) else {
+            return;
+        };
+        for transfer in &mut exchange.transfers {
+            if content.is_none_or(|content| content == &**transfer.content()) {
+                transfer.ended(fault.clone(), success);
+            }
+        }
+        debug_assert!(
+            content.is_some() || exchange.transfers.iter().all(|t| t.outcome().is_some())
+        );
+    }
+}
+
+/// Whether a session in which something was sent or received ended as it should.
+pub(super) fn is_success(reason: Option<&Reason>) -> bool {
+    reason.is_some_and(|reason| reason.condition == ReasonCondition::Success)
+}
+
+pub(super) fn reject(session: &mut Session, reason: Reason, now: Instant) {
+    // What is over needs no end.
+    let _ = session.reject(reason, now);
+}
+
+pub(super) fn end(session: &mut Session, reason: Reason, now: Instant) {
+    // What is over needs no end.
+    let _ = session.terminate(reason, now);
+}

@@ -1,0 +1,666 @@
+//! One file on its way: its bytes, its hash, how far it is, and how it ended.
+
+mod blocks;
+mod check;
+
+pub(crate) use blocks::{block_bytes, mark, suitable};
+pub(crate) use check::{Check, Judgement};
+
+use crate::{
+    Change, Completeness, File, FileInfo, FileLimits, FileName, FileRange, Hash, HashAlgorithm,
+    Hasher, Phase, Progress, Read, flow::Flow,
+};
+use bytes::Bytes;
+use session_core::{Cause, ChannelId, Reason, ReasonCondition, Role, Session, SessionId, Signal};
+use std::{fmt, sync::Arc, time::Instant};
+use thiserror::Error;
+
+/// Which file: a content of a session.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TransferId {
+    /// The session.
+    pub session: SessionId,
+    /// The content's name.
+    pub content: Arc<str>,
+}
+
+impl fmt::Display for TransferId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} of session {}", self.content, self.session)
+    }
+}
+
+/// Which way a file goes, seen from here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Direction {
+    /// We send it.
+    Send,
+    /// We receive it.
+    Receive,
+}
+
+/// What the hash said of a file that arrived.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Integrity {
+    /// It has the hash that the peer named.
+    Verified(HashAlgorithm),
+    /// The peer named none that we could compare.
+    Unverified,
+}
+
+/// Why a file did not arrive, or was not sent.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum Fault {
+    /// The peer sent more than it had announced, or than we take.
+    #[error("more than {0} bytes were sent")]
+    TooMuch(u64),
+    /// The stream ended before the file.
+    #[error("the stream ended after {received} of {expected} bytes")]
+    TooLittle {
+        /// Bytes that arrived, or left.
+        received: u64,
+        /// Bytes that were announced.
+        expected: u64,
+    },
+    /// What arrived is not what the peer named the hash of.
+    #[error("the {0} is another than the peer named")]
+    WrongHash(HashAlgorithm),
+    /// What we sent is not what we had named the hash of.
+    #[error("the file is another than the one that was offered")]
+    Changed,
+    /// The peer answered with a part that was not asked for.
+    #[error("the peer answered with another part of the file")]
+    WrongRange,
+    /// It was declined before it began, by either side.
+    #[error("declined{}", why(.0))]
+    Declined(Option<Reason>),
+    /// It was taken out of the session, by either side.
+    #[error("aborted{}", why(.0))]
+    Aborted(Option<Reason>),
+    /// The session ended.
+    #[error("{0}")]
+    Session(Cause),
+}
+
+fn why(reason: &Option<Reason>) -> String {
+    reason
+        .as_ref()
+        .map_or_else(String::new, |reason| format!(": {reason}"))
+}
+
+/// How a transfer ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Every byte was received.
+    Received(Integrity),
+    /// Sent. `confirmed` when the peer's application said that it has it, and not only its transport.
+    Sent {
+        /// Whether the peer said so.
+        confirmed: bool,
+    },
+    /// It did not come to that.
+    Failed(Fault),
+}
+
+/// One file, seen from our side. It is there from the offer until [`FileClient::release`](crate::FileClient::release),
+/// also when its session is gone.
+#[derive(Debug)]
+pub struct Transfer {
+    file: File,
+    direction: Direction,
+    creator: Role,
+    content: Arc<str>,
+    phase: Phase,
+    name: Option<FileName>,
+    pub(crate) flow: Flow,
+    limits: FileLimits,
+    /// What is in front of the part, as far as our application knows it.
+    prefix: Option<Hasher>,
+    /// From where on we may begin at all; what our application asked for or offered.
+    wanted: u64,
+    check: Option<Check>,
+    integrity: Option<Integrity>,
+    /// When we stop waiting: for a hash that may follow, or for the word of a peer that has closed the stream.
+    pub(crate) verdict_due: Option<Instant>,
+    /// Our application has read the end.
+    acknowledged: bool,
+    confirmed: bool,
+    outcome: Option<Outcome>,
+    signal: Signal<Change>,
+}
+
+/// What outsiders may know.
+impl Transfer {
+    /// The file, as it is known by now: what was offered or asked for, and what the answer added.
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// Which way it goes.
+    pub fn direction(&self) -> Direction {
+        self.direction
+    }
+
+    /// The content's name.
+    pub fn content(&self) -> &Arc<str> {
+        &self.content
+    }
+
+    /// Where it is in its life.
+    pub fn phase(&self) -> Phase {
+        self.phase
+    }
+
+    /// Under which name it is kept here: the one that was chosen on accepting, or the peer's if that is one.
+    pub fn name(&self) -> Option<&FileName> {
+        self.name.as_ref()
+    }
+
+    /// Where in the file the bytes of this transfer begin. What our application has in front of that is its own.
+    pub fn offset(&self) -> u64 {
+        self.file.range.as_ref().map_or(0, |range| range.offset)
+    }
+
+    /// How many bytes this transfer has; `None` when that is not known.
+    pub fn bytes(&self) -> Option<u64> {
+        self.file.part_bytes()
+    }
+
+    /// How many bytes have come how far, of those that this transfer has.
+    pub fn progress(&self) -> Progress {
+        self.flow.progress()
+    }
+
+    /// How many bytes can be written now.
+    pub fn room(&self) -> usize {
+        match (self.phase, self.direction) {
+            (Phase::Ended, _) | (_, Direction::Receive) => 0,
+            (_, Direction::Send) => {
+                let left = self
+                    .bytes()
+                    .map_or(u64::MAX, |bytes| bytes - self.progress().written.min(bytes));
+                self.flow
+                    .room()
+                    .min(usize::try_from(left).unwrap_or(usize::MAX))
+            }
+        }
+    }
+
+    /// How many bytes can be read now.
+    pub fn readable(&self) -> usize {
+        self.flow.readable()
+    }
+
+    /// What is known of the hash of a file that arrived, once every byte has.
+    pub fn integrity(&self) -> Option<Integrity> {
+        self.integrity
+    }
+
+    /// The hashes of what passed by so far: of the whole file up to here where we know it from its beginning, else of
+    /// this transfer's part.
+    pub fn hashes(&self) -> Vec<Hash> {
+        self.check.as_ref().map_or_else(Vec::new, Check::hashes)
+    }
+
+    /// How it ended, once it has.
+    pub fn outcome(&self) -> Option<&Outcome> {
+        self.outcome.as_ref()
+    }
+
+    /// Why it failed, if it did.
+    pub fn fault(&self) -> Option<&Fault> {
+        match &self.outcome {
+            Some(Outcome::Failed(fault)) => Some(fault),
+            Some(Outcome::Received(_) | Outcome::Sent { .. }) | None => None,
+        }
+    }
+
+    /// Announces what changes. A listener looks at the getters after each notice; it may miss steps, never the end.
+    pub fn signal(&self) -> &Signal<Change> {
+        &self.signal
+    }
+}
+
+/// Its life.
+impl Transfer {
+    pub(crate) fn new(
+        content: Arc<str>,
+        creator: Role,
+        direction: Direction,
+        phase: Phase,
+        file: File,
+        limits: FileLimits,
+    ) -> Self {
+        Self {
+            direction,
+            creator,
+            content,
+            phase,
+            name: None,
+            flow: Flow::new(limits.send_bytes, limits.receive_bytes),
+            limits,
+            prefix: None,
+            wanted: file.range.as_ref().map_or(0, |range| range.offset),
+            file,
+            check: None,
+            integrity: None,
+            verdict_due: None,
+            acknowledged: false,
+            confirmed: false,
+            outcome: None,
+            signal: Signal::new(),
+        }
+    }
+
+    pub(crate) fn set_name(&mut self, name: Option<FileName>) {
+        self.name = name;
+    }
+
+    /// What our application has in front of the offset.
+    pub(crate) fn set_prefix(&mut self, prefix: Option<Hasher>) {
+        self.prefix = prefix;
+    }
+
+    pub(crate) fn set_file(&mut self, file: File) {
+        self.file = file;
+    }
+
+    /// Both sides have agreed on it.
+    pub(crate) fn open(&mut self) {
+        if self.phase == Phase::Ended {
+            return;
+        }
+        self.phase = Phase::Open;
+        let offset = self.offset();
+        let prefix = self
+            .prefix
+            .take()
+            .filter(|prefix| prefix.length() == offset);
+        let block = block_bytes(&self.file);
+        let bytes = self.bytes();
+        let unsized_bytes = self.limits.unsized_bytes;
+        self.check = Some(match self.direction {
+            Direction::Send => Check::sender(&self.file, prefix, bytes, block),
+            Direction::Receive => Check::receiver(&self.file, prefix, bytes, unsized_bytes, block),
+        });
+        self.signal.emit(Change::Opened);
+    }
+
+    /// The peer's answer to what we offered or asked for.
+    ///
+    /// # Errors
+    /// [`Fault::WrongRange`].
+    pub(crate) fn answered(&mut self, answer: &File) -> Result<(), Fault> {
+        let part = answer.range.clone();
+        let offset = part.as_ref().map_or(0, |range| range.offset);
+        match self.direction {
+            Direction::Send => {
+                let Some(range) = part.filter(|range| !range.is_whole()) else {
+                    // One that repeats nothing of the part that we offered takes it as offered.
+                    return Ok(());
+                };
+                let allowed = self.file.range.is_some();
+                let end = range.end().unwrap_or(offset);
+                if !allowed
+                    || offset < self.wanted
+                    || self.file.size.is_some_and(|size| end.max(offset) > size)
+                {
+                    return Err(Fault::WrongRange);
+                }
+                self.file.range = Some(FileRange {
+                    hashes: Vec::new(),
+                    ..range
+                });
+            }
+            Direction::Receive => {
+                // The beginning instead of what was asked for is an answer, too: the peer cannot do better.
+                if offset != 0 && offset != self.wanted {
+                    return Err(Fault::WrongRange);
+                }
+                let length = self.file.range.as_ref().and_then(|range| range.length);
+                let mut file = answer.clone();
+                if let (Some(range), Some(length)) = (&mut file.range, length)
+                    && range.offset == self.wanted
+                {
+                    range.length = Some(range.length.map_or(length, |theirs| theirs.min(length)));
+                }
+                if file.hashes.is_empty() {
+                    file.hashes.clone_from(&self.file.hashes);
+                }
+                if file.name.is_none() {
+                    file.name.clone_from(&self.file.name);
+                }
+                self.file = file;
+            }
+        }
+        Ok(())
+    }
+
+    /// The mark for the hashes of blocks counts when both sides have set it.
+    pub(crate) fn agree_on_blocks(&mut self, answer: &File) {
+        if block_bytes(answer) != block_bytes(&self.file) {
+            self.file
+                .extra
+                .retain(|extra| !extra.is(crate::OWN, "blocks"));
+        }
+    }
+
+    pub(crate) fn is_live(&self) -> bool {
+        self.phase != Phase::Ended
+    }
+
+    /// Our application has the file, or the peer's has, as far as we are told.
+    pub(crate) fn is_settled(&self, lingered: bool) -> bool {
+        if self.outcome.is_some() {
+            return true;
+        }
+        match self.direction {
+            Direction::Receive => self.acknowledged,
+            Direction::Send => self.confirmed || lingered && self.flow.is_delivered(),
+        }
+    }
+
+    /// Whether nothing is left for us to do but to wait for the peer's word.
+    pub(crate) fn awaits_word(&self) -> bool {
+        self.direction == Direction::Send && self.flow.is_delivered() && self.is_live()
+    }
+
+    pub(crate) fn is_confirmed(&self) -> bool {
+        self.confirmed
+    }
+}
+
+/// Sending.
+impl Transfer {
+    /// Takes as much of `bytes` as there is room for. What is to be told to the peer by now comes with it.
+    pub(crate) fn write(&mut self, bytes: &mut Bytes) -> (usize, Vec<File>) {
+        let written = self.progress().written;
+        let left = self
+            .bytes()
+            .map_or(u64::MAX, |bytes| bytes.saturating_sub(written));
+        let mut front = bytes.clone();
+        front.truncate(usize::try_from(left).unwrap_or(usize::MAX));
+        let offered = front.clone();
+        let count = self.flow.write(&mut front);
+        let _ = bytes.split_to(count);
+        let mut told = Vec::new();
+        if let Some(check) = &mut self.check {
+            told = check.pass(&offered[..count]);
+        }
+        (count, told)
+    }
+
+    /// Whether every byte of the part was written.
+    pub(crate) fn is_written(&self) -> bool {
+        self.bytes() == Some(self.progress().written)
+    }
+
+    /// Nothing more will be written; the checksum that the peer is to be told, if it does not know it.
+    ///
+    /// # Errors
+    /// What was written is not what was announced.
+    pub(crate) fn finish(&mut self) -> Result<Option<File>, Fault> {
+        if let Some(expected) = self.bytes() {
+            let received = self.progress().written;
+            if received < expected {
+                return Err(Fault::TooLittle { received, expected });
+            }
+        }
+        let Some(check) = &self.check else {
+            return Ok(None);
+        };
+        if let Judgement::Differs(_) = check.judge() {
+            return Err(Fault::Changed);
+        }
+        self.flow.finish();
+        Ok(check.checksum())
+    }
+
+    /// The peer's application has it.
+    pub(crate) fn confirm(&mut self) {
+        if self.direction == Direction::Send && self.is_out() && !self.confirmed {
+            self.confirmed = true;
+            self.verdict_due = None;
+            self.signal.emit(Change::Delivered);
+        }
+    }
+
+    /// Whether the transport has every byte. A file without bytes can be taken before there is a path.
+    pub(crate) fn is_out(&self) -> bool {
+        self.flow.is_handed_over() || self.flow.is_finished() && self.bytes() == Some(0)
+    }
+
+    pub(crate) fn everything_delivered(&mut self) {
+        if self.flow.everything_delivered() {
+            self.signal.emit(Change::Delivered);
+        }
+    }
+
+    pub(crate) fn pump(&mut self, session: &mut Session, now: Instant) -> Result<(), Reason> {
+        if self.is_live() && self.flow.pump(session, now)? {
+            self.signal.emit(Change::Writable);
+        }
+        Ok(())
+    }
+}
+
+/// Receiving.
+impl Transfer {
+    /// Bytes of the peer.
+    ///
+    /// # Errors
+    /// They are not what was announced.
+    pub(crate) fn receive(
+        &mut self,
+        bytes: Bytes,
+        session: &mut Session,
+        now: Instant,
+    ) -> Result<(), Fault> {
+        let Some(check) = self.check.as_mut().filter(|_| self.phase == Phase::Open) else {
+            return Ok(());
+        };
+        if self.direction == Direction::Send {
+            // Nothing flows back in a file.
+            return Ok(());
+        }
+        check.arrive(&bytes)?;
+        if self.flow.receive(bytes, session, now) {
+            self.signal.emit(Change::Readable);
+        }
+        Ok(())
+    }
+
+    /// What the peer says of the hash, while it sends or after that.
+    ///
+    /// # Errors
+    /// It differs from what arrived.
+    pub(crate) fn told(&mut self, file: &File) -> Result<(), Fault> {
+        match (&mut self.check, self.direction) {
+            (Some(check), Direction::Receive) => check.told(file),
+            (None, _) | (_, Direction::Send) => Ok(()),
+        }
+    }
+
+    /// Whether every byte has arrived, as far as we can know.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.check
+            .as_ref()
+            .is_some_and(|check| check.is_complete(self.flow.has_peer_finished()))
+    }
+
+    /// Judges a file that is complete. `Some` is how long the peer may take to name a hash.
+    ///
+    /// # Errors
+    /// It is another than announced.
+    pub(crate) fn judge(
+        &mut self,
+        patience: [std::time::Duration; 2],
+    ) -> Result<Option<std::time::Duration>, Fault> {
+        let Some(check) = self.check.as_ref().filter(|_| self.integrity.is_none()) else {
+            return Ok(None);
+        };
+        match check.judge() {
+            Judgement::Equal(algorithm) => {
+                self.settle(Integrity::Verified(algorithm));
+                Ok(None)
+            }
+            Judgement::Differs(algorithm) => Err(Fault::WrongHash(algorithm)),
+            Judgement::Open { announced } => Ok(Some(patience[usize::from(announced)])),
+        }
+    }
+
+    pub(crate) fn settle(&mut self, integrity: Integrity) {
+        self.integrity = Some(integrity);
+        self.verdict_due = None;
+        self.signal.emit(Change::Readable);
+    }
+
+    /// The peer said that nothing more follows.
+    ///
+    /// # Errors
+    /// Something was to follow.
+    pub(crate) fn peer_finished(&mut self) -> Result<(), Fault> {
+        if self.direction == Direction::Send || !self.flow.peer_finished() {
+            return Ok(());
+        }
+        match self.check.as_ref().map(Check::missing) {
+            Some(Some((received, expected))) => Err(Fault::TooLittle { received, expected }),
+            Some(None) | None => Ok(()),
+        }
+    }
+
+    /// The next bytes, and whether the peer may go on now.
+    pub(crate) fn read(&mut self, max: usize) -> (Read, bool) {
+        if let Some((bytes, resume)) = self.flow.read(max) {
+            return (Read::Bytes(bytes), resume);
+        }
+        let read = match (&self.outcome, self.integrity) {
+            (Some(Outcome::Failed(fault)), _) => Read::Broken(cause_of(fault)),
+            (_, Some(_)) => Read::End(self.completeness()),
+            (_, None) => Read::Pending,
+        };
+        (read, false)
+    }
+
+    /// Our application has read the end. Whether that is news.
+    pub(crate) fn acknowledge(&mut self) -> bool {
+        !std::mem::replace(&mut self.acknowledged, true)
+    }
+
+    /// What tells the peer that we have the file.
+    pub(crate) fn received_info(&self) -> FileInfo {
+        FileInfo::Received {
+            creator: Some(self.creator),
+            content: Some(self.content.clone()),
+        }
+    }
+
+    /// What tells the peer a hash.
+    pub(crate) fn checksum_info(&self, file: File) -> FileInfo {
+        FileInfo::Checksum {
+            creator: Some(self.creator),
+            content: Some(self.content.clone()),
+            file: Box::new(file),
+        }
+    }
+
+    fn completeness(&self) -> Completeness {
+        let known = self
+            .check
+            .as_ref()
+            .is_some_and(|check| check.is_complete(self.flow.has_peer_finished()));
+        if known {
+            Completeness::Verified
+        } else {
+            Completeness::Unverified
+        }
+    }
+}
+
+/// Ending.
+impl Transfer {
+    pub(crate) fn channel(&self) -> Option<ChannelId> {
+        self.flow.channel
+    }
+
+    /// It failed: what was not read is of no use.
+    pub(crate) fn fail(&mut self, fault: Fault) {
+        if self.is_live() {
+            self.flow.discard();
+            self.end(Outcome::Failed(fault));
+        }
+    }
+
+    /// The session, or its content, is over. What it means for the file depends on how far it was.
+    pub(crate) fn ended(&mut self, fault: Fault, success: bool) {
+        if !self.is_live() {
+            return;
+        }
+        let outcome = match self.direction {
+            Direction::Send if self.confirmed || success && self.is_out() => {
+                Outcome::Sent { confirmed: true }
+            }
+            Direction::Send if self.flow.is_delivered() => Outcome::Sent { confirmed: false },
+            Direction::Send => Outcome::Failed(fault),
+            Direction::Receive => {
+                let unsized_end = success
+                    && self.phase == Phase::Open
+                    && self.check.as_ref().is_some_and(Check::may_end);
+                if self.integrity.is_none() && (self.is_complete() || unsized_end) {
+                    // No word of its hash can come any more.
+                    match self.judge(Default::default()) {
+                        Ok(_) => {
+                            let integrity = self.integrity.unwrap_or(Integrity::Unverified);
+                            self.settle(integrity);
+                        }
+                        Err(fault) => return self.fail(fault),
+                    }
+                }
+                match self.integrity {
+                    Some(integrity) => Outcome::Received(integrity),
+                    None => Outcome::Failed(fault),
+                }
+            }
+        };
+        self.end(outcome);
+    }
+
+    fn end(&mut self, outcome: Outcome) {
+        self.phase = Phase::Ended;
+        self.verdict_due = None;
+        self.outcome = Some(outcome);
+        self.flow.close(true);
+        self.signal.emit(Change::Ended);
+    }
+}
+
+/// What the peer is told when a transfer fails here.
+pub(crate) fn reason_of(fault: &Fault) -> Reason {
+    let text = |condition| Reason::new(condition).with_text(fault.to_string());
+    match fault {
+        Fault::TooMuch(_) => Reason {
+            text: Some(fault.to_string().into()),
+            ..crate::file_too_large()
+        },
+        Fault::TooLittle { .. } | Fault::WrongHash(_) | Fault::Changed => {
+            text(ReasonCondition::MediaError)
+        }
+        Fault::WrongRange => text(ReasonCondition::IncompatibleParameters),
+        Fault::Declined(Some(reason)) | Fault::Aborted(Some(reason)) => reason.clone(),
+        Fault::Declined(None) => Reason::new(ReasonCondition::Decline),
+        Fault::Aborted(None) | Fault::Session(_) => Reason::new(ReasonCondition::Cancel),
+    }
+}
+
+fn cause_of(fault: &Fault) -> Cause {
+    match fault {
+        Fault::Session(cause) => cause.clone(),
+        Fault::Declined(reason) | Fault::Aborted(reason) => Cause::Remote(reason.clone()),
+        Fault::TooMuch(_)
+        | Fault::TooLittle { .. }
+        | Fault::WrongHash(_)
+        | Fault::Changed
+        | Fault::WrongRange => Cause::Local(reason_of(fault)),
+    }
+}
