@@ -31,6 +31,9 @@ const PROGRAMS: &[(&str, &str)] = &[
 pub(crate) struct Args {
     /// Only this pair of none, full, addr, port, sym, blocked: port-sym
     pair: Option<String>,
+    /// Speak ICE as Google had it
+    #[arg(long)]
+    google: bool,
     /// Print one JSON object a pair
     #[arg(long)]
     json: bool,
@@ -53,7 +56,7 @@ pub(crate) fn run(args: &Args) -> Outcome {
     let mut wrong = Vec::new();
     for nats in &pairs {
         let [a, b] = nats.map(Nat::name);
-        let meeting = match meet(*nats) {
+        let meeting = match meet(*nats, args.google) {
             Ok(meeting) => meeting,
             Err(failure) => {
                 if args.json {
@@ -130,7 +133,7 @@ fn missing() -> Option<String> {
     (!root).then(|| "network namespaces are made by root (sudo)".to_owned())
 }
 
-fn meet(nats: [Nat; 2]) -> Result<Meeting, Failure> {
+fn meet(nats: [Nat; 2], google: bool) -> Result<Meeting, Failure> {
     let space = Space::new(nats)?;
     let program = own_program()?;
     let commands = [0, 1].map(|side| {
@@ -147,6 +150,9 @@ fn meet(nats: [Nat; 2]) -> Result<Meeting, Failure> {
         command.args(["--stun", SERVER, "--turn", SERVER, "--turn-user", USER]);
         if side == 0 {
             command.arg("--controlling");
+        }
+        if google {
+            command.arg("--google");
         }
         command
     });

@@ -34,6 +34,8 @@ use crate::tools::{Failure, Outcome};
 use flow::Flow;
 use network::{Event, Network};
 
+/// For how long a path of Google's is the best until it counts as chosen.
+const STAYS: Duration = Duration::from_millis(300);
 /// The name of the only channel.
 const CHANNEL: &str = "data";
 /// Lines, datagrams and events of connections that wait.
@@ -108,6 +110,8 @@ struct Peer {
     begun: Option<Instant>,
     /// Kinds of candidates that were found.
     gathered: Vec<String>,
+    /// The best path of Google's, and since when it is.
+    best: Option<(String, Instant)>,
     connected: bool,
     nominated: bool,
     deadline: Instant,
@@ -161,6 +165,7 @@ impl Peer {
             remote: None,
             begun: None,
             gathered: Vec::new(),
+            best: None,
             connected: false,
             nominated: false,
             deadline: now() + Duration::from_secs(args.limit),
@@ -170,7 +175,9 @@ impl Peer {
     async fn run(mut self, mut inbox: Receiver<Happened>) -> Outcome {
         loop {
             self.drain().await?;
-            let due = [self.channel.poll_timeout(), self.flow.poll_timeout()]
+            let stays = self.best.as_ref().filter(|_| !self.nominated);
+            let stays = stays.map(|(_, since)| *since + STAYS);
+            let due = [self.channel.poll_timeout(), self.flow.poll_timeout(), stays]
                 .into_iter()
                 .flatten()
                 .min()
@@ -319,13 +326,28 @@ impl Peer {
             self.connected = true;
             println!("connected {:.3}", self.elapsed());
         }
-        // Google's has no nomination: each side takes what is best.
-        if self.google || path.contains("nominated") {
+        if self.is_final(&path) {
             self.nominated = true;
             println!("path {path}");
             println!("nominated {:.3}", self.elapsed());
         }
         self.tell_done();
+    }
+
+    /// Whether a path is there to stay. Google's has no nomination: what has been the best for a while is taken for it.
+    fn is_final(&mut self, path: &str) -> bool {
+        if !self.google {
+            return path.contains("nominated");
+        }
+        let addresses = path
+            .split_once(", rtt")
+            .map_or(path, |(addresses, _)| addresses);
+        let same = self.best.as_ref().filter(|(best, _)| best == addresses);
+        let since = same.map(|(_, since)| *since);
+        if since.is_none() {
+            self.best = Some((addresses.to_owned(), now()));
+        }
+        since.is_some_and(|since| now().saturating_duration_since(since) >= STAYS)
     }
 
     fn tell_done(&mut self) {
