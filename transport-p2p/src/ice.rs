@@ -10,6 +10,7 @@
 //! - A paced checklist with foundations and freezing; triggered checks replace the one in flight; regular nomination
 //!   that commits early; the aggressive nomination of others is accepted; role conflicts are settled; peers may be lite.
 //! - Consent (RFC 7675), patience (RFC 8863), restarts by either side, and by itself when a path is lost.
+//! - With [`IceTransportFactory::with_tcp`]: paths over TCP where no UDP gets through (RFC 6544, active and passive).
 //! - New and vanished addresses while it runs ([`Interfaces::update`]).
 //! - Names of browsers that hide their addresses are looked up, and ours can be hidden: behind such names
 //!   ([`IceConfig::hide_by_name`]), behind NATs ([`IceConfig::tell_private`]) or behind relays ([`IceConfig::relay_only`]).
@@ -42,6 +43,7 @@ mod relay;
 mod report;
 mod sdp;
 mod standalone;
+mod tcp;
 mod transport;
 mod xml;
 

@@ -31,3 +31,14 @@ fn with_four_addresses_and_two_dead_servers() {
     };
     conformance.run(IceTransportFactory::new(config));
 }
+
+#[test]
+fn with_candidates_over_tcp() {
+    let mut config = IceConfig::new(vec![IpAddr::V4(Ipv4Addr::LOCALHOST)]);
+    config.hide_by_name = true;
+    let conformance = Conformance {
+        seeds: 3,
+        ..Conformance::new()
+    };
+    conformance.run(IceTransportFactory::with_tcp(config));
+}

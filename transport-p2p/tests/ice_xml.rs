@@ -12,7 +12,7 @@ use std::{
     sync::{Arc, Mutex},
     task::Waker,
 };
-use transport_p2p::ice::{Companion, ICE_UDP, IceConfig, IceTransportFactory};
+use transport_p2p::ice::{Companion, ICE_0, ICE_UDP, IceConfig, IceTransportFactory};
 
 const DTLS: &str = "urn:xmpp:jingle:apps:dtls:0";
 
@@ -44,7 +44,7 @@ fn infos(channel: &mut dyn TransportChannel) -> Vec<Element> {
     let mut infos = Vec::new();
     while let Some(output) = channel.poll_output() {
         match output {
-            ChannelOutput::Bind(socket, BindKind::Udp, address) => {
+            ChannelOutput::Bind(socket, BindKind::Udp | BindKind::TcpListener, address) => {
                 let address = SocketAddr::new(address.ip(), 4_000);
                 channel.handle_bound(socket, Ok(address), now);
             }
@@ -122,6 +122,64 @@ fn a_candidate_travels_with_all_its_attributes_and_its_credentials() {
             .starts_with(char::is_alphabetic),
         "an NCName"
     );
+}
+
+/// XEP-0371 §4: the same, and TCP.
+#[test]
+fn in_the_newer_words_candidates_may_use_tcp() {
+    let mut transport = IceTransportFactory::with_tcp(config()).create(&context(Role::Initiator));
+    let offer = transport.offer();
+    assert!(offer.is(ICE_0, "transport"));
+    let mut channel = transport.create_channel("rtp").unwrap();
+    let told: Vec<_> = infos(&mut *channel)
+        .iter()
+        .map(|info| {
+            let candidate = info.children().next().unwrap();
+            let of = |key| candidate.attribute(key).map(str::to_owned);
+            [of("protocol"), of("tcptype"), of("port")].map(Option::unwrap_or_default)
+        })
+        .collect();
+    assert_eq!(
+        told,
+        [
+            ["udp", "", "4000"],
+            ["tcp", "active", "9"],
+            ["tcp", "passive", "4000"]
+        ]
+    );
+    let candidate = |kind: Option<&str>| {
+        let candidate = Element::new(ICE_0, "candidate")
+            .with("component", 1)
+            .with("foundation", 1)
+            .with("id", "a")
+            .with("ip", "10.0.1.1")
+            .with("port", 9)
+            .with("priority", 1)
+            .with("protocol", "tcp")
+            .with_opt("tcptype", kind);
+        Element::new(ICE_0, "transport").child(candidate)
+    };
+    for kind in ["active", "passive", "so"] {
+        transport.split_info(&candidate(Some(kind))).unwrap();
+    }
+    for kind in [None, Some("lazy")] {
+        let Err(TransportError::Malformed { field, .. }) = transport.split_info(&candidate(kind))
+        else {
+            panic!("{kind:?} was taken");
+        };
+        assert_eq!(field, "tcptype");
+    }
+    // The older words do not know TCP, and whoever says it there is not refused for it.
+    let older = Element::new(ICE_UDP, "candidate");
+    let older = candidate(None)
+        .children()
+        .next()
+        .unwrap()
+        .attributes()
+        .fold(older, |older, a| older.with(a.name, a.value));
+    let mut transport = self::transport(config());
+    transport.split_info(&peer().child(older)).unwrap();
+    assert!(transport.offer().is(ICE_UDP, "transport"));
 }
 
 #[test]

@@ -10,6 +10,7 @@ mod nominate;
 mod receive;
 mod report;
 mod restart;
+mod tcp;
 
 use names::Names;
 pub(super) use restart::Reply;
@@ -37,6 +38,8 @@ const EARLY_MAX: usize = 16;
 
 pub(super) struct Agent {
     pub(super) config: Arc<IceConfig>,
+    /// Whether to offer candidates over TCP: the words of the transport have to know them.
+    pub(super) tcp: bool,
     random: Random,
     role: Role,
     controlling: bool,
@@ -126,6 +129,7 @@ impl Agent {
     pub(super) fn new(config: Arc<IceConfig>, role: Role, seed: &[u8; 32], waker: &Waker) -> Self {
         let mut random = Random::new(seed);
         Self {
+            tcp: false,
             role,
             controlling: role == Role::Initiator || config.remote_lite,
             tie_breaker: random.next_u64(),

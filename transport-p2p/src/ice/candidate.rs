@@ -22,13 +22,17 @@ pub enum CandidateKind {
 }
 
 impl CandidateKind {
-    /// The preference of RFC 8445 §5.1.2.2.
-    pub(super) fn preference(self) -> u32 {
-        match self {
-            Self::Host => 126,
-            Self::PeerReflexive => 110,
-            Self::ServerReflexive => 100,
-            Self::Relayed => 0,
+    /// The preference of RFC 8445 §5.1.2.2. What goes over TCP stands below all that goes over UDP without a relay
+    /// (RFC 6544 §4.2).
+    pub(super) fn preference(self, protocol: Protocol) -> u32 {
+        match (self, protocol) {
+            (Self::Relayed, _) => 0,
+            (Self::Host, Protocol::Udp) => 126,
+            (Self::PeerReflexive, Protocol::Udp) => 110,
+            (Self::ServerReflexive, Protocol::Udp) => 100,
+            (Self::Host, _) => 90,
+            (Self::PeerReflexive, _) => 80,
+            (Self::ServerReflexive, _) => 70,
         }
     }
 
@@ -209,8 +213,8 @@ impl fmt::Debug for Foundation {
 }
 
 /// The formula of RFC 8445 §5.1.2.1.
-pub(super) fn priority(kind: CandidateKind, local_preference: u16, component: u16) -> u32 {
-    kind.preference() << 24
+pub(super) fn priority(type_preference: u32, local_preference: u16, component: u16) -> u32 {
+    type_preference << 24
         | u32::from(local_preference) << 8
         | 256_u32.saturating_sub(u32::from(component))
 }
@@ -341,12 +345,14 @@ mod tests {
 
     #[test]
     fn priorities_are_those_of_the_rfc() {
-        assert_eq!(priority(CandidateKind::Host, 65_535, 1), 2_130_706_431);
-        assert_eq!(
-            priority(CandidateKind::ServerReflexive, 65_535, 1),
-            1_694_498_815
-        );
-        assert_eq!(priority(CandidateKind::Relayed, 0, 256), 0);
+        let udp = |kind: CandidateKind| kind.preference(Protocol::Udp);
+        let host = udp(CandidateKind::Host);
+        assert_eq!(priority(host, 65_535, 1), 2_130_706_431);
+        let reflexive = udp(CandidateKind::ServerReflexive);
+        assert_eq!(priority(reflexive, 65_535, 1), 1_694_498_815);
+        assert_eq!(priority(udp(CandidateKind::Relayed), 0, 256), 0);
+        let tcp = CandidateKind::Host.preference(Protocol::TcpPassive);
+        assert!(udp(CandidateKind::Relayed) < tcp && tcp < reflexive);
         assert_eq!(pair_priority(2, 1), (1 << 32) + 2 * 2 + 1);
         assert_eq!(pair_priority(1, 2), (1 << 32) + 2 * 2);
         assert_eq!(pair_priority(u32::MAX, u32::MAX), u64::MAX, "no overflow");

@@ -5,6 +5,7 @@ use super::candidate::Candidate;
 use super::description::Description;
 use super::pair::{Base, Path};
 use super::relay::{RELAY_SOCKETS_MAX, RelayOutput, RelaySource};
+use super::tcp::Tcp;
 use crate::stun::{Retransmission, TransactionId};
 use bytes::Bytes;
 use session_core::{
@@ -30,6 +31,7 @@ pub(super) struct Component {
     pub(super) sockets: Vec<Socket>,
     pub(super) next_socket: u32,
     pub(super) relays: Vec<Relay>,
+    pub(super) tcp: Tcp,
     pub(super) locals: Vec<Local>,
     pub(super) gathers: Vec<Gather>,
     pub(super) keepalive_at: Option<Instant>,
@@ -104,6 +106,7 @@ impl Component {
             sockets: Vec::new(),
             next_socket: 0,
             relays: Vec::new(),
+            tcp: Tcp::default(),
             locals: Vec::new(),
             gathers: Vec::new(),
             keepalive_at: None,
@@ -195,6 +198,8 @@ impl Component {
                 source.permit(to, now);
                 source.send(to, batch, now);
             }),
+            Base::Tcp(number) => self.write_datagrams(number, batch),
+            Base::TcpActive(_) | Base::TcpPassive(_) => {}
         }
     }
 

@@ -34,6 +34,9 @@ pub struct IceConfig {
     pub hide_by_name: bool,
     /// Whether such names of the peer are looked up, which asks everybody on our local network. Default yes.
     pub look_up_names: bool,
+    /// Whether to listen and to connect over TCP as well (RFC 6544), where the transport's words know it
+    /// ([`IceTransportFactory::with_tcp`](super::IceTransportFactory::with_tcp)). Default yes.
+    pub tcp: bool,
     /// Whether to ask the router in front of us for ports (RFC 6887, RFC 6886, UPnP IGD), where the driver can. Default no.
     pub map_ports: bool,
     /// Whether to tell the end of gathering by `<gathering-complete/>` (XEP-0371 §7). Default no: some clients take
@@ -82,6 +85,7 @@ impl IceConfig {
             tell_private: true,
             hide_by_name: false,
             look_up_names: true,
+            tcp: true,
             map_ports: false,
             tell_end: false,
             remote_lite: false,

@@ -19,6 +19,12 @@ pub(super) enum Base {
     Host(LocalSocket),
     /// The relay with this number.
     Relay(usize),
+    /// Connections from the address of this socket (RFC 6544): of a local candidate, not of a pair.
+    TcpActive(LocalSocket),
+    /// Connections to this listener: of a local candidate, not of a pair.
+    TcpPassive(LocalSocket),
+    /// A TCP connection.
+    Tcp(LocalSocket),
 }
 
 /// Where a pair is in its life (RFC 8445 §6.1.2.6).
@@ -133,8 +139,10 @@ impl Pair {
         )
     }
 
-    pub(super) fn is_relayed(&self) -> bool {
-        matches!(self.base, Base::Relay(_)) || self.remote.kind == CandidateKind::Relayed
+    /// Whether one without would be worth waiting for: it goes through a relay, or over TCP.
+    pub(super) fn is_second_rate(&self) -> bool {
+        matches!(self.base, Base::Relay(_) | Base::Tcp(_))
+            || self.remote.kind == CandidateKind::Relayed
     }
 
     pub(super) fn is_on(&self, component: u16, base: Base, remote: SocketAddr) -> bool {

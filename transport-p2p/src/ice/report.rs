@@ -1,7 +1,7 @@
 //! What an agent tells people: its path, the life of every pair, counters.
 
 use super::candidate::CandidateKind;
-use super::pair::{Pair, PairState, Path};
+use super::pair::{Base, Pair, PairState, Path};
 use std::{fmt, net::SocketAddr, time::Duration};
 
 /// The pair that data takes (RFC 8445 §8).
@@ -20,6 +20,8 @@ pub struct SelectedPair {
     pub remote_kind: CandidateKind,
     /// The last round trip of a check on it.
     pub rtt: Option<Duration>,
+    /// Whether it is a TCP connection (RFC 6544). A relay may be reached over one of its own all the same.
+    pub tcp: bool,
 }
 
 impl SelectedPair {
@@ -31,6 +33,7 @@ impl SelectedPair {
             remote: path.remote,
             remote_kind: path.kinds.1,
             rtt: path.rtt,
+            tcp: matches!(path.base, Base::Tcp(_)),
         }
     }
 
@@ -44,6 +47,9 @@ impl SelectedPair {
 impl fmt::Display for SelectedPair {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (local, remote) = (self.local_kind.as_str(), self.remote_kind.as_str());
+        if self.tcp {
+            f.write_str("tcp ")?;
+        }
         write!(f, "{local} {} -> {remote} {}", self.local, self.remote)?;
         match self.rtt {
             Some(rtt) => write!(f, ", rtt {:.1} ms", rtt.as_secs_f64() * 1e3),

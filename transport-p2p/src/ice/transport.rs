@@ -57,12 +57,13 @@ impl TransportFactory for IceTransportFactory {
     }
 
     fn create(&self, context: &TransportContext) -> Box<dyn Transport> {
-        let agent = Agent::new(
+        let mut agent = Agent::new(
             self.config.clone(),
             context.role,
             &context.seed,
             &context.waker,
         );
+        agent.tcp = self.config.tcp && self.namespace == ICE_0;
         Box::new(IceTransport {
             namespace: self.namespace,
             agent: SharedAgent(Arc::new(Mutex::new(agent))),

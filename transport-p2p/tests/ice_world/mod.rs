@@ -8,7 +8,11 @@
     reason = "test tools, of which each test uses a part"
 )]
 
+mod internet;
 mod relay;
+mod tcp;
+
+pub use internet::{Internet, Nat, Shared, home};
 
 use bytes::Bytes;
 use session_core::testing::epoch;
@@ -29,40 +33,8 @@ use transport_p2p::stun::{Attribute, Class, MessageBuilder, Method, Scan};
 
 pub const STUN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(198, 51, 100, 1)), 3_478);
 pub const RELAY: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(198, 51, 100, 2)), 3_478);
-
-/// What a NAT does with mappings and with what comes in, after RFC 4787; the last lets no UDP through.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Nat {
-    None,
-    Full,
-    Address,
-    Port,
-    Symmetric,
-    Blocked,
-}
-
-impl Nat {
-    pub const ALL: [Self; 6] = [
-        Self::None,
-        Self::Full,
-        Self::Address,
-        Self::Port,
-        Self::Symmetric,
-        Self::Blocked,
-    ];
-}
-
-/// Who sent from where, through a NAT.
-#[derive(Clone, Debug)]
-struct Mapping {
-    inside: SocketAddr,
-    /// Only for a symmetric one.
-    to: Option<SocketAddr>,
-    outside: SocketAddr,
-    contacted: BTreeSet<SocketAddr>,
-    /// Asked for by the host: lets in everybody.
-    asked: bool,
-}
+/// The same on the port that firewalls leave open.
+pub const RELAY_WEB: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(198, 51, 100, 2)), 443);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Key {
@@ -73,8 +45,9 @@ pub struct Key {
 
 enum Event {
     Bound(Key, SocketAddr),
-    /// At the public address that it is sent to.
+    /// In the network where it was sent to an address.
     Datagram {
+        network: usize,
         source: SocketAddr,
         to: SocketAddr,
         payload: Bytes,
@@ -110,7 +83,6 @@ pub struct End {
     pub maps_ports: bool,
     early: Vec<Element>,
     nat: Nat,
-    mappings: Vec<Mapping>,
     ports: u16,
 }
 
@@ -127,6 +99,8 @@ pub struct World {
     pub signalling: Duration,
     /// No signalling arrives.
     pub silent: bool,
+    /// Who hears no signalling.
+    pub deaf: Option<usize>,
     /// Who refuses to restart.
     pub refuses_restarts: Option<usize>,
     /// Restarts that were refused because they crossed.
@@ -138,13 +112,18 @@ pub struct World {
     random: SeededEntropy,
     agenda: BTreeMap<(Instant, u64), Event>,
     serial: u64,
+    pub internet: Internet,
     sockets: BTreeMap<SocketAddr, Key>,
+    streams: tcp::Streams,
     relayed: BTreeMap<SocketAddr, (Key, BTreeSet<IpAddr>)>,
 }
 
 /// How the two ends are made.
 pub struct Setup {
     pub nats: [Nat; 2],
+    pub shared: Shared,
+    /// Whether the agents speak `ice:0`, and thus of TCP.
+    pub tcp: bool,
     pub roles: [Role; 2],
     pub relay: bool,
     pub channels: usize,
@@ -156,6 +135,8 @@ impl Setup {
     pub fn new(a: Nat, b: Nat) -> Self {
         Self {
             nats: [a, b],
+            shared: Shared::Nothing,
+            tcp: false,
             roles: [Role::Initiator, Role::Responder],
             relay: true,
             channels: 1,
@@ -163,15 +144,6 @@ impl Setup {
             configure: |_, _| {},
         }
     }
-}
-
-/// The address of an end's only interface at first.
-pub fn home(end: usize, nat: Nat) -> IpAddr {
-    let end = end as u8;
-    IpAddr::V4(match nat {
-        Nat::None => Ipv4Addr::new(203, 0, 113, 100 + end),
-        _ => Ipv4Addr::new(10, 0, end, 2),
-    })
 }
 
 impl World {
@@ -189,6 +161,7 @@ impl World {
             unreachable: BTreeSet::new(),
             signalling: Duration::from_millis(50),
             silent: false,
+            deaf: None,
             refuses_restarts: None,
             tie_breaks: 0,
             one_lan: true,
@@ -197,7 +170,9 @@ impl World {
             random: SeededEntropy::new(setup.seed),
             agenda: BTreeMap::new(),
             serial: 0,
+            internet: Internet::new(setup.nats, setup.shared),
             sockets: BTreeMap::new(),
+            streams: tcp::Streams::default(),
             relayed: BTreeMap::new(),
         }
     }
@@ -380,10 +355,11 @@ impl World {
             }
             Event::Reply { to, info, refused } => self.reply(to, &info, refused.as_ref()),
             Event::Datagram {
+                network,
                 source,
                 to,
                 payload,
-            } => self.arrive(source, to, payload),
+            } => self.arrive(network, source, to, payload),
         }
     }
 
@@ -464,7 +440,8 @@ impl World {
                     socket: *socket,
                 };
                 let inside = *self.sockets.iter().find(|(_, k)| **k == key).unwrap().0;
-                Finding::Mapped(self.ends[end].map_port(end, inside))
+                let mapped = self.internet.map_port(end, inside);
+                mapped.map_or(Finding::Unavailable, Finding::Mapped)
             }
             _ => Finding::Unavailable,
         }
@@ -486,17 +463,19 @@ impl World {
                 self.sockets.insert(address, on(socket));
                 self.push(Duration::ZERO, Event::Bound(on(socket), address));
             }
-            ChannelOutput::Close(socket) => self.sockets.retain(|_, key| *key != on(socket)),
-            ChannelOutput::Transmit(transmit) => self.transmit(on(transmit.socket), transmit),
-            ChannelOutput::Connect(socket, target) => {
-                assert_eq!(target.address, RELAY);
-                let delay = self.delay * 2;
-                let address = SocketAddr::new(home(number, self.ends[number].nat), 50_000);
-                let connected = StreamEvent::Connected(Ok(address));
-                self.push(delay, Event::Stream(on(socket), connected));
+            ChannelOutput::Bind(socket, BindKind::TcpListener, address) => {
+                end.ports += 1;
+                let address = SocketAddr::new(address.ip(), end.ports);
+                self.streams.listeners.push((address, on(socket)));
+                self.push(Duration::ZERO, Event::Bound(on(socket), address));
             }
-            ChannelOutput::Write(socket, frame) => {
-                self.push(self.delay, Event::Relay(on(socket), frame));
+            ChannelOutput::Close(socket) => self.close(on(socket)),
+            ChannelOutput::Transmit(transmit) => self.transmit(on(transmit.socket), transmit),
+            ChannelOutput::Connect(socket, target) => self.connect(on(socket), target.address),
+            ChannelOutput::Write(socket, bytes) => {
+                if !self.write(on(socket), bytes.clone()) {
+                    self.push(self.delay, Event::Relay(on(socket), bytes));
+                }
             }
             ChannelOutput::Inquire(number, inquiry) => {
                 let finding = self.find(this, channel, &inquiry);
@@ -507,7 +486,7 @@ impl World {
                 let name: Arc<str> = format!("channel {channel}").into();
                 let info = end.transport.wrap_info(vec![(name, info)]);
                 end.told.push(info.clone());
-                if !self.silent {
+                if !self.silent && self.deaf != Some(1 - number) {
                     self.push(
                         self.signalling,
                         Event::Info {
@@ -528,8 +507,19 @@ impl World {
     fn transmit(&mut self, key: Key, transmit: Transmit) {
         self.transmits += 1;
         let inside = *self.sockets.iter().find(|(_, k)| **k == key).unwrap().0;
-        let Some(source) = self.ends[key.end].leave(key.end, inside, transmit.destination) else {
+        if !self.ends[key.end].nat.has_udp() {
             return;
+        }
+        let sockets = &self.sockets;
+        let homes = [0, 1].map(|end| self.internet.home_of(end));
+        let is_home = |ip: IpAddr, network| {
+            let mut at = sockets.iter().filter(|(at, _)| at.ip() == ip);
+            at.any(|(at, key)| network_of(homes[key.end], at.ip()) == network)
+        };
+        let to = transmit.destination;
+        let (network, source) = match network_of(homes[key.end], inside.ip()) {
+            0 => (0, inside),
+            _ => self.internet.leave(key.end, inside, to, is_home),
         };
         let way = (source.ip(), transmit.destination.ip());
         if !self.is_lost() && !self.unreachable.contains(&way) {
@@ -538,6 +528,7 @@ impl World {
             self.push(
                 after,
                 Event::Datagram {
+                    network,
                     source,
                     to,
                     payload,
@@ -546,8 +537,13 @@ impl World {
         }
     }
 
-    /// A datagram reaches a public address.
-    pub fn arrive(&mut self, source: SocketAddr, to: SocketAddr, payload: Bytes) {
+    /// The network that an address of an end is in.
+    fn network_of(&self, end: usize, ip: IpAddr) -> usize {
+        network_of(self.internet.home_of(end), ip)
+    }
+
+    /// A datagram reaches an address of a network.
+    pub fn arrive(&mut self, network: usize, source: SocketAddr, to: SocketAddr, payload: Bytes) {
         if to == STUN {
             return self.stun_server(source, &payload);
         }
@@ -558,13 +554,12 @@ impl World {
             }
             return;
         }
-        let inside = (0..2)
-            .find_map(|end| self.ends[end].enter(source, to))
-            .unwrap_or(to);
-        // A private address is reached from nowhere but through its NAT.
-        let private = matches!(to.ip(), IpAddr::V4(v4) if v4.is_private());
-        if let Some(key) = self.sockets.get(&inside).copied().filter(|_| !private)
-            && self.ends[key.end].nat != Nat::Blocked
+        let Some((network, inside)) = self.internet.enter(network, source, to) else {
+            return;
+        };
+        if let Some(key) = self.sockets.get(&inside).copied()
+            && self.network_of(key.end, inside.ip()) == network
+            && self.ends[key.end].nat.has_udp()
         {
             let socket = key.socket;
             let datagram = Datagram {
@@ -592,6 +587,7 @@ impl World {
         self.push(
             after,
             Event::Datagram {
+                network: 0,
                 source: STUN,
                 to: source,
                 payload,
@@ -621,6 +617,7 @@ impl World {
                     self.push(
                         after,
                         Event::Datagram {
+                            network: 0,
                             source,
                             to: peer,
                             payload,
@@ -639,12 +636,21 @@ impl End {
         let mut config = IceConfig::new(interfaces.clone());
         config.stun_servers = vec![STUN];
         if setup.relay {
-            config.relays = vec![Arc::new(relay::FakeRelayFactory)];
+            config.relays = vec![Arc::new(relay::FakeRelayFactory(RELAY))];
+            if setup.tcp {
+                let web = relay::FakeRelayFactory(RELAY_WEB);
+                config.relays.push(Arc::new(web));
+            }
         }
         (setup.configure)(number, &mut config);
         let mut seed = [number as u8 + 1; 32];
         seed[..8].copy_from_slice(&setup.seed.to_le_bytes());
-        let transport = IceTransportFactory::new(config).create(&TransportContext {
+        let factory = if setup.tcp {
+            IceTransportFactory::with_tcp(config)
+        } else {
+            IceTransportFactory::new(config)
+        };
+        let transport = factory.create(&TransportContext {
             role: setup.roles[number],
             local: format!("{number}@a.example/x").as_str().into(),
             remote: format!("{}@a.example/x", 1 - number).as_str().into(),
@@ -667,70 +673,15 @@ impl End {
             maps_ports: false,
             early: Vec::new(),
             nat,
-            mappings: Vec::new(),
             ports: 40_000,
         }
     }
+}
 
-    /// The address that a datagram has outside; `None` when it does not get there.
-    fn leave(&mut self, number: usize, inside: SocketAddr, to: SocketAddr) -> Option<SocketAddr> {
-        if self.nat == Nat::Blocked {
-            return None;
-        }
-        if self.nat == Nat::None {
-            return Some(inside);
-        }
-        let wanted = (self.nat == Nat::Symmetric).then_some(to);
-        // What answers a datagram that came by a port that was asked for leaves by it.
-        let answers = |m: &&Mapping| m.asked && m.inside == inside && m.contacted.contains(&to);
-        if let Some(mapping) = self.mappings.iter().find(answers) {
-            return Some(mapping.outside);
-        }
-        let known = |mapping: &&mut Mapping| mapping.inside == inside && mapping.to == wanted;
-        if let Some(mapping) = self.mappings.iter_mut().find(known) {
-            mapping.contacted.insert(to);
-            return Some(mapping.outside);
-        }
-        let public = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 1 + number as u8));
-        let outside = SocketAddr::new(public, 20_000 + self.mappings.len() as u16);
-        self.mappings.push(Mapping {
-            inside,
-            to: wanted,
-            outside,
-            contacted: BTreeSet::from([to]),
-            asked: false,
-        });
-        Some(outside)
-    }
-
-    fn map_port(&mut self, number: usize, inside: SocketAddr) -> SocketAddr {
-        let public = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 1 + number as u8));
-        let outside = SocketAddr::new(public, 30_000 + self.mappings.len() as u16);
-        self.mappings.push(Mapping {
-            inside,
-            to: None,
-            outside,
-            contacted: BTreeSet::new(),
-            asked: true,
-        });
-        outside
-    }
-
-    /// Where a datagram from outside goes, if the NAT lets it through.
-    fn enter(&mut self, source: SocketAddr, to: SocketAddr) -> Option<SocketAddr> {
-        let mapping = self.mappings.iter_mut().find(|m| m.outside == to)?;
-        if mapping.asked {
-            mapping.contacted.insert(source);
-            return Some(mapping.inside);
-        }
-        let passes = match self.nat {
-            Nat::None | Nat::Full => true,
-            Nat::Address => mapping.contacted.iter().any(|to| to.ip() == source.ip()),
-            Nat::Port | Nat::Symmetric => mapping.contacted.contains(&source),
-            Nat::Blocked => false,
-        };
-        passes.then_some(mapping.inside)
-    }
+/// The network of an address: a public one is on the internet, whatever else its host has.
+fn network_of(home: usize, ip: IpAddr) -> usize {
+    let private = matches!(ip, IpAddr::V4(v4) if v4.is_private());
+    if private { home } else { 0 }
 }
 
 /// A socket that could not be had.

@@ -9,18 +9,20 @@ use std::{
 };
 use transport_p2p::ice::{RelayFactory, RelayOutput, RelaySource};
 
-use super::RELAY;
-
-pub struct FakeRelayFactory;
+pub struct FakeRelayFactory(pub SocketAddr);
 
 impl RelayFactory for FakeRelayFactory {
     fn create(&self, _: [u8; 32]) -> Box<dyn RelaySource> {
-        Box::new(FakeRelay::default())
+        Box::new(FakeRelay {
+            server: Some(self.0),
+            ..FakeRelay::default()
+        })
     }
 }
 
 #[derive(Default)]
 pub struct FakeRelay {
+    server: Option<SocketAddr>,
     outputs: VecDeque<RelayOutput>,
     mapped: Option<SocketAddr>,
     allocated: bool,
@@ -32,7 +34,7 @@ const SOCKET: LocalSocket = LocalSocket(0);
 impl RelaySource for FakeRelay {
     fn start(&mut self, _: &[IpAddr], _: Instant) {
         let target = StreamTarget {
-            address: RELAY,
+            address: self.server.unwrap(),
             tls: None,
         };
         self.outputs.push_back(RelayOutput::Connect(SOCKET, target));

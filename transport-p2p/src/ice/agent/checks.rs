@@ -58,7 +58,8 @@ impl Agent {
         }
         let same = |other: &&mut Remote| {
             let other = &other.candidate;
-            other.component == candidate.component && other.address == candidate.address
+            (other.component, other.address, other.protocol)
+                == (candidate.component, candidate.address, candidate.protocol)
         };
         if let Some(known) = self.remotes.iter_mut().find(same) {
             // Known by its checks: now it has a name.
@@ -67,6 +68,7 @@ impl Agent {
                 for pair in &mut self.pairs {
                     if pair.component == candidate.component
                         && pair.remote.address == candidate.address
+                        && pair.remote.protocol == candidate.protocol
                     {
                         pair.remote = known.candidate.clone();
                     }
@@ -122,8 +124,12 @@ impl Agent {
         };
         let (base, usable) = (local.base, local.paired);
         let reachable = match base {
-            Base::Host(_) => can_reach(local.candidate.address.ip(), remote.address.ip()),
+            Base::Host(_) | Base::TcpActive(_) => {
+                can_reach(local.candidate.address.ip(), remote.address.ip())
+            }
             Base::Relay(_) => local.candidate.address.is_ipv4() == remote.address.is_ipv4(),
+            // Who is passive waits for the other (RFC 6544 §6.2).
+            Base::TcpPassive(_) | Base::Tcp(_) => false,
         };
         let reachable = reachable && local.candidate.protocol.pairs_with(remote.protocol);
         if !self.checking || !usable || !reachable || component.completed || component.failed {
@@ -134,6 +140,10 @@ impl Agent {
         if let Base::Relay(relay) = base {
             component.with_relay(relay, |source| source.permit(remote.address, now));
         }
+        let base = match base {
+            Base::TcpActive(_) => component.prepare_connection(base, remote.address),
+            Base::Host(_) | Base::Relay(_) | Base::TcpPassive(_) | Base::Tcp(_) => base,
+        };
         self.add_pair(base, candidate, remote.clone(), groups);
     }
 
@@ -220,6 +230,8 @@ impl Agent {
             };
             match check.clock.handle_timeout(now) {
                 Due::Nothing => {}
+                // TCP repeats by itself.
+                Due::Send if matches!(pair.base, Base::Tcp(_)) => {}
                 Due::Send => {
                     pair.sent += 1;
                     self.stats.checks_sent += 1;
@@ -308,7 +320,12 @@ impl Agent {
         let username = self.outgoing_username();
         let pair = &mut self.pairs[at];
         let preference = (pair.local.priority >> 8) as u16;
-        let prflx = priority(CandidateKind::PeerReflexive, preference, pair.component);
+        let protocol = pair.local.protocol;
+        let prflx = priority(
+            CandidateKind::PeerReflexive.preference(protocol),
+            preference,
+            pair.component,
+        );
         let role = if self.controlling {
             Attribute::IceControlling(self.tie_breaker)
         } else {
@@ -361,7 +378,8 @@ impl Agent {
         let Some(component) = self.components.get(&id) else {
             return;
         };
-        let on_base = |local: &&Local| local.base == base && local.paired;
+        let origin = component.origin_of(base);
+        let on_base = |local: &&Local| local.base == origin && local.paired;
         let Some(local) = component
             .locals
             .iter()
@@ -370,11 +388,11 @@ impl Agent {
         else {
             return;
         };
-        if component.failed || (self.config.relay_only && matches!(base, Base::Host(_))) {
+        if component.failed || (self.config.relay_only && !matches!(base, Base::Relay(_))) {
             return;
         }
         let known = self.find_pair(id, base, source).or_else(|| {
-            let (remote, group) = self.remote_at(id, source, remote_priority);
+            let (remote, group) = self.remote_at(id, base, source, remote_priority);
             self.add_pair(base, local.0, remote, (local.1, group))
         });
         let Some(pair) = known.and_then(|id| self.position(id)) else {
@@ -404,11 +422,20 @@ impl Agent {
     fn remote_at(
         &mut self,
         id: u16,
+        base: Base,
         source: SocketAddr,
         remote_priority: u32,
     ) -> (Arc<Candidate>, Group) {
+        // Who connected to us is active, and its port is not the one that it told.
+        let protocol = match base {
+            Base::Tcp(_) => Protocol::TcpActive,
+            Base::Host(_) | Base::Relay(_) | Base::TcpActive(_) | Base::TcpPassive(_) => {
+                Protocol::Udp
+            }
+        };
         let known = |remote: &&Remote| {
-            remote.candidate.component == id && remote.candidate.address == source
+            let remote = &remote.candidate;
+            (remote.component, remote.address, remote.protocol) == (id, source, protocol)
         };
         if let Some(known) = self.remotes.iter().find(known) {
             return (known.candidate.clone(), known.group);
@@ -423,7 +450,7 @@ impl Agent {
             related: None,
             generation: self.remote_generation,
             network: 0,
-            protocol: Protocol::Udp,
+            protocol,
             name: None,
         });
         let group = self.new_group();

@@ -1,9 +1,9 @@
 //! Local candidates: own addresses, as STUN servers see them, and of relays (RFC 8445 §5.1.1).
 
-use super::Agent;
+use super::{Agent, tcp::protocol_of};
 use crate::ice::{
     candidate::{
-        Candidate, CandidateKind, Foundation, Protocol, interleave, is_private, is_usable, priority,
+        Candidate, CandidateKind, Foundation, interleave, is_private, is_usable, priority,
     },
     component::{Component, Gather, GatherState, Local, Relay, Socket, SocketState},
     pair::{Base, Path},
@@ -71,6 +71,8 @@ impl Agent {
                 }
                 Err(error) => socket.state = SocketState::Failed(error),
             }
+        } else {
+            self.listening(id, number, address, now);
         }
         self.review(now);
     }
@@ -87,6 +89,8 @@ impl Agent {
             && let Some((relay, socket)) = component.relay_of(number)
         {
             component.with_relay(relay, |source| source.handle_stream(socket, event, now));
+        } else {
+            self.handle_tcp(id, number, event, now);
         }
         self.review(now);
     }
@@ -113,7 +117,12 @@ impl Agent {
             for number in &gone {
                 component.push(ChannelOutput::Close(*number));
             }
-            let is_gone = |base| matches!(base, Base::Host(number) if gone.contains(&number));
+            let silent = component.close_listeners(|ip| addresses.contains(&ip));
+            let is_gone = |base| match base {
+                Base::Host(number) | Base::TcpActive(number) => gone.contains(&number),
+                Base::TcpPassive(number) => silent.contains(&number),
+                Base::Relay(_) | Base::Tcp(_) => false,
+            };
             component.locals.retain(|local| !is_gone(local.base));
             component
                 .gathers
@@ -335,6 +344,7 @@ impl Agent {
         if self.config.relay_only {
             return;
         }
+        self.gather_tcp(id, number, address.ip(), now);
         if self.config.map_ports && is_private(address.ip()) && !address.ip().is_loopback() {
             self.map_port(id, number);
         }
@@ -385,16 +395,17 @@ impl Agent {
             return;
         }
         let (network, preference) = component.preference(base);
+        let protocol = protocol_of(base);
         let candidate = Arc::new(Candidate {
             component: id,
             foundation: foundation(kind, base, network),
             address,
-            priority: priority(kind, preference, id),
+            priority: priority(kind.preference(protocol), preference, id),
             kind,
             related,
             generation: self.generation,
             network,
-            protocol: Protocol::Udp,
+            protocol,
             name: None,
         });
         let group = self.local_group(&candidate.foundation);
@@ -501,7 +512,10 @@ impl Component {
     /// The number of the network that a base is on, and its local preference (RFC 8445 §5.1.2.1, RFC 8421 §4).
     fn preference(&self, base: Base) -> (u32, u16) {
         let network = match base {
-            Base::Host(number) => number.0,
+            Base::Host(number)
+            | Base::TcpActive(number)
+            | Base::TcpPassive(number)
+            | Base::Tcp(number) => number.0,
             Base::Relay(relay) => relay as u32,
         };
         (network, u16::MAX - (network.min(0xff) as u16) * 0x100)
@@ -535,9 +549,11 @@ impl Component {
 /// Alike are candidates of one kind, from one address, by one server (RFC 8445 §5.1.1.3). All servers are asked from
 /// the same base, so that they count as one.
 fn foundation(kind: CandidateKind, base: Base, network: u32) -> Foundation {
-    let relay = matches!(base, Base::Relay(_));
-    Foundation::numbered(
-        None,
-        u32::from(relay) * 1_000 + network * 4 + kind as u32 + 1,
-    )
+    let way = match base {
+        Base::Host(_) => 0,
+        Base::Relay(_) => 1,
+        Base::TcpActive(_) | Base::Tcp(_) => 2,
+        Base::TcpPassive(_) => 3,
+    };
+    Foundation::numbered(None, way * 10_000 + network * 4 + kind as u32 + 1)
 }

@@ -48,7 +48,7 @@ impl Agent {
             let better = self.pairs.iter().any(|other| {
                 other.component == id && other.priority > pair.priority && other.is_open()
             });
-            let wait = if pair.is_relayed() {
+            let wait = if pair.is_second_rate() {
                 commit_relayed
             } else {
                 commit
@@ -156,7 +156,7 @@ impl Agent {
     }
 
     /// The initiator restarts when the path went; the responder lets it go first, so that the two seldom collide.
-    fn path_lost(&mut self, now: Instant) {
+    pub(super) fn path_lost(&mut self, now: Instant) {
         for component in self.components.values_mut() {
             if component.path.is_none() {
                 component.completed = false;
@@ -238,5 +238,6 @@ impl Agent {
         let pairs = &self.pairs;
         self.triggered
             .retain(|number| pairs.iter().any(|pair| pair.id == *number));
+        self.close_unused_connections();
     }
 }

@@ -184,6 +184,7 @@ impl Agent {
         self.stats.restarts += 1;
         self.ended.clear();
         self.pairs.clear();
+        self.close_unused_connections();
         self.triggered.clear();
         self.early.clear();
         self.remotes.clear();

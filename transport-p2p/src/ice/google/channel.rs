@@ -6,7 +6,7 @@ use super::{
     outlet::{Outlet, Relay},
 };
 use crate::ice::{
-    candidate::{CandidateKind, interleave, is_usable, priority},
+    candidate::{CandidateKind, Protocol, interleave, is_usable, priority},
     config::IceConfig,
     pair::Base,
     random::Random,
@@ -192,11 +192,14 @@ impl GoogleChannel {
             return;
         }
         let network = match base {
-            Base::Host(number) => number.0,
+            Base::Host(number)
+            | Base::TcpActive(number)
+            | Base::TcpPassive(number)
+            | Base::Tcp(number) => number.0,
             Base::Relay(relay) => relay as u32,
         };
         let preference = u16::MAX - (network.min(0xff) as u16) * 0x100;
-        let priority = priority(kind, preference, self.component);
+        let priority = priority(kind.preference(Protocol::Udp), preference, self.component);
         let told = candidate::write(&GoogleCandidate {
             address,
             username: self.name.username.clone(),

@@ -7,7 +7,7 @@ use super::{
     wire,
 };
 use crate::ice::{
-    candidate::{CandidateKind, can_reach, pair_priority, priority},
+    candidate::{CandidateKind, Protocol, can_reach, pair_priority, priority},
     pair::Base,
 };
 use crate::stun::{Class, Method, Scan};
@@ -23,6 +23,7 @@ impl GoogleChannel {
         let reachable = match local.base {
             Base::Host(_) => can_reach(local.address.ip(), remote.address.ip()),
             Base::Relay(_) => local.address.is_ipv4() == remote.address.is_ipv4(),
+            Base::TcpActive(_) | Base::TcpPassive(_) | Base::Tcp(_) => false,
         };
         if !reachable || self.outlet.has_failed() {
             return;
@@ -182,7 +183,10 @@ impl GoogleChannel {
         } else {
             let preference = (known.priority >> 8) as u16;
             let kind = CandidateKind::PeerReflexive;
-            (kind, priority(kind, preference, 1).min(known.priority))
+            (
+                kind,
+                priority(kind.preference(Protocol::Udp), preference, 1).min(known.priority),
+            )
         };
         let remote = GoogleCandidate {
             address: source,

@@ -125,6 +125,8 @@ impl Outlet {
                 source.permit(to, now);
                 source.send(to, batch, now);
             }),
+            // Google's words know only TCP to its own relays.
+            Base::TcpActive(_) | Base::TcpPassive(_) | Base::Tcp(_) => {}
         }
     }
 
