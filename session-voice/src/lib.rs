@@ -1,6 +1,7 @@
 //! What a voice call means, as pure values and machines: no socket, no device, no clock, no randomness.
 //!
-//! Here so far: what is said of a medium ([`RtpDescription`], [`PhoneDescription`] in Google's form), how an offer
+//! [`VoiceClient`] is the session client of calls: it offers, rings, answers, holds, mutes and ends them, and hands their
+//! packets through without looking into them. Beside it: what is said of a medium ([`RtpDescription`], [`PhoneDescription`] in Google's form), how an offer
 //! becomes an answer ([`Abilities`]), keys in signalling ([`Encryption`], [`Policy`]), and packets: [`RtpPacket`],
 //! [`Rtcp`], [`SrtpSender`] and [`SrtpReceiver`], which work in place and allocate nothing per packet.
 //!
@@ -27,9 +28,12 @@
 //! assert_eq!(&*answer.payload_types[0].name, "PCMU");
 //! ```
 
+mod call;
+mod client;
 mod description;
 mod dtmf;
 mod encryption;
+mod info;
 mod negotiate;
 mod payload;
 mod quality;
@@ -37,6 +41,11 @@ mod rtcp;
 mod rtp;
 mod srtp;
 
+pub use call::{Call, CallChange, CallPhase, CallSecurity, Sides};
+pub use client::{
+    AUDIO_CONTENT, CallConfig, CallError, CallForm, CallOffer, CallVerdict, GoogleForm, JingleForm,
+    MediaPacket, RTCP_CHANNEL, RTP_CHANNEL, VoiceClient,
+};
 pub use description::{
     Bandwidth, Feedback, GOOGLE_PHONE, GOOGLE_VIDEO, GROUPING, HeaderExtension, LIST_MAX, Media,
     PAYLOAD_TYPES_MAX, Parameter, PhoneDescription, RTCP_FEEDBACK, RTP, RTP_AUDIO,
@@ -50,6 +59,7 @@ pub use encryption::{
     AES_CM_128_HMAC_SHA1_32, AES_CM_128_HMAC_SHA1_80, Crypto, Encryption, EncryptionMismatch,
     KEY_BYTES, Policy,
 };
+pub use info::{CallInfo, Part, RTP_INFO};
 pub use negotiate::{Abilities, NegotiationError, Preference};
 pub use payload::{COMFORT_NOISE, DYNAMIC, ID_MAX, PayloadType, TELEPHONE_EVENT};
 pub use quality::{CodecQuality, Quality, Way};

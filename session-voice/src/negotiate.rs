@@ -41,6 +41,9 @@ pub enum NegotiationError {
     /// No codec that both have, apart from those that carry no sound of their own.
     #[error("both sides have no codec in common")]
     NoCommonCodec,
+    /// Media would go in clear, which is not allowed here.
+    #[error("there would be no encryption")]
+    NoEncryption,
     /// No agreement on keys.
     #[error(transparent)]
     Encryption(#[from] EncryptionMismatch),
@@ -52,7 +55,7 @@ impl NegotiationError {
         let condition = match self {
             Self::Media => ReasonCondition::UnsupportedApplications,
             Self::NoCommonCodec => ReasonCondition::IncompatibleParameters,
-            Self::Encryption(_) => ReasonCondition::SecurityError,
+            Self::NoEncryption | Self::Encryption(_) => ReasonCondition::SecurityError,
         };
         Reason::new(condition).with_text(self.to_string())
     }
@@ -157,6 +160,24 @@ impl Abilities {
     }
 }
 
+/// What an answer leaves of our offer: its codecs that we offered, under whatever ids, which are those to send with.
+pub(crate) fn confirm(
+    offer: &RtpDescription,
+    answer: &RtpDescription,
+) -> Result<RtpDescription, NegotiationError> {
+    if offer.media != answer.media {
+        return Err(NegotiationError::Media);
+    }
+    let mut agreed = answer.clone();
+    let offered = |codec: &PayloadType| offer.payload_types.iter().any(|own| own.matches(codec));
+    agreed.payload_types.retain(offered);
+    if agreed.payload_types.iter().all(is_auxiliary) {
+        return Err(NegotiationError::NoCommonCodec);
+    }
+    agreed.rtcp_mux &= offer.rtcp_mux;
+    Ok(agreed)
+}
+
 /// Whether ours and theirs are one codec. What repairs another codec does so for the same one.
 fn fits(
     own: &PayloadType,
@@ -226,7 +247,7 @@ fn drop_orphans(codecs: &mut Vec<PayloadType>) {
 }
 
 /// Whether it carries no media of its own.
-fn is_auxiliary(codec: &PayloadType) -> bool {
+pub(crate) fn is_auxiliary(codec: &PayloadType) -> bool {
     [
         TELEPHONE_EVENT,
         COMFORT_NOISE,

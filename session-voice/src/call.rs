@@ -1,0 +1,211 @@
+//! One call, as our side sees it.
+
+use crate::{Crypto, PayloadType, RtpDescription, payload::TELEPHONE_EVENT};
+use session_core::{Cause, ChannelId, Peer, Role, Signal};
+use std::time::Instant;
+
+/// A call. It is there from the offer until [`VoiceClient::release`](crate::VoiceClient::release), also when its session
+/// is gone.
+#[derive(Debug)]
+pub struct Call {
+    peer: Peer,
+    role: Role,
+    pub(crate) phase: CallPhase,
+    pub(crate) rings: bool,
+    pub(crate) local: RtpDescription,
+    pub(crate) agreed: Option<RtpDescription>,
+    pub(crate) security: Option<CallSecurity>,
+    pub(crate) rtp: Option<ChannelId>,
+    pub(crate) rtcp: Option<ChannelId>,
+    pub(crate) connected: bool,
+    pub(crate) hold: Sides,
+    pub(crate) mute: Sides,
+    pub(crate) answered_at: Option<Instant>,
+    pub(crate) cause: Option<Cause>,
+    pub(crate) signal: Signal<CallChange>,
+}
+
+/// Where a call is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum CallPhase {
+    /// The peer calls; nobody has decided.
+    Offered,
+    /// We call; the peer has not decided. Whether it rings there, [`Call::rings`] tells.
+    Calling,
+    /// Both sides have accepted.
+    Answered,
+    /// It is over.
+    Ended,
+}
+
+/// What a call announces. The getters of [`Call`] tell where things stand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum CallChange {
+    /// It rings at the peer's.
+    Ringing,
+    /// Both sides have accepted.
+    Answered,
+    /// There is a path, or there is none any more. It may be there before the answer.
+    Connected(bool),
+    /// The peer put us on hold, or took us off.
+    Held(bool),
+    /// The peer muted itself, or unmuted.
+    Muted(bool),
+    /// The peer pressed a key, in a message.
+    Digit(crate::Digit),
+    /// The call is over.
+    Ended,
+}
+
+/// How media are protected.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CallSecurity {
+    /// By keys that DTLS makes.
+    Dtls,
+    /// By keys in signalling: ours, with which we send, and the peer's.
+    Sdes {
+        /// With which we send.
+        ours: Crypto,
+        /// With which the peer sends.
+        theirs: Crypto,
+    },
+    /// Not at all, as [`CallConfig::allow_plain`](crate::CallConfig::allow_plain) allowed.
+    Plain,
+}
+
+/// What each side has switched on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sides {
+    /// We have.
+    pub here: bool,
+    /// The peer has.
+    pub there: bool,
+}
+
+impl Call {
+    pub(crate) fn new(peer: Peer, role: Role, phase: CallPhase, local: RtpDescription) -> Self {
+        Self {
+            peer,
+            role,
+            phase,
+            rings: false,
+            local,
+            agreed: None,
+            security: None,
+            rtp: None,
+            rtcp: None,
+            connected: false,
+            hold: Sides::default(),
+            mute: Sides::default(),
+            answered_at: None,
+            cause: None,
+            signal: Signal::new(),
+        }
+    }
+
+    /// Who is at the other end.
+    pub fn peer(&self) -> &Peer {
+        &self.peer
+    }
+
+    /// Who called: the initiator.
+    pub fn role(&self) -> Role {
+        self.role
+    }
+
+    /// Where it is in its life.
+    pub fn phase(&self) -> CallPhase {
+        self.phase
+    }
+
+    /// Whether the peer has said that it rings there.
+    pub fn rings(&self) -> bool {
+        self.rings
+    }
+
+    /// What we offered, or would answer.
+    pub fn local(&self) -> &RtpDescription {
+        &self.local
+    }
+
+    /// What both agreed on: the answer, ours or theirs. None before there is one.
+    pub fn agreed(&self) -> Option<&RtpDescription> {
+        self.agreed.as_ref()
+    }
+
+    /// The codec to send with: the first that both have and that is no digits, noise or repair.
+    pub fn codec(&self) -> Option<&PayloadType> {
+        let codecs = &self.agreed.as_ref()?.payload_types;
+        codecs
+            .iter()
+            .find(|codec| !crate::negotiate::is_auxiliary(codec))
+    }
+
+    /// The payload type that carries digits in the clock rate of the codec, if both have one.
+    pub fn digits(&self) -> Option<&PayloadType> {
+        let rate = self.codec()?.clock_rate;
+        let codecs = &self.agreed.as_ref()?.payload_types;
+        codecs
+            .iter()
+            .find(|codec| codec.is(TELEPHONE_EVENT) && codec.clock_rate == rate)
+    }
+
+    /// How media are protected, once that is agreed.
+    pub fn security(&self) -> Option<&CallSecurity> {
+        self.security.as_ref()
+    }
+
+    /// Whether there is a path.
+    pub fn is_connected(&self) -> bool {
+        self.connected
+    }
+
+    /// Who has put whom on hold.
+    pub fn hold(&self) -> Sides {
+        self.hold
+    }
+
+    /// Who is muted.
+    pub fn mute(&self) -> Sides {
+        self.mute
+    }
+
+    /// Whether our sound is to be sent now: the call is answered, there is a path, we are not muted, and nobody holds.
+    pub fn may_send(&self) -> bool {
+        self.phase == CallPhase::Answered
+            && self.connected
+            && !self.mute.here
+            && !self.hold.here
+            && !self.hold.there
+    }
+
+    /// When it was answered.
+    pub fn answered_at(&self) -> Option<Instant> {
+        self.answered_at
+    }
+
+    /// Why it is over, once it is.
+    pub fn cause(&self) -> Option<&Cause> {
+        self.cause.as_ref()
+    }
+
+    /// Announces what changes.
+    pub fn signal(&self) -> &Signal<CallChange> {
+        &self.signal
+    }
+
+    /// The channel of RTCP: RTP's own, where both share one.
+    pub(crate) fn control_channel(&self) -> Option<ChannelId> {
+        self.rtcp.or(self.rtp)
+    }
+
+    pub(crate) fn ended(&mut self, cause: Cause) {
+        if self.phase != CallPhase::Ended {
+            self.phase = CallPhase::Ended;
+            self.connected = false;
+            (self.rtp, self.rtcp) = (None, None);
+            self.cause = Some(cause);
+            self.signal.emit(CallChange::Ended);
+        }
+    }
+}

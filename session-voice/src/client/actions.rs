@@ -1,0 +1,284 @@
+//! What an application does with calls.
+
+use super::{AUDIO_CONTENT, CallError, CallForm, RTP_CHANNEL, VoiceClient, end, reject, tell};
+use crate::{Call, CallInfo, CallPhase, Digit, DigitMessage, Part};
+use bytes::Bytes;
+use session_core::{
+    Peer, Reason, ReasonCondition, Role, SendError, Session, SessionId, SessionManager,
+};
+use std::time::Instant;
+
+/// Acting.
+impl<F: CallForm> VoiceClient<F> {
+    /// Calls `to`, in a session that was made by [`SessionManager::create_session`] with the form's namespace as its
+    /// type. Transports and dialect of the session may be chosen before.
+    ///
+    /// # Errors
+    /// [`CallError`]; nothing was sent.
+    pub fn dial(
+        manager: &mut SessionManager,
+        session: SessionId,
+        to: Peer,
+        now: Instant,
+    ) -> Result<(), CallError> {
+        let (client, session) = both::<F>(manager, session)?;
+        let id = session.id();
+        if client.calls.contains_key(&id) {
+            return Err(CallError::InUse(id));
+        }
+        client.check_room()?;
+        let offer = client.offer()?;
+        let channel = match session.channel(RTP_CHANNEL) {
+            Some(channel) => channel,
+            None => session.create_channel(RTP_CHANNEL, now)?,
+        };
+        session.initiate_with(to.clone(), Vec::new(), F::write(&offer), now)?;
+        session.set_timer(now.checked_add(client.config.ring_for));
+        let mut call = Call::new(to, Role::Initiator, CallPhase::Calling, offer);
+        call.rtp = Some(channel);
+        client.calls.insert(id, call);
+        Ok(())
+    }
+
+    /// Tells the caller that it rings here (XEP-0167 §8.5).
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub fn ring(
+        manager: &mut SessionManager,
+        session: SessionId,
+        now: Instant,
+    ) -> Result<(), CallError> {
+        let (client, session) = both::<F>(manager, session)?;
+        match client.calls.get(&session.id()).map(Call::phase) {
+            Some(CallPhase::Offered) => tell(session, &CallInfo::Ringing, now),
+            Some(_) => return Err(CallError::NotOffered(session.id())),
+            None => return Err(CallError::Unknown(session.id())),
+        }
+        Ok(())
+    }
+
+    /// Answers an offer.
+    ///
+    /// # Errors
+    /// [`CallError`]; then the offer still waits.
+    pub fn answer(
+        manager: &mut SessionManager,
+        session: SessionId,
+        now: Instant,
+    ) -> Result<(), CallError> {
+        let (client, session) = both::<F>(manager, session)?;
+        client.answer_in(session, now)
+    }
+
+    /// Declines an offer, which is then released.
+    ///
+    /// # Errors
+    /// [`CallError`]; then the offer still waits.
+    pub fn decline(
+        manager: &mut SessionManager,
+        session: SessionId,
+        reason: Reason,
+        now: Instant,
+    ) -> Result<(), CallError> {
+        let (client, session) = both::<F>(manager, session)?;
+        let id = session.id();
+        match client.calls.get(&id).map(Call::phase) {
+            Some(CallPhase::Offered) => {}
+            Some(_) => return Err(CallError::NotOffered(id)),
+            None => return Err(CallError::Unknown(id)),
+        }
+        session.reject(reason, now)?;
+        client.calls.remove(&id);
+        Ok(())
+    }
+
+    /// Ends a call, whatever it is doing. It stays to be looked at until it is released. Does nothing when it is over.
+    ///
+    /// # Errors
+    /// [`CallError::NoClient`], [`CallError::Unknown`].
+    pub fn hang_up(
+        manager: &mut SessionManager,
+        session: SessionId,
+        reason: Reason,
+        now: Instant,
+    ) -> Result<(), CallError> {
+        let call = client::<F>(manager)?.calls.get(&session);
+        let phase = call.ok_or(CallError::Unknown(session))?.phase();
+        if let Some(session) = manager.session(session) {
+            match phase {
+                CallPhase::Offered => reject(session, reason, now),
+                CallPhase::Calling | CallPhase::Answered => end(session, reason, now),
+                CallPhase::Ended => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets go of a call. One that is not over is ended: an offer is declined, a call of ours cancelled.
+    ///
+    /// # Errors
+    /// [`CallError::NoClient`], [`CallError::Unknown`].
+    pub fn release(
+        manager: &mut SessionManager,
+        session: SessionId,
+        now: Instant,
+    ) -> Result<(), CallError> {
+        let call = client::<F>(manager)?.calls.remove(&session);
+        let call = call.ok_or(CallError::Unknown(session))?;
+        if let Some(session) = manager.session(session) {
+            match call.phase() {
+                CallPhase::Offered => reject(session, ReasonCondition::Decline.into(), now),
+                CallPhase::Calling => end(session, ReasonCondition::Cancel.into(), now),
+                CallPhase::Answered => end(session, ReasonCondition::Success.into(), now),
+                CallPhase::Ended => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts the peer on hold, or takes it off (XEP-0167 §8.2).
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub fn set_hold(
+        manager: &mut SessionManager,
+        session: SessionId,
+        hold: bool,
+        now: Instant,
+    ) -> Result<(), CallError> {
+        let (call, session) = answered::<F>(manager, session)?;
+        if std::mem::replace(&mut call.hold.here, hold) != hold {
+            // Not `active`, which would end a mute as well.
+            let info = if hold {
+                CallInfo::Hold
+            } else {
+                CallInfo::Unhold
+            };
+            tell(session, &info, now);
+        }
+        Ok(())
+    }
+
+    /// Stops sending our sound, or goes on (XEP-0167 §8.3). The peer is told.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub fn set_mute(
+        manager: &mut SessionManager,
+        session: SessionId,
+        mute: bool,
+        now: Instant,
+    ) -> Result<(), CallError> {
+        let (call, session) = answered::<F>(manager, session)?;
+        if std::mem::replace(&mut call.mute.here, mute) != mute {
+            let content = session.contents().next();
+            let part = Part {
+                name: Some(content.map_or_else(|| AUDIO_CONTENT.into(), |c| c.name().clone())),
+                creator: content.map(|content| content.creator()),
+            };
+            let info = if mute {
+                CallInfo::Mute(part)
+            } else {
+                CallInfo::Unmute(part)
+            };
+            tell(session, &info, now);
+        }
+        Ok(())
+    }
+
+    /// Tells the peer of a key in a message (XEP-0181), for one that has no [`Call::digits`].
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub fn press(
+        manager: &mut SessionManager,
+        session: SessionId,
+        digit: Digit,
+        now: Instant,
+    ) -> Result<(), CallError> {
+        let (_, session) = answered::<F>(manager, session)?;
+        let message = DigitMessage {
+            digit,
+            duration: None,
+            volume: None,
+        };
+        session.send_info(vec![message.to_element()], now)?;
+        Ok(())
+    }
+
+    /// Sends a packet of RTP, or of DTLS, as it is: encrypted already.
+    ///
+    /// # Errors
+    /// [`CallError`]. A packet that the network does not take now is lost, as packets are.
+    pub fn send_rtp(
+        manager: &mut SessionManager,
+        session: SessionId,
+        packet: Bytes,
+        now: Instant,
+    ) -> Result<(), CallError> {
+        send::<F>(manager, session, packet, |call| call.rtp, now)
+    }
+
+    /// Sends a packet of RTCP, encrypted already.
+    ///
+    /// # Errors
+    /// [`CallError`]. A packet that the network does not take now is lost, as packets are.
+    pub fn send_rtcp(
+        manager: &mut SessionManager,
+        session: SessionId,
+        packet: Bytes,
+        now: Instant,
+    ) -> Result<(), CallError> {
+        send::<F>(manager, session, packet, Call::control_channel, now)
+    }
+}
+
+fn send<F: CallForm>(
+    manager: &mut SessionManager,
+    session: SessionId,
+    packet: Bytes,
+    channel: impl FnOnce(&Call) -> Option<session_core::ChannelId>,
+    now: Instant,
+) -> Result<(), CallError> {
+    let (client, session) = both::<F>(manager, session)?;
+    let call = client.calls.get(&session.id());
+    let call = call.ok_or_else(|| CallError::Unknown(session.id()))?;
+    let channel = channel(call).ok_or(CallError::NotConnected)?;
+    match session.send(channel, packet, now) {
+        Ok(()) | Err(SendError::NotWritable | SendError::TooLarge) => Ok(()),
+        Err(SendError::NoSuchChannel | SendError::Finished) => Err(CallError::NotConnected),
+    }
+}
+
+fn client<F: CallForm>(manager: &mut SessionManager) -> Result<&mut VoiceClient<F>, CallError> {
+    manager.find_client().ok_or(CallError::NoClient)
+}
+
+fn both<F: CallForm>(
+    manager: &mut SessionManager,
+    session: SessionId,
+) -> Result<(&mut VoiceClient<F>, &mut Session), CallError> {
+    let cause = client::<F>(manager)?
+        .calls
+        .get(&session)
+        .and_then(Call::cause);
+    if let Some(cause) = cause {
+        return Err(CallError::Ended(cause.clone()));
+    }
+    manager.client(session).ok_or(CallError::Unknown(session))
+}
+
+/// A call that both sides have accepted.
+fn answered<F: CallForm>(
+    manager: &mut SessionManager,
+    session: SessionId,
+) -> Result<(&mut Call, &mut Session), CallError> {
+    let (client, session) = both::<F>(manager, session)?;
+    let id = session.id();
+    match client.calls.get_mut(&id) {
+        Some(call) if call.phase == CallPhase::Answered => Ok((call, session)),
+        Some(_) => Err(CallError::NotConnected),
+        None => Err(CallError::Unknown(id)),
+    }
+}

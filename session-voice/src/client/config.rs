@@ -1,0 +1,112 @@
+//! How calls behave, and what is said about them.
+
+use crate::{KEY_BYTES, NegotiationError, Policy, Preference, RtpDescription};
+use session_core::{Cause, Misuse, Peer, Reason, SessionId};
+use std::{fmt, time::Duration};
+use thiserror::Error;
+
+/// How calls behave.
+#[derive(Clone, Debug)]
+pub struct CallConfig {
+    /// Our codecs in order of preference, header extensions, feedback and whether RTCP may share RTP's channel.
+    pub audio: RtpDescription,
+    /// Whose order of codecs an answer has.
+    pub preference: Preference,
+    /// Whether DTLS makes the keys. The fingerprints travel with the transport (XEP-0320), which is where the
+    /// application adds them. Default yes.
+    pub dtls: bool,
+    /// Keys in signalling, where DTLS does not make them. Needs [`VoiceClient::set_keys`](crate::VoiceClient::set_keys).
+    /// Default none.
+    pub sdes: Policy,
+    /// Whether a call may go on without encryption. Default no: such an offer is declined, such an answer ends the call.
+    pub allow_plain: bool,
+    /// How long our call rings until it is given up. Default 60 s.
+    pub ring_for: Duration,
+    /// Calls at a time, those included that are over and not released; further offers are declined as busy. Default 8.
+    pub calls_max: usize,
+}
+
+impl CallConfig {
+    /// The defaults, with these codecs.
+    pub fn new(audio: RtpDescription) -> Self {
+        Self {
+            audio,
+            preference: Preference::default(),
+            dtls: true,
+            sdes: Policy::Disabled,
+            allow_plain: false,
+            ring_for: Duration::from_secs(60),
+            calls_max: 8,
+        }
+    }
+}
+
+/// A call that a peer offers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CallOffer {
+    /// The session.
+    pub session: SessionId,
+    /// Who calls.
+    pub from: Peer,
+    /// The answer that would be given.
+    pub answer: RtpDescription,
+}
+
+/// What a policy says to a [`CallOffer`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum CallVerdict {
+    /// The application decides, by [`answer`](crate::VoiceClient::answer) or [`decline`](crate::VoiceClient::decline).
+    #[default]
+    Ask,
+    /// As [`Ask`](Self::Ask), and the caller hears that it rings.
+    Ring,
+    /// Answered at once.
+    Answer,
+    /// Declined at once, for this reason.
+    Decline(Reason),
+}
+
+/// Why something was not possible. Nothing has changed.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum CallError {
+    /// No [`VoiceClient`](crate::VoiceClient) is registered with the manager.
+    #[error("no client for calls is registered")]
+    NoClient,
+    /// There is no such call, or it was released.
+    #[error("there is no call {0}")]
+    Unknown(SessionId),
+    /// The offer was decided, or it was ours.
+    #[error("call {0} is not an offer that waits for a decision")]
+    NotOffered(SessionId),
+    /// The session was used for a call already.
+    #[error("session {0} has its call already")]
+    InUse(SessionId),
+    /// More calls than we keep.
+    #[error("more than {0} calls")]
+    TooMany(usize),
+    /// Keys are to travel in signalling, and nobody makes them.
+    #[error("keys are to travel in signalling, and nothing was set to make them")]
+    NoKeys,
+    /// The peer cannot be heard yet, or no longer.
+    #[error("the call is not connected")]
+    NotConnected,
+    /// The call is over.
+    #[error("the call is over: {0}")]
+    Ended(Cause),
+    /// No agreement with the offer.
+    #[error(transparent)]
+    Negotiation(#[from] NegotiationError),
+    /// The session does not allow it.
+    #[error(transparent)]
+    Session(#[from] Misuse),
+}
+
+/// Makes keys. It is asked for one per call with keys in signalling, and must never give the same twice.
+pub(crate) struct KeySource(pub(crate) Box<dyn FnMut() -> [u8; KEY_BYTES] + Send>);
+
+impl fmt::Debug for KeySource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("KeySource")
+    }
+}
