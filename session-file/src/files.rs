@@ -10,7 +10,7 @@ pub use config::{
 };
 
 use crate::{
-    Direction, File, FileDescription, Phase, Read, Transfer, TransferId,
+    Direction, File, FileDescription, Hasher, Phase, Read, Transfer, TransferId,
     file::FILE_TRANSFER,
     transfer::{Fault, mark, suitable},
 };
@@ -192,6 +192,33 @@ impl FileClient {
 
 /// Acting.
 impl FileClient {
+    /// Shows what a sender has in front of the part that it is to send ([`Transfer::offset`]), before its first byte is
+    /// written: then the hash of the whole file is told, and a receiver of ours that has something else there learns it
+    /// before a byte is sent, as [`Fault::Changed`](crate::Fault::Changed). It begins anew then.
+    ///
+    /// # Errors
+    /// [`FileError`]; [`FileError::Range`] when the hasher has seen another number of bytes, or some were written.
+    pub fn prime(
+        manager: &mut SessionManager,
+        id: &TransferId,
+        prefix: Hasher,
+        now: Instant,
+    ) -> Result<(), FileError> {
+        let (client, session) = live(manager, id)?;
+        let transfer = client.transfer_mut(id)?;
+        if transfer.direction() == Direction::Receive {
+            return Err(FileError::WrongWay(id.clone()));
+        }
+        match transfer.prime(prefix) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(FileError::Range),
+            Err(fault) => {
+                client.fail(session, &id.content, fault, now);
+                Ok(())
+            }
+        }
+    }
+
     /// Takes as much of `bytes` as there is room for off its front, and returns how much that is. When it is not all,
     /// [`Change::Writable`](crate::Change::Writable) follows. Possible once both sides have accepted
     /// ([`Change::Opened`](crate::Change::Opened)), because only then it is known where in the file to begin:
@@ -235,7 +262,8 @@ impl FileClient {
         Ok(count)
     }
 
-    /// Nothing more will be written, to a file whose size was not known.
+    /// Nothing more will be written, to a file whose size was not known, or of which the receiver has all bytes already.
+    /// Said again it changes nothing.
     ///
     /// # Errors
     /// [`FileError`]; [`FileError::TooLittle`] when the file has more bytes than were written.
@@ -248,6 +276,9 @@ impl FileClient {
         let transfer = client.transfer_mut(id)?;
         if transfer.direction() == Direction::Receive {
             return Err(FileError::WrongWay(id.clone()));
+        }
+        if transfer.flow.is_finished() {
+            return Ok(());
         }
         if let Some(expected) = transfer.bytes() {
             let written = transfer.progress().written;
@@ -381,6 +412,11 @@ impl FileClient {
         if self.config.blocks {
             mark_blocks(&mut file);
         }
+        let offset = file.range.as_ref().map_or(0, |range| range.offset);
+        let has = prefix
+            .as_ref()
+            .filter(|prefix| offset > 0 && prefix.length() == offset);
+        file.extra.extend(has.and_then(crate::resume::prefix_mark));
         let name = exchange.next_name();
         let sender = match direction {
             Direction::Send => exchange.role,

@@ -74,6 +74,7 @@ mod hash;
 mod name;
 mod own;
 mod queue;
+mod resume;
 mod stream;
 mod transfer;
 mod tunnel;
@@ -92,6 +93,7 @@ pub use files::{
 pub use hash::{HASH_BYTES_MAX, HASH_NAME_MAX, HASHES, Hash, HashAlgorithm, Hasher};
 pub use name::{FileName, NAME_BYTES_MAX, NameError, sanitize_name};
 pub use own::OWN;
+pub use resume::{Journal, JournalError, JournalState, ResumeToken};
 pub use stream::{Change, Completeness, Phase, Progress, Read, TunnelStream};
 pub use transfer::{Direction, Fault, Integrity, Outcome, Transfer, TransferId};
 pub use tunnel::{Purpose, TEXT_BYTES_MAX, TUNNEL, TextError, Tunnel};

@@ -44,6 +44,9 @@ pub enum Direction {
 pub enum Integrity {
     /// It has the hash that the peer named.
     Verified(HashAlgorithm),
+    /// What arrived now has the hash that the peer named for this part. What is in front of it was not compared: the
+    /// peer did not name the hash of the whole, or we did not give the hasher of what we have.
+    Part(HashAlgorithm),
     /// The peer named none that we could compare.
     Unverified,
 }
@@ -157,7 +160,8 @@ impl Transfer {
         self.name.as_ref()
     }
 
-    /// Where in the file the bytes of this transfer begin. What our application has in front of that is its own.
+    /// Where in the file the bytes of this transfer begin. A receiver has what is in front of that; a sender should show
+    /// what it has there ([`FileClient::prime`](crate::FileClient::prime)).
     pub fn offset(&self) -> u64 {
         self.file.range.as_ref().map_or(0, |range| range.offset)
     }
@@ -296,6 +300,10 @@ impl Transfer {
         let offset = part.as_ref().map_or(0, |range| range.offset);
         match self.direction {
             Direction::Send => {
+                let mark = |extra: &&session_core::Element| extra.is(crate::OWN, "prefix");
+                self.file
+                    .extra
+                    .extend(answer.extra.iter().find(mark).cloned());
                 let Some(range) = part.filter(|range| !range.is_whole()) else {
                     // One that repeats nothing of the part that we offered takes it as offered.
                     return Ok(());
@@ -373,6 +381,20 @@ impl Transfer {
 
 /// Sending.
 impl Transfer {
+    /// What our application has in front of the part that it sends.
+    ///
+    /// # Errors
+    /// [`Fault::Changed`] when the receiver has something else there. `Ok(false)` when it is of no use.
+    pub(crate) fn prime(&mut self, prefix: Hasher) -> Result<bool, Fault> {
+        let claim = crate::resume::claim(&self.file).filter(|(bytes, _)| *bytes == prefix.length());
+        if let Some((_, hashes)) = claim
+            && let Some((_, false)) = crate::hash::compare(&prefix.hashes(), &hashes)
+        {
+            return Err(Fault::Changed);
+        }
+        Ok(self.check.as_mut().is_some_and(|check| check.prime(prefix)))
+    }
+
     /// Takes as much of `bytes` as there is room for. What is to be told to the peer by now comes with it.
     pub(crate) fn write(&mut self, bytes: &mut Bytes) -> (usize, Vec<File>) {
         let written = self.progress().written;
@@ -503,6 +525,10 @@ impl Transfer {
         match check.judge() {
             Judgement::Equal(algorithm) => {
                 self.settle(Integrity::Verified(algorithm));
+                Ok(None)
+            }
+            Judgement::EqualPart(algorithm) => {
+                self.settle(Integrity::Part(algorithm));
                 Ok(None)
             }
             Judgement::Differs(algorithm) => Err(Fault::WrongHash(algorithm)),

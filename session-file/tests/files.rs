@@ -250,43 +250,65 @@ fn a_name_that_is_none_must_be_replaced_and_a_policy_that_does_not_is_a_refusal(
 }
 
 #[test]
-fn a_receiver_goes_on_where_it_was_and_verifies_the_whole() {
+fn a_receiver_goes_on_where_it_was_and_verifies_what_can_be() {
     let whole = data("f", 500_000);
-    for (carrier, primed) in [
-        (Carrier::Stream, true),
-        (Carrier::PseudoTcp, true),
-        (Carrier::Stream, false),
+    for (carrier, primed, primes) in [
+        (Carrier::Stream, true, true),
+        (Carrier::PseudoTcp, true, true),
+        (Carrier::Plain, false, true),
+        (Carrier::Stream, true, false),
     ] {
         let mut world = world(carrier);
         let part = whole.clone();
         set_policy(&mut world, BOB, move |offer| {
-            let prefix = primed.then(|| hashed(&part[..300_000]));
             let acceptance = Acceptance {
-                name: None,
                 offset: 300_000,
-                prefix,
+                prefix: primed.then(|| hashed(&part[..300_000])),
+                ..Acceptance::default()
             };
-            FileVerdict::Decide(vec![(
-                offer.files[0].content.clone(),
-                Decision::Accept(acceptance),
-            )])
+            let content = offer.files[0].content.clone();
+            FileVerdict::Decide(vec![(content, Decision::Accept(acceptance))])
         });
         let ids = offer(&mut world, &[("f", 500_000)]);
         let mut both = apps(&[("f", 500_000)]);
+        both[ALICE].primes = primes;
         run(&mut world, &mut both);
         let id = other(&mut world, ALICE, &ids[0]);
         assert!(both[BOB].received[&id] == whole[300_000..]);
-        // Without what is in front, the hash of the part is what can be compared.
-        assert_eq!(
-            outcome(&mut world, BOB, &id),
-            Some(VERIFIED),
-            "{carrier:?} {primed}"
-        );
-        assert_eq!(
-            look(&mut world, ALICE, &ids[0], |t| (t.offset(), t.bytes())),
-            (300_000, Some(200_000))
-        );
+        // Unless both show what is in front, only the part can be compared.
+        let integrity = match primed && primes {
+            true => Integrity::Verified(HashAlgorithm::Sha256),
+            false => Integrity::Part(HashAlgorithm::Sha256),
+        };
+        let outcome = outcome(&mut world, BOB, &id);
+        assert_eq!(outcome, Some(Outcome::Received(integrity)), "{carrier:?}");
+        let sent = look(&mut world, ALICE, &ids[0], |t| (t.offset(), t.bytes()));
+        assert_eq!(sent, (300_000, Some(200_000)));
     }
+}
+
+#[test]
+fn a_receiver_that_has_something_else_in_front_is_told_before_a_byte_is_sent() {
+    let mut world = world(Carrier::Stream);
+    set_policy(&mut world, BOB, move |offer| {
+        let acceptance = Acceptance {
+            offset: 1_000,
+            prefix: Some(hashed(&[7; 1_000])),
+            ..Acceptance::default()
+        };
+        let content = offer.files[0].content.clone();
+        FileVerdict::Decide(vec![(content, Decision::Accept(acceptance))])
+    });
+    let ids = offer(&mut world, &[("f", 500_000)]);
+    let mut both = apps(&[("f", 500_000)]);
+    run(&mut world, &mut both);
+    assert_eq!(
+        outcome(&mut world, ALICE, &ids[0]),
+        Some(Outcome::Failed(Fault::Changed))
+    );
+    let id = other(&mut world, ALICE, &ids[0]);
+    assert!(both[BOB].received[&id].is_empty());
+    assert!(matches!(both[BOB].ends[&id], Read::Broken(_)));
 }
 
 #[test]
@@ -306,6 +328,7 @@ fn a_part_that_was_not_of_this_file_is_noticed() {
     let file = File::new("f", 5_000).with_hash(hashed(&data("f", 5_000)).hashes()[1].clone());
     let ids = open(&mut world, ALICE, vec![Proposal::Offer(file)]).unwrap();
     let mut both = apps(&[("f", 5_000)]);
+    both[ALICE].primes = false;
     run(&mut world, &mut both);
     let id = other(&mut world, ALICE, &ids[0]);
     let fault = Fault::WrongHash(HashAlgorithm::Sha256);
@@ -330,7 +353,10 @@ fn a_part_in_the_middle_can_be_asked_for() {
     let mut both = [App::new(), App::new().with("f", data("f", 100_000))];
     run(&mut world, &mut both);
     assert!(both[ALICE].received[&ids[0]] == data("f", 100_000)[40_000..50_000]);
-    assert_eq!(outcome(&mut world, ALICE, &ids[0]), Some(VERIFIED));
+    assert_eq!(
+        outcome(&mut world, ALICE, &ids[0]),
+        Some(Outcome::Received(Integrity::Part(HashAlgorithm::Sha256)))
+    );
 }
 
 #[test]

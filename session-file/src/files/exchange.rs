@@ -7,6 +7,7 @@ use super::{
 use crate::{
     Direction, File, FileDescription, FileRange, Integrity, Phase, Transfer, TransferId,
     file_not_available,
+    resume::prefix_mark,
     transfer::{Fault, block_bytes, reason_of},
 };
 use session_core::{
@@ -344,9 +345,15 @@ fn accept(
     if !blocks {
         drop_blocks(&mut file);
     }
+    let prefix = acceptance
+        .prefix
+        .as_ref()
+        .filter(|prefix| offset > 0 && prefix.length() == offset);
+    let mut answer = brief(&file);
+    answer.extra.extend(prefix.and_then(prefix_mark));
     Ok(Taken {
         content: transfer.content().clone(),
-        answer: brief(&file),
+        answer,
         file,
         acceptance,
     })
@@ -381,9 +388,17 @@ fn provide(transfer: &Transfer, mut file: File, blocks: bool) -> Result<Taken, F
     {
         file.extra.push(mark.clone());
     }
+    let answer = file.clone();
+    // What the receiver has, its request says.
+    let claim = transfer
+        .file()
+        .extra
+        .iter()
+        .find(|extra| extra.is(crate::OWN, "prefix"));
+    file.extra.extend(claim.cloned());
     Ok(Taken {
         content: transfer.content().clone(),
-        answer: file.clone(),
+        answer,
         file,
         acceptance: Acceptance::default(),
     })
@@ -458,7 +473,13 @@ impl FileClient {
                 return self.fail(session, content, Fault::Aborted(Some(reason)), now);
             }
         }
-        self.finish_if_written(session, content, now);
+        if self
+            .live_transfer(session, content)
+            .is_some_and(|t| t.offset() == 0)
+        {
+            // Behind an offset the application has something to show first.
+            self.finish_if_written(session, content, now);
+        }
         self.pump(session, content, now);
         // A file without bytes is whole already.
         self.review(session, content, now);

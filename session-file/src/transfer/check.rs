@@ -30,6 +30,8 @@ pub(crate) struct Check {
 pub(crate) enum Judgement {
     /// The hash is the one that was named.
     Equal(HashAlgorithm),
+    /// The hash of the part is the one that was named; of what is in front of it nothing is known.
+    EqualPart(HashAlgorithm),
     /// The hash is another.
     Differs(HashAlgorithm),
     /// None was named that can be compared; `announced` when one is to follow.
@@ -187,13 +189,21 @@ impl Check {
             (Some((algorithm, false)), _) | (_, Some((algorithm, false))) => {
                 Judgement::Differs(algorithm)
             }
-            (Some((algorithm, true)), _) | (None, Some((algorithm, true))) => {
-                Judgement::Equal(algorithm)
-            }
+            (Some((algorithm, true)), _) => Judgement::Equal(algorithm),
+            (None, Some((algorithm, true))) => Judgement::EqualPart(algorithm),
             (None, None) => Judgement::Open {
                 announced: self.announced,
             },
         }
+    }
+
+    /// What is in front of the part, for one who sends it. Whether it is of use: nothing has passed yet.
+    pub(crate) fn prime(&mut self, prefix: Hasher) -> bool {
+        let fits = self.passed == 0 && prefix.length() == self.offset;
+        if fits {
+            self.whole = Some(prefix);
+        }
+        fits
     }
 
     /// The hashes so far.

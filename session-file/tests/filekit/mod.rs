@@ -177,6 +177,13 @@ pub fn hashed(bytes: &[u8]) -> Hasher {
     hasher
 }
 
+/// As [`hashed`], of the one algorithm that offers announce.
+pub fn prefix(bytes: &[u8]) -> Hasher {
+    let mut hasher = Hasher::new([session_file::HashAlgorithm::Sha256]);
+    hasher.update(bytes);
+    hasher
+}
+
 /// One who sends what it has by name, and reads what comes.
 #[derive(Default)]
 pub struct App {
@@ -185,6 +192,8 @@ pub struct App {
     pub ends: BTreeMap<TransferId, Read>,
     /// Bytes at a time.
     pub piece: usize,
+    /// Shows what is in front of what it sends.
+    pub primes: bool,
     /// Does not read beyond this many bytes of each file.
     pub reads: Option<usize>,
 }
@@ -193,6 +202,7 @@ impl App {
     pub fn new() -> Self {
         Self {
             piece: 50_000,
+            primes: true,
             ..Self::default()
         }
     }
@@ -245,7 +255,12 @@ impl App {
         let end = end.unwrap_or(source.len() as u64).min(source.len() as u64);
         let mut left = source.slice(from as usize..end as usize);
         let whole = left.is_empty() && from > 0;
+        let offset = look(world, host, id, |t| t.offset());
         world.update(host, |manager, now| {
+            if self.primes && offset > 0 && from == offset {
+                // Said again when nothing was written yet, which is refused.
+                let _ = FileClient::prime(manager, id, prefix(&source[..offset as usize]), now);
+            }
             while !left.is_empty() {
                 let mut piece = left.slice(..self.piece.min(left.len()));
                 let taken = FileClient::write(manager, id, &mut piece, now).unwrap_or(0);
@@ -260,7 +275,7 @@ impl App {
                 .transfer(id)
                 .unwrap()
                 .bytes();
-            if size.is_none() && !whole {
+            if size.is_none() && !whole || offset > 0 && size == Some(0) {
                 let _ = FileClient::finish(manager, id, now);
             }
         });
