@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 use bytes::Bytes;
+use proptest::prelude::*;
 use session_core::testing::{Conformance, epoch};
 use session_core::{
     ChannelOutput, Datagram, Dialect, Element, GOOGLE_P2P, LocalSocket, Role, Transport,
@@ -411,4 +412,96 @@ fn messages_without_cookie_are_understood_and_other_data_is_not_taken_for_them()
     legacy[30] ^= 1;
     end.receive(peer(1), legacy.clone());
     assert_eq!(end.packets, [legacy]);
+}
+
+/// Something like a message of the peer: a right one with some bytes changed, cut off or added, or anything at all.
+fn datagrams(name: String) -> impl Strategy<Value = Vec<u8>> {
+    let right = ping(&format!("{name}{PEER_NAME}")).to_vec();
+    let changed = prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..4);
+    let damaged = (
+        changed,
+        0..80_usize,
+        prop::collection::vec(any::<u8>(), 0..24),
+    )
+        .prop_map(move |(changes, keep, more)| {
+            let mut bytes = right.clone();
+            for (at, value) in changes {
+                let at = at.index(bytes.len());
+                bytes[at] = value;
+            }
+            bytes.truncate(keep);
+            bytes.extend(more);
+            // The length may be right all the same.
+            if let Some(length) = bytes.len().checked_sub(20) {
+                bytes[2..4].copy_from_slice(&(length as u16).to_be_bytes());
+            }
+            bytes
+        });
+    prop_oneof![damaged, prop::collection::vec(any::<u8>(), 0..64)]
+}
+
+proptest! {
+    /// Strangers send what they like: at most one answer to each, none longer than what was asked and an address, no
+    /// data is handed out, and the peer still gets through.
+    #[test]
+    fn strangers_get_at_most_one_answer_each_and_change_nothing(
+        datagrams in prop::collection::vec(datagrams(End::new(Role::Responder).name), 0..40),
+    ) {
+        let mut end = End::new(Role::Responder);
+        for bytes in &datagrams {
+            end.sent.clear();
+            end.receive(peer(66), bytes.clone());
+            prop_assert!(end.sent.len() <= 1 && !end.writable && end.packets.is_empty());
+            let longest = end.sent.iter().map(|(_, sent)| sent.len()).max();
+            prop_assert!(longest.unwrap_or(0) <= bytes.len() + 28);
+        }
+        end.told(1);
+        end.receive(peer(1), end.ping());
+        end.run_for(Duration::from_millis(50));
+        prop_assert!(end.answer(peer(1)) >= 1 && end.writable);
+    }
+
+    /// A candidate with anything in it is understood, left out or refused; what is refused leaves no trace.
+    #[test]
+    fn candidates_of_any_kind_do_no_harm(
+        attributes in prop::collection::vec(
+            (
+                prop::sample::select(vec![
+                    "name", "address", "port", "preference", "username", "protocol",
+                    "generation", "password", "type", "network",
+                ]),
+                prop_oneof![
+                    "[ -~]{0,20}",
+                    "[0-9.:-]{0,12}",
+                    any::<u32>().prop_map(|number| number.to_string()),
+                ],
+            ),
+            0..6,
+        ),
+    ) {
+        let mut end = End::new(Role::Responder);
+        let mut candidate = Element::new(GOOGLE_P2P, "candidate")
+            .with("name", "tcp")
+            .with("address", "192.0.2.9")
+            .with("port", 4_000)
+            .with("preference", "0.99")
+            .with("username", PEER_NAME)
+            .with("protocol", "udp");
+        for (name, value) in &attributes {
+            candidate.set_attribute(name, value);
+        }
+        let info = Element::new(GOOGLE_P2P, "transport").child(candidate);
+        let before = end.channel.poll_timeout();
+        match end.transport.split_info(&info) {
+            Ok(parts) => {
+                for (_, part) in parts {
+                    prop_assert!(end.channel.handle_info(&part, end.now).is_ok());
+                }
+            }
+            Err(_) => prop_assert_eq!(end.channel.poll_timeout(), before),
+        }
+        end.drain();
+        end.run_for(Duration::from_secs(1));
+        prop_assert!(end.sent.len() <= 8);
+    }
 }

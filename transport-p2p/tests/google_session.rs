@@ -75,14 +75,12 @@ fn transport(world: &World, host: usize, id: SessionId) -> Option<String> {
 }
 
 fn assert_carries(world: &mut World, ids: [SessionId; 2]) {
-    for host in 0..2 {
+    for (host, id) in ids.into_iter().enumerate() {
         world.log(1 - host).take();
-        let session = world.manager(host).peek(ids[host]).unwrap();
+        let session = world.manager(host).peek(id).unwrap();
         let channel = session.channel("data").unwrap();
         let packet = b"hello".to_vec().into();
-        let sent = world.with_session(host, ids[host], |session, now| {
-            session.send(channel, packet, now)
-        });
+        let sent = world.with_session(host, id, |session, now| session.send(channel, packet, now));
         assert!(sent.unwrap().is_ok());
         world.run_for(Duration::from_millis(500));
         let log = world.log(1 - host).entries();
