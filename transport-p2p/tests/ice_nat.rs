@@ -103,6 +103,29 @@ fn loss_and_reordering_delay_but_do_not_prevent() {
     }
 }
 
+/// The first check towards a filter comes before the way through it is open, or after: who has the way by relay waits for
+/// the second, half a second later.
+#[test]
+fn no_order_of_first_checks_makes_a_direct_way_a_relayed_one() {
+    for seed in 0..60 {
+        for (a, b) in [
+            (Nat::Address, Nat::Symmetric),
+            (Nat::Symmetric, Nat::Address),
+            (Nat::Port, Nat::Port),
+        ] {
+            let mut setup = Setup::new(a, b);
+            setup.seed = seed;
+            let mut world = World::new(&setup);
+            world.jitter = Duration::from_millis(50);
+            world.negotiate(1);
+            world.run_for(Duration::from_secs(5));
+            for text in world.describe() {
+                assert!(!text.contains("relay"), "seed {seed}, {a:?} {b:?}: {text}");
+            }
+        }
+    }
+}
+
 #[test]
 fn several_components_each_have_their_path() {
     for (a, b) in [

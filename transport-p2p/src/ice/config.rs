@@ -51,7 +51,8 @@ pub struct IceConfig {
     /// How long after the first valid pair to wait for a better one before one without relay is nominated.
     /// Default 40 ms.
     pub commit: Duration,
-    /// The same for one through a relay. Default 400 ms.
+    /// The same for one through a relay. Default 650 ms: a check that a NAT dropped because it came too early is repeated
+    /// after 500 ms.
     pub commit_relayed: Duration,
     /// How long to wait for a pair before giving up (RFC 8863 §4). Default 39.5 s.
     pub patience: Duration,
@@ -92,7 +93,7 @@ impl IceConfig {
             pace: Duration::from_millis(20),
             timing: Timing::default(),
             commit: Duration::from_millis(40),
-            commit_relayed: Duration::from_millis(400),
+            commit_relayed: Duration::from_millis(650),
             patience: Duration::from_millis(39_500),
             consent_every: Duration::from_secs(5),
             consent_for: Duration::from_secs(30),
