@@ -8,7 +8,8 @@
 //! - Candidates of own addresses, as STUN servers see them, as the peer sees them, and through relays
 //!   ([`RelaySource`]); told one by one as they are found (RFC 8838).
 //! - A paced checklist with foundations and freezing; triggered checks replace the one in flight; regular nomination
-//!   that commits early; the aggressive nomination of others is accepted; role conflicts are settled; peers may be lite.
+//!   that commits early; the aggressive nomination of others is accepted, and renomination where both know it; role
+//!   conflicts are settled; peers may be lite, and so may we.
 //! - Consent (RFC 7675), patience (RFC 8863), restarts by either side, and by itself when a path is lost.
 //! - With [`IceTransportFactory::with_tcp`]: paths over TCP where no UDP gets through (RFC 6544, active and passive).
 //! - New and vanished addresses while it runs ([`Interfaces::update`]).

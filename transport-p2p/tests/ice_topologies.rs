@@ -295,3 +295,114 @@ fn slow_signalling_costs_its_own_time_and_no_more() {
         }
     }
 }
+
+fn renominate(_: usize, config: &mut transport_p2p::ice::IceConfig) {
+    config.renomination = true;
+}
+
+/// How often an end began a generation.
+fn generations(world: &World, end: usize) -> usize {
+    let fragments = world.ends[end]
+        .told
+        .iter()
+        .filter_map(|info| info.attribute("ufrag"));
+    fragments.collect::<std::collections::BTreeSet<_>>().len()
+}
+
+/// Better pairs that come later are used by those who know how to nominate again, without a restart.
+#[test]
+fn renomination_moves_to_a_better_pair() {
+    for knows in [true, false] {
+        for end in 0..2 {
+            let mut setup = Setup::new(Nat::Symmetric, Nat::Symmetric);
+            if knows {
+                setup.configure = renominate;
+            }
+            let mut world = World::connected(&setup);
+            world.run_for(Duration::from_secs(5));
+            assert!(world.describe().iter().all(|text| way(text) == Way::Relay));
+            // A network without NAT appears.
+            let old = home(end, Nat::Symmetric);
+            world.ends[end].interfaces.update(vec![old, second(end)]);
+            world.run_for(Duration::from_secs(3));
+            for text in world.describe() {
+                assert_eq!(way(&text) == Way::Udp, knows, "{end}: {text}");
+            }
+            assert!(world.ends.iter().all(|end| end.paths[0] == [true]));
+            assert_eq!([generations(&world, 0), generations(&world, 1)], [1, 1]);
+            world.assert_carries();
+            world.run_for(Duration::from_secs(90));
+            world.assert_carries();
+        }
+    }
+}
+
+#[test]
+fn renomination_goes_over_to_a_pair_in_reserve() {
+    let mut setup = Setup::new(Nat::None, Nat::None);
+    setup.configure = renominate;
+    let mut world = World::new(&setup);
+    let both = vec![home(0, Nat::None), second(0)];
+    world.ends[0].interfaces.update(both);
+    world.negotiate(1);
+    assert!(world.run_until(Duration::from_secs(1), World::all_writable));
+    world.run_for(Duration::from_secs(2));
+    world.ends[0].interfaces.update(vec![second(0)]);
+    world.run_for(Duration::from_millis(200));
+    for text in world.describe() {
+        assert!(text.contains(&second(0).to_string()), "{text}");
+    }
+    assert_eq!(generations(&world, 0), 1, "no restart");
+    world.assert_carries();
+}
+
+/// RFC 8445 §2.5: who is reached by everybody need not ask.
+#[test]
+fn a_lite_agent_connects_with_full_ones() {
+    for lite in 0..2 {
+        for nat in [Nat::None, Nat::Port, Nat::Symmetric, Nat::DoubleCone] {
+            let nats = if lite == 0 {
+                [Nat::None, nat]
+            } else {
+                [nat, Nat::None]
+            };
+            let mut setup = Setup::new(nats[0], nats[1]);
+            setup.configure = match lite {
+                0 => |end, config| config.lite = end == 0,
+                _ => |end, config| config.lite = end == 1,
+            };
+            let mut world = World::connected(&setup);
+            assert_eq!(world.ends[lite].told.len(), 1, "one address, no servers");
+            world.assert_carries();
+            world.run_for(Duration::from_secs(120));
+            world.assert_carries();
+            assert!(world.ends.iter().all(|end| end.paths[0] == [true]));
+            // Its consent is the other's asking.
+            world.cut = true;
+            world.run_for(Duration::from_secs(40));
+            assert!(!world.ends[lite].writable[0]);
+        }
+    }
+}
+
+const DEAD: &str = "198.51.100.66:3478";
+
+/// A dead server costs nobody time: all are asked at once, and what one says is told.
+#[test]
+fn the_first_server_that_answers_is_enough() {
+    let mut setup = Setup::new(Nat::Port, Nat::Port);
+    setup.configure = |_, config| {
+        config.stun_servers.insert(0, DEAD.parse().unwrap());
+        let dead = ice_world::dead_relay(DEAD.parse().unwrap());
+        config.relays.insert(0, dead);
+    };
+    let mut world = World::new(&setup);
+    world.negotiate(1);
+    world.run_for(Duration::from_millis(500));
+    for end in &world.ends {
+        let told = end.told.iter().flat_map(|info| info.children());
+        let kinds: Vec<_> = told.filter_map(|c| c.attribute("type")).collect();
+        assert_eq!(kinds, ["host", "srflx", "relay"]);
+    }
+    assert!(world.all_writable());
+}

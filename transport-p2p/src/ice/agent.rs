@@ -57,6 +57,9 @@ pub(super) struct Agent {
     restart_at: Option<Instant>,
     components: BTreeMap<u16, Component>,
     names: Names,
+    /// Both know renomination, and how often we have nominated.
+    pub(super) renomination: bool,
+    nominations: u32,
     remotes: Vec<Remote>,
     remote_ended: bool,
     /// Counts peer-reflexive candidates, each of which has a foundation of its own.
@@ -121,7 +124,7 @@ struct EarlyCheck {
     /// The peer's user fragment.
     ufrag: Arc<str>,
     priority: u32,
-    nominates: bool,
+    nominates: Option<u32>,
 }
 
 impl Agent {
@@ -131,7 +134,7 @@ impl Agent {
         Self {
             tcp: false,
             role,
-            controlling: role == Role::Initiator || config.remote_lite,
+            controlling: (role == Role::Initiator || config.remote_lite) && !config.lite,
             tie_breaker: random.next_u64(),
             local: random.credentials(),
             random,
@@ -144,6 +147,8 @@ impl Agent {
             restart_at: None,
             components: BTreeMap::new(),
             names: Names::default(),
+            renomination: false,
+            nominations: 0,
             remotes: Vec::new(),
             remote_ended: false,
             reflexive: 0,
@@ -270,10 +275,11 @@ impl Agent {
         self.review_nominations(now);
         self.tell_end();
         self.fail_without_sockets();
-        let open = self
-            .pairs
-            .iter()
-            .any(|pair| matches!(pair.state, PairState::Waiting | PairState::Frozen));
+        let open = !self.config.lite
+            && self
+                .pairs
+                .iter()
+                .any(|pair| matches!(pair.state, PairState::Waiting | PairState::Frozen));
         if open && self.remote.is_some() {
             self.next_check.get_or_insert(now);
         } else {
@@ -294,6 +300,7 @@ impl Agent {
                 has_candidates: candidate.is_some(),
                 candidates: candidate.into_iter().collect(),
                 complete,
+                renomination: false,
             });
         }
     }

@@ -42,8 +42,14 @@ pub struct IceConfig {
     /// Whether to tell the end of gathering by `<gathering-complete/>` (XEP-0371 §7). Default no: some clients take
     /// a transport-info without candidate for a restart.
     pub tell_end: bool,
-    /// Whether the peer is known to be an ICE-lite agent (RFC 8445 §2.5): we control then, whoever began. Default no.
+    /// Whether the peer is known to be an ICE-lite agent (RFC 8445 §2.5), which Jingle has no words for: we control then, whoever began. Default no.
     pub remote_lite: bool,
+    /// Whether to be an ICE-lite agent (RFC 8445 §2.5): for hosts that everybody reaches. It tells its own addresses only,
+    /// asks nothing, never controls, and takes the peer's checks for consent. Both sides must not be. Default no.
+    pub lite: bool,
+    /// Whether our offers say that we know renomination (draft-thatcher-ice-renomination): the side that controls may go
+    /// over to a better pair without a restart. Who offers it to us gets it in any case. Default no.
+    pub renomination: bool,
     /// Ta, the pace of checks (RFC 8445 §14.2). Default 20 ms; 50 ms is what the RFC asks for on unknown networks.
     pub pace: Duration,
     /// How requests to servers and checks are repeated.
@@ -90,6 +96,8 @@ impl IceConfig {
             map_ports: false,
             tell_end: false,
             remote_lite: false,
+            lite: false,
+            renomination: false,
             pace: Duration::from_millis(20),
             timing: Timing::default(),
             commit: Duration::from_millis(40),

@@ -9,6 +9,8 @@ pub(super) struct Description {
     pub(super) candidates: Vec<Candidate>,
     /// No candidate follows in this generation.
     pub(super) complete: bool,
+    /// Whoever says it knows renomination.
+    pub(super) renomination: bool,
     /// Whether it had candidates, of whatever protocol.
     pub(super) has_candidates: bool,
 }

@@ -60,6 +60,8 @@ pub(super) struct Pair {
     pub(super) requested: bool,
     /// The peer nominated it before it was valid.
     pub(super) nominate_when_valid: bool,
+    /// The number of its last nomination; 0 without renomination (draft-thatcher-ice-renomination).
+    pub(super) nomination: u32,
     pub(super) nominated: bool,
     /// How the peer sees us on it.
     pub(super) mapped: Option<SocketAddr>,
@@ -77,7 +79,8 @@ pub(super) struct Check {
     pub(super) bytes: Bytes,
     pub(super) clock: Retransmission,
     pub(super) sent_at: Instant,
-    pub(super) nominates: bool,
+    /// Whether it nominates, and with which number.
+    pub(super) nominates: Option<u32>,
     /// As what it was sent.
     pub(super) controlling: bool,
 }
@@ -109,6 +112,7 @@ impl Pair {
             replaced: Vec::new(),
             requested: false,
             nominate_when_valid: false,
+            nomination: 0,
             nominated: false,
             mapped: None,
             rtt: None,

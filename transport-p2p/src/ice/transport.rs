@@ -105,6 +105,7 @@ impl Transport for IceTransport {
         let companion = agent.config.companion.clone();
         let description = Description {
             credentials: Some(agent.local.clone()),
+            renomination: agent.renomination || agent.config.renomination,
             ..Description::default()
         };
         let transport = xml::transport(self.namespace, &description);
@@ -116,12 +117,16 @@ impl Transport for IceTransport {
     }
 
     fn accept_offer(&mut self, offer: &Element) -> Result<Element, TransportError> {
-        self.accept(offer)?;
+        let renomination = self.accept(offer)?;
+        self.agent.lock().renomination = renomination;
         Ok(self.offer())
     }
 
     fn accept_answer(&mut self, answer: &Element) -> Result<(), TransportError> {
-        self.accept(answer)
+        let renomination = self.accept(answer)?;
+        let mut agent = self.agent.lock();
+        agent.renomination = renomination && agent.config.renomination;
+        Ok(())
     }
 
     fn create_channel(&mut self, name: &str) -> Result<Box<dyn TransportChannel>, TransportError> {
@@ -187,7 +192,8 @@ impl Transport for IceTransport {
 }
 
 impl IceTransport {
-    fn accept(&self, element: &Element) -> Result<(), TransportError> {
+    /// Whether the peer knows renomination.
+    fn accept(&self, element: &Element) -> Result<bool, TransportError> {
         let remote = xml::parse(self.namespace, element)?;
         let Some(credentials) = remote.credentials else {
             return Err(TransportError::Malformed {
@@ -197,7 +203,7 @@ impl IceTransport {
         };
         self.tell_companion(element)?;
         self.agent.lock().handle_remote_credentials(&credentials);
-        Ok(())
+        Ok(remote.renomination)
     }
 
     fn tell_companion(&self, element: &Element) -> Result<(), TransportError> {

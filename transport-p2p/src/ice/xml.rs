@@ -8,6 +8,8 @@ use super::{
 use session_core::{Element, ElementRef, TransportError};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
+/// The namespace of what Conversations says of an agent's abilities (jingle-peers §2).
+const OPTION: &str = "http://gultsch.de/xmpp/drafts/jingle/transports/ice-udp/option";
 /// Characters of a user fragment and of a password (RFC 8839 §5.4).
 const CREDENTIAL_MAX: usize = 256;
 
@@ -20,6 +22,9 @@ pub(super) fn transport(namespace: &str, description: &Description) -> Element {
     }
     for candidate in &description.candidates {
         transport.push(self::candidate(namespace, candidate));
+    }
+    if description.renomination {
+        transport.push(Element::new(OPTION, "renomination"));
     }
     if description.complete {
         transport.push(Element::new(namespace, "gathering-complete"));
@@ -54,11 +59,11 @@ fn candidate(namespace: &str, candidate: &Candidate) -> Element {
 
 /// Whether a child is ICE's own.
 pub(super) fn is_own(namespace: &str, child: ElementRef<'_>) -> bool {
-    child.namespace() == namespace
-        && matches!(
-            child.name(),
-            "candidate" | "remote-candidate" | "gathering-complete"
-        )
+    let ours = matches!(
+        child.name(),
+        "candidate" | "remote-candidate" | "gathering-complete"
+    );
+    child.namespace() == OPTION || (ours && child.namespace() == namespace)
 }
 
 /// Reads all of a `<transport/>`, or nothing.
@@ -70,6 +75,7 @@ pub(super) fn parse(namespace: &str, element: &Element) -> Result<Description, T
     }
     let mut remote = Description {
         credentials: credentials(element)?,
+        renomination: element.find(OPTION, "renomination").is_some(),
         ..Description::default()
     };
     for child in element.children().filter(|c| is_own(namespace, *c)) {
@@ -79,6 +85,7 @@ pub(super) fn parse(namespace: &str, element: &Element) -> Result<Description, T
                 remote.candidates.extend(parse_candidate(namespace, child)?);
             }
             "gathering-complete" => remote.complete = true,
+            _ if child.namespace() == OPTION => {}
             // Which pair the initiator uses is known from its nomination.
             _ => remote.has_candidates = true,
         }

@@ -684,6 +684,11 @@ fn network_of(home: usize, ip: IpAddr) -> usize {
     if private { home } else { 0 }
 }
 
+/// A relay that nobody hears of.
+pub fn dead_relay(server: SocketAddr) -> Arc<dyn transport_p2p::ice::RelayFactory> {
+    Arc::new(relay::FakeRelayFactory(server))
+}
+
 /// A socket that could not be had.
 pub fn refused() -> SocketError {
     SocketError {

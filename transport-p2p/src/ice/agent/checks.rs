@@ -19,6 +19,9 @@ use std::{
 /// The least time between two triggered checks. They answer the peer's own, so that they are as many as these.
 const TRIGGERED_PACE: Duration = Duration::from_millis(5);
 
+/// The attribute of a numbered nomination, as libwebrtc has it (draft-thatcher-ice-renomination §3).
+pub(super) const NOMINATION: u16 = 0xc001;
+
 impl Agent {
     /// The credentials of the peer are known: pairs are formed, and checks that came early count.
     pub(super) fn start_checks(&mut self, now: Instant) {
@@ -132,7 +135,11 @@ impl Agent {
             Base::TcpPassive(_) | Base::Tcp(_) => false,
         };
         let reachable = reachable && local.candidate.protocol.pairs_with(remote.protocol);
-        if !self.checking || !usable || !reachable || component.completed || component.failed {
+        if !self.checking || !usable || !reachable || component.failed {
+            return;
+        }
+        // What is decided is decided, unless both know how to decide anew.
+        if component.completed && !self.renomination {
             return;
         }
         let groups = (local.group, remote_group);
@@ -316,6 +323,9 @@ impl Agent {
         let Some(remote) = self.remote.clone() else {
             return;
         };
+        let renominates = nominates && self.renomination;
+        self.nominations += u32::from(renominates);
+        let nomination = self.nominations;
         let transaction = self.random.transaction();
         let username = self.outgoing_username();
         let pair = &mut self.pairs[at];
@@ -336,6 +346,10 @@ impl Agent {
             .attribute(role)
             .attribute_if(nominates, Attribute::UseCandidate)
             .username(&username);
+        let request = match renominates {
+            true => request.raw(NOMINATION, &nomination.to_be_bytes()),
+            false => request,
+        };
         let Ok(bytes) = request.finish(Some(&remote.key), true) else {
             return;
         };
@@ -351,7 +365,7 @@ impl Agent {
             bytes: bytes.clone(),
             clock: Retransmission::new(self.config.timing, now),
             sent_at: now,
-            nominates,
+            nominates: nominates.then_some(nomination),
             controlling: self.controlling,
         }));
         let (id, base, to) = (pair.component, pair.base, pair.remote.address);
@@ -373,7 +387,7 @@ impl Agent {
         base: Base,
         source: SocketAddr,
         remote_priority: u32,
-        nominates: bool,
+        nominates: Option<u32>,
     ) {
         let Some(component) = self.components.get(&id) else {
             return;
@@ -398,14 +412,20 @@ impl Agent {
         let Some(pair) = known.and_then(|id| self.position(id)) else {
             return;
         };
-        let controlled = !self.controlling;
+        let nominates = nominates.filter(|_| !self.controlling);
         let pair = &mut self.pairs[pair];
         pair.requested = true;
+        pair.nomination = pair.nomination.max(nominates.unwrap_or(0));
+        if self.config.lite && pair.state != PairState::Succeeded {
+            // Who is lite asks nothing: what it answers is valid (RFC 8445 §8.2).
+            pair.state = PairState::Succeeded;
+            pair.note = "asked for by the peer";
+        }
         if pair.state == PairState::Succeeded {
-            pair.nominated |= nominates && controlled;
+            pair.nominated |= nominates.is_some();
             return;
         }
-        pair.nominate_when_valid |= nominates && controlled;
+        pair.nominate_when_valid |= nominates.is_some();
         let number = pair.id;
         pair.state = match pair.state {
             PairState::InProgress => PairState::InProgress,

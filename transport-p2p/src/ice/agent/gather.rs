@@ -6,7 +6,7 @@ use crate::ice::{
         Candidate, CandidateKind, Foundation, interleave, is_private, is_usable, priority,
     },
     component::{Component, Gather, GatherState, Local, Relay, Socket, SocketState},
-    pair::{Base, Path},
+    pair::{Base, PairState, Path},
     relay::RelayOutput,
 };
 use crate::stun::{Class, Due, MessageBuilder, Method, Retransmission, Scan};
@@ -24,7 +24,10 @@ impl Agent {
     pub(in crate::ice) fn connect(&mut self, id: u16, now: Instant) {
         self.now = Some(now);
         let addresses = self.addresses();
-        let relays: Vec<_> = self.config.relays.clone();
+        let mut relays: Vec<_> = self.config.relays.clone();
+        if self.config.lite {
+            relays.clear();
+        }
         let seeds: Vec<_> = relays.iter().map(|_| self.random.seed()).collect();
         let Some(component) = self.components.get_mut(&id) else {
             return;
@@ -147,9 +150,32 @@ impl Agent {
                 component.with_relay(number, |source| source.update_local(&addresses, now));
             }
         }
-        if lost_path {
+        if lost_path && !self.has_substitute() {
             self.restart(now);
         }
+    }
+
+    /// Who may decide anew needs no restart as long as there are other valid pairs.
+    fn has_substitute(&mut self) -> bool {
+        let pairs = &self.pairs;
+        let valid = |id| {
+            let mut valid = pairs.iter().filter(|p| p.state == PairState::Succeeded);
+            valid.any(|p| p.component == id)
+        };
+        let lost = |c: &&mut Component| c.path.is_none() && c.had_path && !c.failed;
+        let found = self.renomination
+            && self.controlling
+            && self
+                .components
+                .values_mut()
+                .filter(lost)
+                .all(|c| valid(c.id));
+        if found {
+            for component in self.components.values_mut().filter(lost) {
+                component.completed = false;
+            }
+        }
+        found
     }
 
     /// Repeats questions, gives up on servers, keeps mappings alive, wakes relays.
@@ -341,7 +367,7 @@ impl Agent {
                 now,
             );
         }
-        if self.config.relay_only {
+        if self.config.relay_only || self.config.lite {
             return;
         }
         self.gather_tcp(id, number, address.ip(), now);

@@ -36,14 +36,20 @@ impl Agent {
                     .iter()
                     .any(|p| p.id == nominating && p.check.is_some())
             });
-            if component.completed || component.failed || busy {
+            let settled = component.completed || component.failed || busy;
+            if settled || best.is_none() {
                 component.commit_at = None;
-                continue;
             }
             let Some(best) = best else {
-                component.commit_at = None;
                 continue;
             };
+            if settled {
+                let again = component.completed && !component.failed && !busy;
+                if again && self.is_improvement(best) {
+                    self.nominate(best, now);
+                }
+                continue;
+            }
             let pair = &self.pairs[best];
             let better = self.pairs.iter().any(|other| {
                 other.component == id && other.priority > pair.priority && other.is_open()
@@ -59,9 +65,16 @@ impl Agent {
             component.commit_at = Some(until);
             if !better || until <= now {
                 component.commit_at = None;
-                component.nominating = Some(pair.id);
-                self.send_check(best, true, now);
+                self.nominate(best, now);
             }
+        }
+    }
+
+    fn nominate(&mut self, at: usize, now: Instant) {
+        let pair = &self.pairs[at];
+        if let Some(component) = self.components.get_mut(&pair.component) {
+            component.nominating = Some(pair.id);
+            self.send_check(at, true, now);
         }
     }
 
@@ -69,7 +82,7 @@ impl Agent {
     pub(super) fn review_paths(&mut self, now: Instant) {
         let ids: Vec<_> = self.components.keys().copied().collect();
         for id in ids {
-            let nominated = self.best(id, |pair| pair.nominated);
+            let nominated = self.last_nominated(id);
             let valid = || self.best(id, |pair| pair.state == PairState::Succeeded);
             let Some(best) = nominated.or_else(valid) else {
                 continue;
@@ -104,6 +117,9 @@ impl Agent {
                 continue;
             }
             path.consent_at = now + self.random.around(self.config.consent_every);
+            if self.config.lite {
+                continue;
+            }
             let transaction = self.random.transaction();
             path.asked.truncate(ASKED_MAX - 1);
             path.asked.push_front((transaction, now));
@@ -182,6 +198,43 @@ impl Agent {
             .max_by_key(|at| self.pairs[*at].priority)
     }
 
+    /// Of those that were nominated with the greatest number, the best.
+    fn last_nominated(&self, id: u16) -> Option<usize> {
+        (0..self.pairs.len())
+            .filter(|at| self.pairs[*at].component == id && self.pairs[*at].nominated)
+            .max_by_key(|at| (self.pairs[*at].nomination, self.pairs[*at].priority))
+    }
+
+    /// Whether the pair is better than the one in use, so that it is worth another nomination.
+    fn is_improvement(&self, at: usize) -> bool {
+        let pair = &self.pairs[at];
+        let path = self
+            .components
+            .get(&pair.component)
+            .and_then(|c| c.path.as_ref());
+        let Some(path) = path.filter(|path| self.renomination && path.pair != pair.id) else {
+            return false;
+        };
+        let used = self.position(path.pair).map(|at| self.pairs[at].priority);
+        used.is_none_or(|used| used < pair.priority)
+    }
+
+    /// Who is lite does not ask for consent; the peer's own checks give it.
+    pub(super) fn consent_by_request(
+        &mut self,
+        id: u16,
+        base: Base,
+        source: SocketAddr,
+        now: Instant,
+    ) {
+        if let Some(path) = self.components.get_mut(&id).and_then(|c| c.path.as_mut())
+            && self.config.lite
+            && (path.base, path.remote) == (base, source)
+        {
+            path.consent_until = now + self.config.consent_for;
+        }
+    }
+
     fn use_pair(&mut self, at: usize, now: Instant) {
         let username = self.outgoing_username();
         let Some(remote_key) = self.remote.as_ref().map(|remote| remote.key.clone()) else {
@@ -229,6 +282,10 @@ impl Agent {
         component.nominating = None;
         component.commit_at = None;
         component.keepalive_at = None;
+        if self.renomination {
+            // The others stay in reserve, and a better one may still be found.
+            return;
+        }
         self.remember_ended(id);
         self.pairs
             .retain(|pair| pair.component != id || pair.state == PairState::Succeeded);

@@ -1,6 +1,6 @@
 //! What arrives: data, checks, answers (RFC 8445 §7.2.5, §7.3).
 
-use super::{Agent, EARLY_MAX, EarlyCheck};
+use super::{Agent, EARLY_MAX, EarlyCheck, checks::NOMINATION};
 use crate::ice::{
     candidate::{CandidateKind, Credentials},
     component::Component,
@@ -165,7 +165,11 @@ impl Agent {
         if !current {
             return;
         }
-        let (priority, nominates) = (request.priority().unwrap_or(0), request.use_candidate());
+        self.consent_by_request(id, base, source, now);
+        let (priority, nominates) = (
+            request.priority().unwrap_or(0),
+            self.nomination(scan, &request),
+        );
         match &self.remote {
             Some(remote) if self.checking && *theirs == *remote.ufrag => {
                 self.apply_check(id, base, source, priority, nominates);
@@ -182,13 +186,21 @@ impl Agent {
         }
     }
 
+    /// Whether a check nominates, and with which number.
+    fn nomination(&self, scan: &Scan<'_>, request: &Message) -> Option<u32> {
+        let number = scan.raw(NOMINATION).filter(|_| self.renomination);
+        let number = number.and_then(|value| value.try_into().ok());
+        let plain = request.use_candidate().then_some(0);
+        number.map(u32::from_be_bytes).or(plain)
+    }
+
     fn keep_early(&mut self, early: EarlyCheck) {
         let same = |other: &&mut EarlyCheck| {
             (other.component, other.base, other.source, &other.ufrag)
                 == (early.component, early.base, early.source, &early.ufrag)
         };
         if let Some(known) = self.early.iter_mut().find(same) {
-            known.nominates |= early.nominates;
+            known.nominates = known.nominates.max(early.nominates);
         } else if self.early.len() < EARLY_MAX {
             self.early.push_back(early);
         }
@@ -196,6 +208,10 @@ impl Agent {
 
     /// RFC 8445 §7.3.1.1. False: the peer is to switch.
     fn settle_roles(&mut self, request: &Message) -> bool {
+        if self.config.lite {
+            // Who is lite never controls (RFC 8445 §6.1.1).
+            return request.ice_controlled().is_none();
+        }
         let (theirs, conflict) = if self.controlling {
             (request.ice_controlling(), true)
         } else {
@@ -305,7 +321,8 @@ impl Agent {
                 .map(|at| now.saturating_duration_since(at))
                 .or(pair.rtt);
         }
-        if check.is_none() && !pair.check.as_ref().is_some_and(|check| check.nominates) {
+        let nominating = pair.check.as_ref().and_then(|check| check.nominates);
+        if check.is_none() && nominating.is_none() {
             pair.check = None;
         }
         pair.answered += 1;
@@ -313,7 +330,10 @@ impl Agent {
         pair.state = PairState::Succeeded;
         pair.note = "valid";
         if controlling {
-            pair.nominated |= check.is_some_and(|check| check.nominates && check.controlling);
+            let sent = check.filter(|check| check.controlling);
+            let nominates = sent.and_then(|check| check.nominates);
+            pair.nominated |= nominates.is_some();
+            pair.nomination = pair.nomination.max(nominates.unwrap_or(0));
         } else {
             pair.nominated |= pair.nominate_when_valid;
         }
