@@ -188,6 +188,8 @@ pub struct Allocation {
     login: Login,
     /// The ones before, as long as it is not sure that the server takes the new ones.
     old_login: Option<Login>,
+    /// Counts the logins.
+    logins: u32,
     state: State,
     /// It is not wanted any more.
     closing: bool,
@@ -252,6 +254,8 @@ struct Pending {
     bytes: Bytes,
     /// What it was sealed with.
     key: Option<IntegrityKey>,
+    /// By which login.
+    login: u32,
     clock: Retransmission,
     since: Instant,
     /// How often it was refused for our credentials, and for the nonce.
@@ -272,6 +276,7 @@ impl Allocation {
                 challenge: None,
             },
             old_login: None,
+            logins: 0,
             state: State::New,
             closing: false,
             pending: Vec::new(),
@@ -374,6 +379,7 @@ impl Allocation {
         };
         let old = std::mem::replace(&mut self.login, new);
         self.old_login.get_or_insert(old);
+        self.logins += 1;
     }
 
     /// Gives it back: the server forgets it. Ends in [`AllocationOutput::Closed`].

@@ -53,7 +53,8 @@ impl Allocation {
             }
             let pending = self.pending.swap_remove(index);
             self.wrong_seal = false;
-            if pending.key.is_some() {
+            // What was asked with the old name says nothing about the new one.
+            if pending.login == self.logins {
                 self.old_login = None;
             }
             return self.granted(&pending, &Answer::read(scan), now);
@@ -186,6 +187,9 @@ impl Allocation {
         now: Instant,
     ) {
         let text = || reason.clone();
+        if code == WRONG_CREDENTIALS && self.restore_login() {
+            return self.ask(pending.purpose, (0, 0), now);
+        }
         if self.closing {
             return self.end(AllocationOutput::Closed);
         }
@@ -200,13 +204,7 @@ impl Allocation {
                 code,
                 reason: text(),
             }),
-            purpose if code == WRONG_CREDENTIALS => {
-                if self.restore_login() {
-                    self.ask(purpose, (0, 0), now);
-                } else {
-                    self.reject_credentials(pending, code, reason);
-                }
-            }
+            _ if code == WRONG_CREDENTIALS => self.reject_credentials(pending, code, reason),
             Purpose::Refresh(_) if code == BAD_REQUEST => self.fail(TurnError::Gone {
                 code,
                 reason: text(),
@@ -217,7 +215,7 @@ impl Allocation {
                 self.doubt(code, now);
             }
             Purpose::Channel(peer) => {
-                self.peers.refuse_channel(peer);
+                self.peers.refuse_channel(peer, now);
                 self.doubt(code, now);
             }
         }

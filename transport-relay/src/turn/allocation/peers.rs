@@ -11,10 +11,12 @@ use std::{
 /// A permission lives for 5 min (RFC 8656 §9), and is renewed before.
 const PERMISSION_RENEW: Duration = Duration::from_secs(240);
 /// After a refusal, which may have been for lack of something.
-const PERMISSION_AGAIN: Duration = Duration::from_secs(30);
+const AGAIN: Duration = Duration::from_secs(30);
 /// A channel lives for 10 min (RFC 8656 §12), and is renewed before.
 const CHANNEL_LIFETIME: Duration = Duration::from_secs(600);
 const CHANNEL_RENEW: Duration = Duration::from_secs(540);
+/// The same, and the time that a request may be under way.
+const CHANNEL_ASKED: Duration = Duration::from_secs(660);
 /// A number may be given to another peer so long after its channel ended (RFC 8656 §12).
 const CHANNEL_REST: Duration = Duration::from_secs(300);
 /// Who neither sent nor was sent anything for so long is kept alive no longer.
@@ -60,7 +62,7 @@ impl Permissions {
     }
 
     pub(super) fn refuse(&mut self, ip: IpAddr, now: Instant) {
-        self.set(ip, Grant::Refused(now + PERMISSION_AGAIN));
+        self.set(ip, Grant::Refused(now + AGAIN));
     }
 
     fn set(&mut self, ip: IpAddr, state: Grant) {
@@ -118,8 +120,10 @@ struct Peer {
     sent: u32,
     heard: bool,
     channel: Channel,
-    /// When the channel that it has or had ends, as far as the server is concerned.
+    /// When the channel that it has ends.
     bound_until: Option<Instant>,
+    /// Until when the server may take it for bound, whatever became of the answers.
+    asked_until: Option<Instant>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -130,8 +134,8 @@ enum Channel {
     Asked,
     /// It stands until it has to be asked for again; `None` while it is.
     Bound(Option<Instant>),
-    /// The server does not give one.
-    Refused,
+    /// The server does not give one, and is asked again after this.
+    Refused(Instant),
 }
 
 impl Peers {
@@ -155,12 +159,8 @@ impl Peers {
     pub(super) fn of_channel(&mut self, number: u16, now: Instant) -> Option<SocketAddr> {
         let index = usize::from(number.checked_sub(*CHANNEL_NUMBERS.start())?);
         let peer = self.slots.get_mut(index)?;
-        // It may be used by the server before its answer is here.
-        let stands = matches!(peer.channel, Channel::Asked | Channel::Bound(_))
-            || peer.bound_until.is_some_and(|until| now < until);
-        if !stands {
-            return None;
-        }
+        // It may be used by the server before its answer is here, or without that it comes.
+        peer.asked_until.filter(|until| now < *until)?;
         (peer.used, peer.heard) = (now, true);
         Some(peer.address)
     }
@@ -198,6 +198,7 @@ impl Peers {
             heard: false,
             channel: Channel::None,
             bound_until: None,
+            asked_until: None,
         };
         let index = if self.slots.len() < self.max {
             self.slots.push(peer);
@@ -216,9 +217,21 @@ impl Peers {
         matches!(self.slots[peer].channel, Channel::Bound(_))
     }
 
-    fn wants_channel(&self, peer: usize) -> bool {
+    fn wants_channel(&self, peer: usize, now: Instant) -> bool {
         let peer = &self.slots[peer];
-        peer.channel == Channel::None && (peer.heard || peer.sent > BIND_AFTER)
+        let free = match peer.channel {
+            Channel::None => true,
+            Channel::Refused(until) => until <= now,
+            Channel::Asked | Channel::Bound(_) => false,
+        };
+        free && (peer.heard || peer.sent > BIND_AFTER)
+    }
+
+    /// The server is asked for a channel, or for more of it.
+    fn asked(&mut self, peer: usize, channel: Channel, now: Instant) {
+        let peer = &mut self.slots[peer];
+        peer.channel = channel;
+        peer.asked_until = Some(now + CHANNEL_ASKED);
     }
 
     /// The server made the channel.
@@ -229,15 +242,15 @@ impl Peers {
     }
 
     /// The server gives no channel.
-    pub(super) fn refuse_channel(&mut self, peer: usize) {
-        self.slots[peer].channel = Channel::Refused;
+    pub(super) fn refuse_channel(&mut self, peer: usize, now: Instant) {
+        self.slots[peer].channel = Channel::Refused(now + AGAIN);
     }
 
     /// When one is due.
     pub(super) fn next(&self) -> Option<Instant> {
         let due = |peer: &Peer| match peer.channel {
             Channel::Bound(renew_at) => renew_at.or(peer.bound_until),
-            Channel::None | Channel::Asked | Channel::Refused => None,
+            Channel::None | Channel::Asked | Channel::Refused(_) => None,
         };
         self.slots.iter().filter_map(due).min()
     }
@@ -248,7 +261,7 @@ impl Peer {
     fn is_spent(&self, now: Instant) -> bool {
         let rested = |until: Instant| until + CHANNEL_REST <= now;
         !matches!(self.channel, Channel::Asked | Channel::Bound(_))
-            && self.bound_until.is_none_or(rested)
+            && self.asked_until.is_none_or(rested)
             && now.saturating_duration_since(self.used) >= IDLE
     }
 }
@@ -299,8 +312,8 @@ impl Allocation {
 
     /// Asks for a channel once it pays.
     pub(super) fn bind_if_due(&mut self, peer: usize, now: Instant) {
-        if self.peers.wants_channel(peer) {
-            self.peers.slots[peer].channel = Channel::Asked;
+        if self.peers.wants_channel(peer, now) {
+            self.peers.asked(peer, Channel::Asked, now);
             self.request(Purpose::Channel(peer), now);
             self.rearm();
         }
@@ -317,6 +330,7 @@ impl Allocation {
             } else if renew_at.is_some_and(|at| at <= now) {
                 peer.channel = Channel::Bound(None);
                 if now.saturating_duration_since(peer.used) < IDLE {
+                    self.peers.asked(index, Channel::Bound(None), now);
                     self.request(Purpose::Channel(index), now);
                 }
             }

@@ -47,6 +47,7 @@ impl Allocation {
             transaction,
             bytes,
             key,
+            login: self.logins,
             clock: Retransmission::new(self.timing(), now),
             since: now,
             refused: counts.0,
@@ -112,7 +113,7 @@ impl Allocation {
         match purpose {
             // It talks, but of this it says nothing.
             Purpose::Permission(peer) if heard => self.permissions.refuse(peer.ip(), now),
-            Purpose::Channel(peer) if heard => self.peers.refuse_channel(peer),
+            Purpose::Channel(peer) if heard => self.peers.refuse_channel(peer, now),
             Purpose::Allocate
             | Purpose::Refresh(_)
             | Purpose::Permission(_)
