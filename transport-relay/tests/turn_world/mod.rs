@@ -214,7 +214,7 @@ impl World {
         let Some(relayed) = self.relayed.first().copied() else {
             return;
         };
-        let passed = self.server.from_peer(peer(from), relayed, data, self.now);
+        let passed = self.server.pass_on(peer(from), relayed, data, self.now);
         if let Some((client, bytes)) = passed {
             self.cross(|| Event::ToClient(client, bytes.clone()));
         }

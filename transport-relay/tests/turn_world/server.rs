@@ -92,7 +92,7 @@ impl Server {
     }
 
     /// A peer sends to a relayed address; what goes to which client.
-    pub fn from_peer(
+    pub fn pass_on(
         &mut self,
         peer: SocketAddr,
         relayed: SocketAddr,

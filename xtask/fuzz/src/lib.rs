@@ -4,11 +4,13 @@ mod pseudotcp;
 mod session_ops;
 mod splitter;
 mod stanza;
+mod turn;
 
 pub use pseudotcp::pseudotcp;
 pub use session_ops::session_ops;
 pub use splitter::splitter;
 pub use stanza::stanza;
+pub use turn::turn;
 
 /// A target.
 pub type Target = fn(&[u8]);
@@ -19,4 +21,5 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("session_ops", session_ops),
     ("splitter", splitter),
     ("stanza", stanza),
+    ("turn", turn),
 ];
