@@ -21,8 +21,12 @@
 
 mod backoff;
 mod connect;
+pub mod directory;
+pub mod disco;
+pub mod discovery;
 mod driver;
 mod error;
+pub mod extdisco;
 mod features;
 mod management;
 mod ns;
@@ -33,6 +37,8 @@ mod srv;
 pub mod stream;
 
 pub use connect::{Authorities, AuthorityError};
+pub use disco::Info;
+pub use discovery::Discovery;
 pub use error::LoginError;
 pub use management::{QUEUE_BYTES, QUEUE_STANZAS};
 pub use sasl::{Credentials, Mechanism, Password, Secured};

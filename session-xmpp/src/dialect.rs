@@ -25,6 +25,8 @@ mod hybrid;
 mod jingle;
 mod reason;
 
+pub(crate) use reason::read as read_reason;
+
 use session_core::{Dialect, Element, ElementRef, Message, Peer, PeerError};
 
 use crate::xml::{WriteError, Writer};

@@ -7,6 +7,7 @@
 //! - [`stanza`]: requests, answers and the rest, with their addresses;
 //! - [`dialect`]: `<jingle/>` (XEP-0166) and libjingle's `<session/>` in its variants;
 //! - [`address`]: JIDs, and nowhere else;
+//! - [`jmi`]: calls that ring on all devices of an account (XEP-0353);
 //! - `endpoint` (a feature, on by default): the driver, which runs a manager over stanzas, sockets and the clock;
 //! - `client` (a feature): a login at a server, as a link for the driver.
 //!
@@ -90,6 +91,7 @@ pub mod dialect;
 pub mod endpoint;
 #[doc(hidden)]
 pub mod fuzz;
+pub mod jmi;
 pub mod ns;
 pub mod splitter;
 pub mod stanza;

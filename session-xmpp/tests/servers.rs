@@ -7,6 +7,8 @@
     reason = "a test names only what it looks for"
 )]
 
+#[path = "servers/discovery.rs"]
+mod discovery;
 #[path = "servers/ejabberd.rs"]
 mod ejabberd;
 #[path = "servers/lab.rs"]

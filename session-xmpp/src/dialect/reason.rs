@@ -10,7 +10,7 @@ use crate::xml::Writer;
 /// The reason in a `<reason/>` (XEP-0166 §7.4), or `None` if it says nothing.
 ///
 /// What has a text or an element of an application, but no condition, is `general-error`, which says the least.
-pub(super) fn read(reason: ElementRef<'_>) -> Option<Reason> {
+pub(crate) fn read(reason: ElementRef<'_>) -> Option<Reason> {
     let mut named = None;
     let mut text = None;
     let mut extra = None;

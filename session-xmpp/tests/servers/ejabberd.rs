@@ -73,7 +73,18 @@ listen:
   - {{ port: {starttls}, ip: "127.0.0.1", module: ejabberd_c2s, starttls: true, starttls_required: true, max_stanza_size: 262144 }}
   - {{ port: {direct}, ip: "127.0.0.1", module: ejabberd_c2s, tls: true, max_stanza_size: 262144 }}
 access_rules: {{ local: {{ allow: all }}, c2s: {{ allow: all }} }}
-modules: {{ mod_disco: {{}}, mod_ping: {{}}, mod_roster: {{}}, mod_carboncopy: {{}}, mod_stream_mgmt: {{ resume_timeout: 30 }} }}
+modules:
+  mod_stun_disco:
+    secret: "a secret"
+    credentials_lifetime: 10m
+    services:
+      - {{ type: stun, transport: udp, host: "192.0.2.7", port: 3478, restricted: false }}
+      - {{ type: turn, transport: udp, host: "192.0.2.7", port: 3478, restricted: true }}
+  mod_disco: {{}}
+  mod_ping: {{}}
+  mod_roster: {{}}
+  mod_carboncopy: {{}}
+  mod_stream_mgmt: {{ resume_timeout: 30 }}
 "#
     )
 }
