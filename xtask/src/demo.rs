@@ -1,4 +1,4 @@
-//! `cargo xtask demo`: a file between two endpoints of this process, over real UDP sockets, with everything shown.
+//! `cargo xtask demo`: a file between two endpoints of this process, over real sockets, with everything shown.
 //!
 //! It is also the example of how the crates are put together: [`sides`] makes an endpoint out of a dialect, a transport, a
 //! stream layer and a client, and [`transfer`] offers, accepts, writes and reads.
@@ -40,6 +40,9 @@ pub(crate) struct Args {
     /// The vocabulary that the two speak
     #[arg(long, value_enum, default_value_t)]
     dialect: Speech,
+    /// One way alone, instead of ICE
+    #[arg(long, value_enum)]
+    only: Option<Only>,
     /// How much random data: bytes, or with a unit, as 64KiB, 256MiB, 2GiB [default: 64MiB]
     #[arg(long, value_parser = parse_size, conflicts_with = "file")]
     size: Option<u64>,
@@ -53,11 +56,18 @@ pub(crate) struct Args {
 
 #[derive(Clone, Copy, Debug, Default, clap::ValueEnum)]
 enum Speech {
-    /// Jingle (XEP-0166) with raw UDP (XEP-0177)
+    /// Jingle (XEP-0166) with ICE (XEP-0176)
     #[default]
     Jingle,
-    /// Google Talk (libjingle 0.4) with Google's raw UDP
+    /// Google Talk (libjingle 0.4) with ICE as Google had it
     Gtalk,
+}
+
+/// A transport to be shown by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Only {
+    /// Raw UDP (XEP-0177, or Google's)
+    RawUdp,
 }
 
 impl Speech {
@@ -103,7 +113,7 @@ fn demonstrate(args: &Args, format: Format) -> Result<Report, Failure> {
             Failure::new("start the asynchronous runtime", error.to_string(), hint)
         })?;
     let dialect = args.dialect.dialect();
-    let transfer = runtime.block_on(transfer::run(source, dialect, &view));
+    let transfer = runtime.block_on(transfer::run(source, dialect, args.only, &view));
     runtime.shutdown_timeout(ENDING);
     let shown = view.finish();
     let transfer = transfer?;
@@ -152,11 +162,17 @@ mod tests {
     }
 
     #[test]
-    fn a_file_arrives_in_both_dialects() {
-        for dialect in [Speech::Jingle, Speech::Gtalk] {
+    fn a_file_arrives_in_both_dialects_and_each_way() {
+        for (dialect, only, transport) in [
+            (Speech::Jingle, None, "ice-udp"),
+            (Speech::Gtalk, None, "p2p"),
+            (Speech::Jingle, Some(Only::RawUdp), "raw-udp"),
+            (Speech::Gtalk, Some(Only::RawUdp), "raw-udp"),
+        ] {
             let args = Args {
                 file: None,
                 dialect,
+                only,
                 size: Some(3_000_000),
                 json: false,
                 trace: None,
@@ -165,6 +181,8 @@ mod tests {
             assert_eq!(report["bytes"], 3_000_000);
             assert_eq!(report["sha256_sent"], report["sha256_received"]);
             assert_eq!(report["dialect"], dialect.dialect().name);
+            let used = report["transport"].as_str().unwrap();
+            assert!(used.contains(transport), "{used}");
             assert_eq!(report["complete"], "verified by end-of-stream");
         }
     }

@@ -10,9 +10,11 @@ use session_core::{
 };
 use session_file::{CHANNEL, TunnelClient, TunnelConfig};
 use session_xmpp::endpoint::{Endpoint, Router};
+use transport_p2p::ice::{GoogleIceFactory, IceConfig, IceTransportFactory};
 use transport_p2p::pseudotcp::PseudoTcpLayer;
 use transport_p2p::raw_udp::{GoogleRawUdp, RawUdp};
 
+use super::Only;
 use super::stanza::short;
 use super::view::View;
 use crate::tools::Failure;
@@ -34,6 +36,7 @@ impl Side {
         name: &'static str,
         router: &Router,
         dialect: &'static Dialect,
+        only: Option<Only>,
     ) -> Result<Self, Failure> {
         let peer = Peer::from(format!("{name}@demo.example/{name}"));
         let config = Config {
@@ -41,7 +44,7 @@ impl Side {
             ..Config::default()
         };
         let mut manager = SessionManager::new(config, entropy);
-        let parts = register(&mut manager, dialect);
+        let parts = register(&mut manager, dialect, only);
         parts.map_err(|misuse| broken("put the endpoints together", &misuse))?;
         let endpoint = Endpoint::spawn(manager, router.link(peer.clone()));
         Ok(Self {
@@ -133,11 +136,20 @@ pub(super) fn broken(what: &str, why: &dyn Display) -> Failure {
     )
 }
 
-fn register(manager: &mut SessionManager, dialect: &'static Dialect) -> Result<(), Misuse> {
+fn register(
+    manager: &mut SessionManager,
+    dialect: &'static Dialect,
+    only: Option<Only>,
+) -> Result<(), Misuse> {
     let loopback = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    match dialect.errors {
-        ErrorStyle::Jingle => manager.add_transport(RawUdp::new(loopback))?,
-        ErrorStyle::Google => manager.add_transport(GoogleRawUdp::new(loopback))?,
+    let ice = || IceConfig::new(vec![loopback.ip()]);
+    match (only, dialect.errors) {
+        (None, ErrorStyle::Jingle) => manager.add_transport(IceTransportFactory::new(ice()))?,
+        (None, ErrorStyle::Google) => manager.add_transport(GoogleIceFactory::new(ice()))?,
+        (Some(Only::RawUdp), ErrorStyle::Jingle) => manager.add_transport(RawUdp::new(loopback))?,
+        (Some(Only::RawUdp), ErrorStyle::Google) => {
+            manager.add_transport(GoogleRawUdp::new(loopback))?;
+        }
     }
     let layer = Arc::new(PseudoTcpLayer::default());
     manager.add_client(TunnelClient::new(TunnelConfig::new(layer)))

@@ -18,6 +18,7 @@ use sha2::{Digest, Sha256};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
+use super::Only;
 use super::sides::{DATAGRAM, Side, broken};
 use super::source::{Source, hex};
 use super::stanza;
@@ -102,12 +103,13 @@ impl Transfer {
 pub(super) async fn run(
     source: Source,
     dialect: &'static Dialect,
+    only: Option<Only>,
     view: &Arc<View>,
 ) -> Result<Transfer, Failure> {
     let router = Router::new();
     let stanzas = tokio::spawn(show_stanzas(router.tap(), Arc::clone(view)));
-    let alice = Side::new("alice", &router, dialect)?;
-    let bob = Side::new("bob", &router, dialect)?;
+    let alice = Side::new("alice", &router, dialect, only)?;
+    let bob = Side::new("bob", &router, dialect, only)?;
     let arrived = Arc::<AtomicU64>::default();
     view.expect(source.size());
 
