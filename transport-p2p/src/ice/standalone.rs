@@ -317,6 +317,11 @@ impl Agent {
         self.inner.selected_pair(component)
     }
 
+    /// Whether the component's pair was nominated in this generation, so that it stays (RFC 8445 §8).
+    pub fn is_nominated(&self, component: u16) -> bool {
+        self.inner.is_completed(component)
+    }
+
     /// The life of every pair of this generation: first those of the checklist, then those that were given up when
     /// a better one was nominated (the best of them, at most 16).
     pub fn pairs(&self) -> Vec<PairReport> {

@@ -5,10 +5,12 @@
 
 mod codec;
 mod core;
+mod ice;
 mod measure;
 #[cfg(feature = "xmpp-parsers")]
 mod stanza;
 mod stream;
+mod stun;
 
 use std::process::ExitCode;
 
@@ -18,9 +20,11 @@ type Figure = (&'static str, fn(&str));
 const ALL: &[&[Figure]] = &[
     codec::FIGURES,
     core::FIGURES,
+    ice::FIGURES,
     #[cfg(feature = "xmpp-parsers")]
     stanza::FIGURES,
     stream::FIGURES,
+    stun::FIGURES,
 ];
 
 fn main() -> ExitCode {

@@ -19,15 +19,8 @@ struct Time {
 }
 
 /// Measures ours and a peer's, A B A B, by the CPU time of this thread, and prints the figure.
-pub(crate) fn compare(name: &str, mut ours: impl FnMut(), mut peer: impl FnMut()) {
-    let (our_calls, peer_calls) = (calls_per_sample(&mut ours), calls_per_sample(&mut peer));
-    let mut our_samples = Vec::with_capacity(SAMPLES);
-    let mut peer_samples = Vec::with_capacity(SAMPLES);
-    for _ in 0..SAMPLES {
-        our_samples.push(sample(&mut ours, our_calls));
-        peer_samples.push(sample(&mut peer, peer_calls));
-    }
-    let (ours, peer) = (summarise(our_samples), summarise(peer_samples));
+pub(crate) fn compare(name: &str, ours: impl FnMut(), peer: impl FnMut()) {
+    let (ours, peer) = measure(ours, peer);
     println!(
         "bench {name} ours={:.0}ns peer={:.0}ns ratio={:.2} spread={:.0}%/{:.0}%",
         ours.median,
@@ -36,6 +29,23 @@ pub(crate) fn compare(name: &str, mut ours: impl FnMut(), mut peer: impl FnMut()
         100.0 * ours.spread,
         100.0 * peer.spread,
     );
+}
+
+/// The medians of ours and a peer's in nanoseconds, measured in turn.
+pub(crate) fn medians(ours: impl FnMut(), peer: impl FnMut()) -> (f64, f64) {
+    let (ours, peer) = measure(ours, peer);
+    (ours.median, peer.median)
+}
+
+fn measure(mut ours: impl FnMut(), mut peer: impl FnMut()) -> (Time, Time) {
+    let (our_calls, peer_calls) = (calls_per_sample(&mut ours), calls_per_sample(&mut peer));
+    let mut our_samples = Vec::with_capacity(SAMPLES);
+    let mut peer_samples = Vec::with_capacity(SAMPLES);
+    for _ in 0..SAMPLES {
+        our_samples.push(sample(&mut ours, our_calls));
+        peer_samples.push(sample(&mut peer, peer_calls));
+    }
+    (summarise(our_samples), summarise(peer_samples))
 }
 
 /// Measures ours alone, where there is no peer.

@@ -14,6 +14,10 @@ impl Agent {
         self.controlling
     }
 
+    pub(in crate::ice) fn is_completed(&self, id: u16) -> bool {
+        self.components.get(&id).is_some_and(|c| c.completed)
+    }
+
     pub(in crate::ice) fn selected_pair(&self, id: u16) -> Option<SelectedPair> {
         let path = self.components.get(&id)?.path.as_ref()?;
         Some(SelectedPair::new(id, path))

@@ -1,0 +1,186 @@
+//! Data over a path: what the agent costs beside the system calls, and what batches save.
+
+use std::{
+    hint::black_box,
+    io::IoSliceMut,
+    net::{SocketAddr, UdpSocket},
+    time::Instant,
+};
+
+use bytes::{Bytes, BytesMut};
+use quinn_udp::{RecvMeta, Transmit, UdpSocketState};
+use session_core::{Batch, Datagram};
+use transport_p2p::ice::Output;
+
+use super::loopback::{Ours, socket};
+use crate::measure::medians;
+
+const SIZE: usize = 1_200;
+/// Datagrams of a batch: what fits into one system call of 64 KiB.
+const BATCH: usize = 50;
+/// Bytes that a receiving driver sets aside at once.
+const BLOCK: usize = 64 << 10;
+
+/// One datagram sent and received through agents and sockets, against the bare system calls.
+pub(super) fn datagram(name: &str) {
+    let (mut path, mut plain) = (Path::new(), Plain::new());
+    let (ours, peer) = medians(|| path.one(), || plain.one());
+    print(name, ours, peer);
+}
+
+/// The same of a datagram in a batch, with segmentation offload on both sides, against the bare system calls for one.
+pub(super) fn datagram_gso(name: &str) {
+    let (mut path, mut plain) = (Path::new(), Plain::new());
+    let (ours, peer) = medians(|| path.batch(), || plain.one());
+    print(name, ours / BATCH as f64, peer);
+}
+
+fn print(name: &str, ours: f64, peer: f64) {
+    println!(
+        "bench {name} ours={ours:.0}ns peer={peer:.0}ns ratio={:.3} extra={:.1}% peer_is=a-plain-udp-loop",
+        peer / ours,
+        100.0 * (ours / peer - 1.0),
+    );
+}
+
+/// Two agents with a path.
+struct Path {
+    ours: Ours,
+    states: [UdpSocketState; 2],
+    payload: Bytes,
+    large: Bytes,
+    buffer: BytesMut,
+}
+
+impl Path {
+    fn new() -> Self {
+        let (ours, _) = Ours::connect();
+        let states = [0, 1].map(|end: usize| {
+            let state = UdpSocketState::new((&ours.sockets[end].0).into()).expect("UDP options");
+            let _ = state.set_recv_buffer_size((&ours.sockets[end].0).into(), 4 << 20);
+            state
+        });
+        Self {
+            ours,
+            states,
+            payload: vec![7; SIZE].into(),
+            large: vec![7; SIZE * BATCH].into(),
+            buffer: BytesMut::with_capacity(BLOCK),
+        }
+    }
+
+    fn one(&mut self) {
+        let now = Instant::now();
+        self.ours.agents[0]
+            .send(1, self.payload.clone(), now)
+            .expect("there is a path");
+        while let Some(output) = self.ours.agents[0].poll_output() {
+            if let Output::Transmit(transmit) = output {
+                let sent = self.ours.sockets[0]
+                    .0
+                    .send_to(&transmit.payload, transmit.destination);
+                assert!(sent.is_ok());
+            }
+        }
+        if self.buffer.capacity() < 2_048 {
+            self.buffer = BytesMut::with_capacity(BLOCK);
+        }
+        self.buffer.resize(2_048.min(self.buffer.capacity()), 0);
+        let received = self.ours.sockets[1].0.recv_from(&mut self.buffer);
+        let (size, source) = received.expect("it was sent to loopback");
+        self.hand_in(size, 0, source, SIZE, now);
+    }
+
+    fn batch(&mut self) {
+        let now = Instant::now();
+        let batch = Batch {
+            payload: self.large.clone(),
+            segment_size: SIZE,
+        };
+        self.ours.agents[0]
+            .send(1, batch, now)
+            .expect("there is a path");
+        while let Some(output) = self.ours.agents[0].poll_output() {
+            if let Output::Transmit(transmit) = output {
+                let transmit = Transmit {
+                    destination: transmit.destination,
+                    ecn: None,
+                    contents: &transmit.payload,
+                    segment_size: Some(transmit.segment_size),
+                    src_ip: None,
+                };
+                let socket = (&self.ours.sockets[0].0).into();
+                self.states[0].try_send(socket, &transmit).expect("sent");
+            }
+        }
+        let mut left = SIZE * BATCH;
+        while left > 0 {
+            self.buffer = BytesMut::zeroed(BLOCK);
+            let mut meta = [RecvMeta::default()];
+            let mut slices = [IoSliceMut::new(&mut self.buffer)];
+            let socket = (&self.ours.sockets[1].0).into();
+            let count = self.states[1].recv(socket, &mut slices, &mut meta);
+            assert_eq!(count.ok(), Some(1));
+            self.hand_in(meta[0].len, meta[0].stride, meta[0].addr, meta[0].len, now);
+            left -= meta[0].len;
+        }
+    }
+
+    /// Gives what was received to the agent, and takes out what the application gets.
+    fn hand_in(
+        &mut self,
+        size: usize,
+        stride: usize,
+        source: SocketAddr,
+        expected: usize,
+        now: Instant,
+    ) {
+        let datagram = Datagram {
+            socket: self.ours.number,
+            source,
+            payload: self.buffer.split_to(size).freeze(),
+            segment_size: stride,
+        };
+        let agent = &mut self.ours.agents[1];
+        agent.handle_datagram(datagram, now);
+        let mut bytes = 0;
+        while let Some(output) = agent.poll_output() {
+            if let Output::Packet(_, batch) = output {
+                bytes += batch.payload.len();
+                black_box(batch);
+            }
+        }
+        assert_eq!(bytes, expected);
+    }
+}
+
+/// The bare system calls.
+struct Plain {
+    sender: UdpSocket,
+    receiver: UdpSocket,
+    to: SocketAddr,
+    payload: Vec<u8>,
+    buffer: Vec<u8>,
+}
+
+impl Plain {
+    fn new() -> Self {
+        let ((sender, _), (receiver, to)) = (socket(), socket());
+        Self {
+            sender,
+            receiver,
+            to,
+            payload: vec![7; SIZE],
+            buffer: vec![0; 2_048],
+        }
+    }
+
+    fn one(&mut self) {
+        // Any program that sends and receives knows the time, once a round.
+        black_box(Instant::now());
+        let sent = self.sender.send_to(black_box(&self.payload), self.to);
+        assert!(sent.is_ok());
+        let received = self.receiver.recv_from(&mut self.buffer);
+        assert!(received.is_ok_and(|(size, _)| size == SIZE));
+    }
+}
