@@ -21,6 +21,7 @@ pub(super) struct Agents {
     wire: VecDeque<(usize, SocketAddr, Transmit)>,
     /// Until both had a nominated pair.
     pub(super) took: Duration,
+    pub(super) transmits: usize,
 }
 
 struct End {
@@ -47,6 +48,7 @@ impl Agents {
             now,
             wire: VecDeque::new(),
             took: Duration::ZERO,
+            transmits: 0,
         };
         for end in 0..2 {
             let credentials = agents.ends[1 - end].agent.local_credentials().clone();
@@ -130,6 +132,7 @@ impl Agents {
                             .add_remote_candidate(candidate, self.now);
                     }
                     Output::Transmit(transmit) => {
+                        self.transmits += 1;
                         let of =
                             |(socket, _): &&(LocalSocket, SocketAddr)| *socket == transmit.socket;
                         if let Some((_, source)) = end.sockets.iter().find(of) {
