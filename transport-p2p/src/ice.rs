@@ -34,6 +34,7 @@
 mod agent;
 mod candidate;
 mod component;
+mod components;
 mod config;
 mod description;
 #[cfg(feature = "gtalk")]

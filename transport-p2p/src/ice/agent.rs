@@ -18,6 +18,7 @@ pub(super) use restart::Reply;
 use super::{
     candidate::{Candidate, Credentials, Foundation},
     component::Component,
+    components::Components,
     config::IceConfig,
     description::Description,
     pair::{Base, Pair, PairState},
@@ -25,13 +26,7 @@ use super::{
     report::{PairReport, Stats},
 };
 use session_core::{Batch, ChannelOutput, Role, SendError, TransportError};
-use std::{
-    collections::{BTreeMap, VecDeque},
-    net::SocketAddr,
-    sync::Arc,
-    task::Waker,
-    time::Instant,
-};
+use std::{collections::VecDeque, net::SocketAddr, sync::Arc, task::Waker, time::Instant};
 
 /// Checks that came before the peer's credentials, kept until these come.
 const EARLY_MAX: usize = 16;
@@ -48,6 +43,8 @@ pub(super) struct Agent {
     /// Of the generation before: the peer may still ask with them.
     old_local: Option<Credentials>,
     remote: Option<Credentials>,
+    /// The last user name that checks were sent with.
+    username: Arc<str>,
     old_remote: Option<Credentials>,
     generation: u32,
     remote_generation: u32,
@@ -55,7 +52,7 @@ pub(super) struct Agent {
     restarting: Option<Restart>,
     /// When the responder restarts, whose path went, unless the initiator does so before.
     restart_at: Option<Instant>,
-    components: BTreeMap<u16, Component>,
+    components: Components,
     names: Names,
     /// Both know renomination, and how often we have nominated.
     pub(super) renomination: bool,
@@ -79,7 +76,7 @@ pub(super) struct Agent {
     /// Since when patience counts in this generation.
     started: Option<Instant>,
     interfaces_seen: u64,
-    _watch: Arc<()>,
+    _watch: Option<Arc<()>>,
     pub(super) stats: Stats,
     /// Pairs of this generation that were given up unchecked, for people.
     ended: Vec<PairReport>,
@@ -140,12 +137,13 @@ impl Agent {
             random,
             old_local: None,
             remote: None,
+            username: "".into(),
             old_remote: None,
             generation: 0,
             remote_generation: 0,
             restarting: None,
             restart_at: None,
-            components: BTreeMap::new(),
+            components: Components::new(),
             names: Names::default(),
             renomination: false,
             nominations: 0,
@@ -173,7 +171,7 @@ impl Agent {
     }
 
     pub(super) fn add_component(&mut self, id: u16) {
-        self.components.insert(id, Component::new(id));
+        self.components.insert(Component::new(id));
     }
 
     /// Gives back what a component holds on relays; nothing else follows from it.
@@ -191,7 +189,7 @@ impl Agent {
 
     /// The lowest component that there is.
     pub(super) fn first_component(&self) -> Option<u16> {
-        self.components.keys().next().copied()
+        self.components.ids().first().copied()
     }
 
     pub(super) fn send(&mut self, id: u16, batch: Batch, now: Instant) -> Result<(), SendError> {
@@ -288,6 +286,17 @@ impl Agent {
         // What is due at once is done at once: a check should not wait for the driver to come round.
         if self.next_check.is_some_and(|at| at <= now) || !self.triggered.is_empty() {
             self.send_due_checks(now);
+        }
+    }
+
+    /// Gives back what the search for a path needed: most agents have theirs for long.
+    fn shrink(&mut self) {
+        self.pairs.shrink_to_fit();
+        self.remotes.shrink_to_fit();
+        self.triggered.shrink_to_fit();
+        self.early.shrink_to_fit();
+        for component in self.components.values_mut() {
+            component.shrink();
         }
     }
 

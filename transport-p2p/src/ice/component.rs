@@ -22,6 +22,8 @@ use std::{
 const SEND_QUEUE_MAX: usize = 1 << 12;
 /// As many of the agent's own on top.
 const CONTROL_QUEUE_MAX: usize = 1 << 10;
+/// Room for outputs that an idle component keeps.
+const OUTPUTS_KEPT: usize = 4;
 /// The largest payload of a UDP datagram over IPv4.
 const DATAGRAM_MAX: usize = 65_507;
 
@@ -135,6 +137,12 @@ impl Component {
     pub(super) fn relay_of(&self, socket: LocalSocket) -> Option<(usize, LocalSocket)> {
         let relay = (socket.0 / RELAY_SOCKETS_MAX).checked_sub(1)? as usize;
         (relay < self.relays.len()).then_some((relay, LocalSocket(socket.0 % RELAY_SOCKETS_MAX)))
+    }
+
+    /// Whether data takes this way.
+    pub(super) fn is_path(&self, base: Base, remote: SocketAddr) -> bool {
+        let on = |path: &Path| path.base == base && path.remote == remote;
+        self.path.as_ref().is_some_and(on)
     }
 
     pub(super) fn is_open(&self, socket: LocalSocket) -> bool {
@@ -309,6 +317,16 @@ impl Component {
             }
         }
         output
+    }
+
+    /// Gives back memory that is not in use.
+    pub(super) fn shrink(&mut self) {
+        self.sockets.shrink_to_fit();
+        self.locals.shrink_to_fit();
+        self.gathers.shrink_to_fit();
+        if self.outputs.is_empty() {
+            self.outputs.shrink_to(OUTPUTS_KEPT);
+        }
     }
 
     pub(super) fn has_output(&self) -> bool {

@@ -193,7 +193,10 @@ impl Interfaces {
     }
 
     /// Wakes when there are others, as long as the agent holds what is returned.
-    pub(super) fn watch(&self, waker: &Waker) -> Arc<()> {
+    pub(super) fn watch(&self, waker: &Waker) -> Option<Arc<()>> {
+        if waker.will_wake(Waker::noop()) {
+            return None;
+        }
         let alive = Arc::new(());
         let mut state = self.state();
         if state.watchers.len() >= state.prune_at {
@@ -201,7 +204,7 @@ impl Interfaces {
             state.prune_at = 2 * state.watchers.len() + WATCHERS_KEPT;
         }
         state.watchers.push((Arc::downgrade(&alive), waker.clone()));
-        alive
+        Some(alive)
     }
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {

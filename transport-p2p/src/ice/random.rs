@@ -69,10 +69,10 @@ impl Random {
     pub(super) fn text(&mut self, length: usize) -> String {
         let mut bytes = vec![0; length];
         self.fill(&mut bytes);
-        bytes
-            .iter()
-            .map(|byte| char::from(ICE_CHARS[usize::from(byte & 63)]))
-            .collect()
+        for byte in &mut bytes {
+            *byte = ICE_CHARS[usize::from(*byte & 63)];
+        }
+        String::from_utf8(bytes).unwrap_or_default()
     }
 
     pub(super) fn credentials(&mut self) -> Credentials {

@@ -10,7 +10,8 @@ use std::fmt;
 pub(super) const INTEGRITY_SIZE: usize = 20;
 /// Bytes of a FINGERPRINT value.
 pub(super) const FINGERPRINT_SIZE: usize = 4;
-const ATTRIBUTE_HEADER: usize = 4;
+/// Bytes of an attribute before its value.
+pub(super) const ATTRIBUTE_HEADER: usize = 4;
 const FINGERPRINT_XOR: u32 = 0x5354_554e;
 
 /// A key for MESSAGE-INTEGRITY, prepared once: HMAC-SHA1 with its two blocks already absorbed.

@@ -1,9 +1,13 @@
 //! Typed messages: where stun-rs is, and nowhere else.
 
-use super::integrity::{IntegrityKey, append_fingerprint, set_length};
+use super::integrity::{
+    ATTRIBUTE_HEADER, FINGERPRINT_SIZE, INTEGRITY_SIZE, IntegrityKey, append_fingerprint,
+    set_length,
+};
 use super::scan::{RawAttribute, Scan};
 use super::{Class, HEADER_SIZE, MESSAGE_MAX, Method, StunError, TransactionId, kind};
 use bytes::Bytes;
+use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use stun_rs::attributes::ice::{IceControlled, IceControlling, Priority, UseCandidate};
@@ -69,8 +73,65 @@ pub struct Message {
     pub method: Method,
     /// Its transaction.
     pub transaction: TransactionId,
-    attributes: Vec<Attribute>,
+    attributes: List,
     unknown: Vec<u16>,
+}
+
+/// Attributes that an ordinary message has; those of one with more are on the heap.
+const FEW: usize = 4;
+
+/// A list that is on the heap only if it is long: a connectivity check is read without.
+#[derive(Clone)]
+struct List {
+    few: [Attribute; FEW],
+    /// Of `few`; the rest are fillers.
+    count: usize,
+    /// All, if they are more than a few.
+    many: Vec<Attribute>,
+}
+
+impl List {
+    fn new() -> Self {
+        Self {
+            few: [const { Attribute::UseCandidate }; FEW],
+            count: 0,
+            many: Vec::new(),
+        }
+    }
+
+    fn push(&mut self, attribute: Attribute) {
+        if self.many.is_empty() {
+            if let Some(place) = self.few.get_mut(self.count) {
+                *place = attribute;
+                self.count += 1;
+                return;
+            }
+            self.many.extend_from_slice(&self.few);
+        }
+        self.many.push(attribute);
+    }
+
+    fn as_slice(&self) -> &[Attribute] {
+        if self.many.is_empty() {
+            &self.few[..self.count]
+        } else {
+            &self.many
+        }
+    }
+}
+
+impl PartialEq for List {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_slice() == other.as_slice()
+    }
+}
+
+impl Eq for List {}
+
+impl fmt::Debug for List {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.as_slice()).finish()
+    }
 }
 
 macro_rules! getters {
@@ -136,12 +197,12 @@ impl Message {
 
     /// Whether there is USE-CANDIDATE.
     pub fn use_candidate(&self) -> bool {
-        self.attributes.contains(&Attribute::UseCandidate)
+        self.attributes().contains(&Attribute::UseCandidate)
     }
 
     /// All that were understood, in order.
     pub fn attributes(&self) -> &[Attribute] {
-        &self.attributes
+        self.attributes.as_slice()
     }
 
     /// The kinds that must be understood and are not known: a request with one is answered with error 420.
@@ -150,7 +211,7 @@ impl Message {
     }
 
     fn find<T>(&self, choose: impl Fn(&Attribute) -> Option<T>) -> Option<T> {
-        self.attributes.iter().find_map(choose)
+        self.attributes().iter().find_map(choose)
     }
 }
 
@@ -160,10 +221,59 @@ pub struct MessageBuilder {
     class: Class,
     method: Method,
     attributes: StunMessageBuilder,
-    /// Bytes of `attributes`, at most.
+    /// Bytes of `attributes`.
     size: usize,
-    raw: Vec<u8>,
+    raw: Raw,
     error: Option<StunError>,
+}
+
+/// Bytes of raw attributes that are kept without the heap: a user name of ICE.
+const RAW_SMALL: usize = 64;
+
+/// Attributes as they are written.
+#[derive(Debug)]
+struct Raw {
+    small: [u8; RAW_SMALL],
+    count: usize,
+    /// All, if they do not fit into `small`.
+    large: Vec<u8>,
+}
+
+impl Raw {
+    fn new() -> Self {
+        Self {
+            small: [0; RAW_SMALL],
+            count: 0,
+            large: Vec::new(),
+        }
+    }
+
+    fn as_slice(&self) -> &[u8] {
+        if self.large.is_empty() {
+            &self.small[..self.count]
+        } else {
+            &self.large
+        }
+    }
+
+    fn push(&mut self, kind: u16, length: u16, value: &[u8]) {
+        let size = 4 + value.len().next_multiple_of(4);
+        let header = (u32::from(kind) << 16 | u32::from(length)).to_be_bytes();
+        if self.large.is_empty() {
+            if let Some(place) = self.small.get_mut(self.count..self.count + size) {
+                // What follows the value is zero, as it was made.
+                place[..4].copy_from_slice(&header);
+                place[4..4 + value.len()].copy_from_slice(value);
+                self.count += size;
+                return;
+            }
+            self.large.reserve_exact(self.count + size);
+            self.large.extend_from_slice(&self.small[..self.count]);
+        }
+        self.large.extend_from_slice(&header);
+        self.large.extend_from_slice(value);
+        self.large.resize(self.large.len().next_multiple_of(4), 0);
+    }
 }
 
 impl MessageBuilder {
@@ -177,7 +287,7 @@ impl MessageBuilder {
             method,
             attributes,
             size: 0,
-            raw: Vec::new(),
+            raw: Raw::new(),
             error: None,
         }
     }
@@ -216,11 +326,7 @@ impl MessageBuilder {
             self.error = Some(StunError::TooLong);
             return self;
         };
-        self.raw.reserve(8 + value.len());
-        self.raw.extend_from_slice(&kind.to_be_bytes());
-        self.raw.extend_from_slice(&length.to_be_bytes());
-        self.raw.extend_from_slice(value);
-        self.raw.resize(self.raw.len().next_multiple_of(4), 0);
+        self.raw.push(kind, length, value);
         self
     }
 
@@ -229,16 +335,19 @@ impl MessageBuilder {
     /// # Errors
     /// [`StunError::TooLong`]; [`StunError::BadAttribute`] for an error code below 300 or above 699.
     pub fn finish(self, key: Option<&IntegrityKey>, fingerprint: bool) -> Result<Bytes, StunError> {
-        const SEALS: usize = 32;
         if let Some(error) = self.error {
             return Err(error);
         }
         let typed = HEADER_SIZE + self.size;
-        if typed + self.raw.len() + SEALS > MESSAGE_MAX {
+        let raw = self.raw.as_slice();
+        let integrity = key.map_or(0, |_| ATTRIBUTE_HEADER + INTEGRITY_SIZE);
+        let end = integrity + usize::from(fingerprint) * (ATTRIBUTE_HEADER + FINGERPRINT_SIZE);
+        let size = typed + raw.len() + end;
+        if size > MESSAGE_MAX {
             return Err(StunError::TooLong);
         }
-        // Room for all, so that it grows no more.
-        let mut bytes = Vec::with_capacity(typed + self.raw.len() + SEALS);
+        // Exactly what it takes, so that it neither grows nor is made again for being shared.
+        let mut bytes = Vec::with_capacity(size);
         bytes.resize(typed, 0);
         let written = MessageEncoderBuilder::default()
             .build()
@@ -246,7 +355,7 @@ impl MessageBuilder {
             .map_err(|_| StunError::TooLong)?;
         bytes.truncate(written);
         bytes[..2].copy_from_slice(&message_type(self.class, self.method).to_be_bytes());
-        bytes.extend_from_slice(&self.raw);
+        bytes.extend_from_slice(raw);
         let end = bytes.len();
         set_length(&mut bytes, end);
         if let Some(key) = key {
@@ -308,7 +417,7 @@ pub(super) fn decode(scan: &Scan<'_>) -> Result<Message, StunError> {
         class: scan.class(),
         method: scan.method(),
         transaction: scan.transaction(),
-        attributes: Vec::new(),
+        attributes: List::new(),
         unknown: Vec::new(),
     };
     // One message of all known attributes is the fast way; only if stun-rs refuses it, one message for each finds out
@@ -341,7 +450,11 @@ pub(super) fn decode(scan: &Scan<'_>) -> Result<Message, StunError> {
     }
     for attribute in scan.attributes().filter(|a| is_known(a.kind)) {
         match decode_one(scan, &attribute) {
-            Some(attributes) => message.attributes.extend(attributes),
+            Some(attributes) => {
+                for attribute in attributes.as_slice() {
+                    message.attributes.push(attribute.clone());
+                }
+            }
             None if is_required(attribute.kind) => {
                 return Err(StunError::BadAttribute(attribute.kind));
             }
@@ -351,20 +464,20 @@ pub(super) fn decode(scan: &Scan<'_>) -> Result<Message, StunError> {
     Ok(message)
 }
 
-fn decode_one(scan: &Scan<'_>, attribute: &RawAttribute<'_>) -> Option<Vec<Attribute>> {
+fn decode_one(scan: &Scan<'_>, attribute: &RawAttribute<'_>) -> Option<List> {
     let mut alone = scan.header().to_vec();
     alone.extend_from_slice(attribute.whole);
     decode_known(&mut alone)
 }
 
-fn decode_known(bytes: &mut [u8]) -> Option<Vec<Attribute>> {
+fn decode_known(bytes: &mut [u8]) -> Option<List> {
     let end = bytes.len();
     set_length(bytes, end);
     let (message, _) = MessageDecoderBuilder::default()
         .build()
         .decode(bytes)
         .ok()?;
-    let mut attributes = Vec::with_capacity(message.attributes().len());
+    let mut attributes = List::new();
     for attribute in message.attributes() {
         attributes.push(from_stun_rs(attribute)?);
     }

@@ -27,8 +27,7 @@ impl Agent {
     pub(super) fn start_checks(&mut self, now: Instant) {
         self.checking = true;
         self.started.get_or_insert(now);
-        let ids: Vec<_> = self.components.keys().copied().collect();
-        for id in ids {
+        for &id in &*self.components.ids() {
             self.pair_remotes(id, now);
         }
         let ufrag = self.remote.as_ref().map(|remote| remote.ufrag.clone());
@@ -375,9 +374,13 @@ impl Agent {
     }
 
     /// The peer's user fragment and ours (RFC 8445 §7.2.2).
-    pub(super) fn outgoing_username(&self) -> Arc<str> {
+    pub(super) fn outgoing_username(&mut self) -> Arc<str> {
         let remote = self.remote.as_ref().map_or("", |remote| &*remote.ufrag);
-        format!("{remote}:{}", self.local.ufrag).into()
+        let mut parts = self.username.split(':');
+        if parts.next() != Some(remote) || parts.next() != Some(&self.local.ufrag) {
+            self.username = format!("{remote}:{}", self.local.ufrag).into();
+        }
+        self.username.clone()
     }
 
     /// What a valid check of the peer means (RFC 8445 §7.3.1.3 to §7.3.1.5).
@@ -433,6 +436,13 @@ impl Agent {
                 PairState::Waiting
             }
         };
+        // What was asked just now is probably being answered. If the peer's NAT was still shut and dropped it, it is
+        // asked again a moment later.
+        let fresh = pair.check.as_ref().filter(|check| check.nominates.is_none());
+        let wait = fresh.map(|check| check.sent_at + TRIGGERED_PACE);
+        if let Some(at) = wait.filter(|at| self.now.is_some_and(|now| *at > now)) {
+            self.next_triggered = self.next_triggered.max(Some(at));
+        }
         if !self.triggered.contains(&number) {
             self.triggered.push_back(number);
         }

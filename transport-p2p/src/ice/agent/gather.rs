@@ -276,8 +276,7 @@ impl Agent {
 
     /// What relays said.
     pub(super) fn hear_relays(&mut self, now: Instant) {
-        let ids: Vec<_> = self.components.keys().copied().collect();
-        for id in ids {
+        for &id in &*self.components.ids() {
             while let Some((number, event)) = self
                 .components
                 .get_mut(&id)

@@ -3,6 +3,7 @@
 use super::Agent;
 use crate::ice::{
     candidate::CandidateKind,
+    component::Component,
     pair::{Base, Pair, PairState, Path},
 };
 use crate::stun::{Attribute, Class, MessageBuilder, Method, Scan};
@@ -25,8 +26,7 @@ impl Agent {
             return;
         }
         let (commit, commit_relayed) = (self.config.commit, self.config.commit_relayed);
-        let ids: Vec<_> = self.components.keys().copied().collect();
-        for id in ids {
+        for &id in &*self.components.ids() {
             let best = self.best(id, |pair| pair.state == PairState::Succeeded);
             let Some(component) = self.components.get_mut(&id) else {
                 continue;
@@ -80,8 +80,7 @@ impl Agent {
 
     /// Chooses each component's path: the best nominated pair, or until there is one the best valid pair.
     pub(super) fn review_paths(&mut self, now: Instant) {
-        let ids: Vec<_> = self.components.keys().copied().collect();
-        for id in ids {
+        for &id in &*self.components.ids() {
             let nominated = self.last_nominated(id);
             let valid = || self.best(id, |pair| pair.state == PairState::Succeeded);
             let Some(best) = nominated.or_else(valid) else {
@@ -103,7 +102,7 @@ impl Agent {
 
     /// Consent has to be renewed, or is gone.
     pub(super) fn consent_timeout(&mut self, now: Instant) {
-        let mut lost = false;
+        let (mut lost, mut idle) = (false, false);
         for component in self.components.values_mut().filter(|c| !c.failed) {
             let Some(path) = &mut component.path else {
                 continue;
@@ -117,6 +116,7 @@ impl Agent {
                 continue;
             }
             path.consent_at = now + self.random.around(self.config.consent_every);
+            idle = true;
             if self.config.lite {
                 continue;
             }
@@ -140,6 +140,9 @@ impl Agent {
         }
         if lost {
             self.path_lost(now);
+        }
+        if idle {
+            self.shrink();
         }
     }
 
@@ -236,6 +239,11 @@ impl Agent {
     }
 
     fn use_pair(&mut self, at: usize, now: Instant) {
+        let pair = &self.pairs[at];
+        let in_use = |c: &Component| c.failed || c.path.as_ref().is_some_and(|p| p.pair == pair.id);
+        if self.components.get(&pair.component).is_none_or(in_use) {
+            return;
+        }
         let username = self.outgoing_username();
         let Some(remote_key) = self.remote.as_ref().map(|remote| remote.key.clone()) else {
             return;
@@ -244,14 +252,6 @@ impl Agent {
         let Some(component) = self.components.get_mut(&pair.component) else {
             return;
         };
-        if component.failed
-            || component
-                .path
-                .as_ref()
-                .is_some_and(|path| path.pair == pair.id)
-        {
-            return;
-        }
         let local = match (pair.local.kind, pair.mapped) {
             (CandidateKind::Host | CandidateKind::Relayed, _) | (_, None) => pair.local.address,
             (CandidateKind::ServerReflexive | CandidateKind::PeerReflexive, Some(mapped)) => mapped,

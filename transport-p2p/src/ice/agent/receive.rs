@@ -21,6 +21,15 @@ impl Agent {
         let Some(component) = self.components.get_mut(&id) else {
             return;
         };
+        let stun = any_stun(&datagram.payload, datagram.segment_size);
+        if !stun && component.is_path(Base::Host(datagram.socket), datagram.source) {
+            // Data alone changes nothing: no review.
+            let batch = datagram.batch();
+            self.stats.packets_received += batch.len() as u64;
+            self.stats.bytes_received += batch.payload.len() as u64;
+            component.push(ChannelOutput::Packet(batch));
+            return;
+        }
         if let Some((relay, socket)) = component.relay_of(datagram.socket) {
             component.with_relay(relay, |source| {
                 source.handle_datagram(Datagram { socket, ..datagram }, now);
@@ -28,8 +37,7 @@ impl Agent {
         } else if component.is_open(datagram.socket) && !component.failed {
             let (base, source) = (Base::Host(datagram.socket), datagram.source);
             let batch = datagram.batch();
-            if !batch.clone().any(|packet| Scan::is_stun(&packet)) {
-                // Data alone changes nothing: no review.
+            if !stun {
                 self.handle_data(id, base, source, batch);
                 return;
             }
@@ -47,7 +55,7 @@ impl Agent {
         batch: Batch,
         now: Instant,
     ) {
-        if !batch.clone().any(|packet| Scan::is_stun(&packet)) {
+        if !any_stun(&batch.payload, batch.segment_size) {
             return self.handle_data(id, base, source, batch);
         }
         for packet in batch {
@@ -65,11 +73,7 @@ impl Agent {
             return;
         };
         let (packets, bytes) = (batch.len() as u64, batch.payload.len() as u64);
-        let on_path = component
-            .path
-            .as_ref()
-            .is_some_and(|path| path.base == base && path.remote == source);
-        let known = on_path
+        let known = component.is_path(base, source)
             || self.pairs.iter().any(|pair| {
                 pair.is_on(id, base, source)
                     && (pair.requested || pair.state == PairState::Succeeded)
@@ -358,6 +362,8 @@ impl Agent {
         if local.kind != kind {
             Arc::make_mut(local).kind = kind;
         }
+        let number = self.pairs[at].id;
+        self.triggered.retain(|other| *other != number);
         self.unfreeze_alike(at);
     }
 }
@@ -365,4 +371,12 @@ impl Agent {
 fn error(request: &Message, code: u16, reason: &str) -> MessageBuilder {
     MessageBuilder::new(Class::Error, Method::BINDING, request.transaction)
         .attribute(Attribute::Error(code, reason.into()))
+}
+
+/// Whether one of these packets looks like STUN.
+fn any_stun(payload: &[u8], segment_size: usize) -> bool {
+    match segment_size {
+        0 => Scan::is_stun(payload),
+        size => payload.chunks(size).any(Scan::is_stun),
+    }
 }

@@ -56,7 +56,7 @@ pub(super) struct GoogleChannel {
     pub(super) connected: bool,
     pub(super) why: Option<String>,
     interfaces_seen: u64,
-    _watch: Arc<()>,
+    _watch: Option<Arc<()>>,
     pub(super) now: Option<Instant>,
 }
 
