@@ -7,13 +7,17 @@ use session_core::testing::{
     Callback, Conditions, Deed, Note, RECORDER_NAMESPACE, Recorder, World,
 };
 use session_core::{
-    Config, Dialect, GOOGLE_P2P, Misuse, ReasonCondition, SessionId, SessionManager, State,
+    Config, Dialect, GOOGLE_P2P, Input, Misuse, ReasonCondition, SessionId, SessionManager, State,
 };
 use std::{
     net::{IpAddr, Ipv4Addr},
     time::Duration,
 };
-use transport_p2p::ice::{GoogleIceFactory, ICE_UDP, IceConfig, IceTransportFactory};
+use transport_p2p::ice::{GoogleIceFactory, ICE_UDP, IceConfig, IceTransportFactory, Interfaces};
+
+fn address(host: u8, number: u8) -> IpAddr {
+    IpAddr::V4(Ipv4Addr::new(10, host, 0, number))
+}
 
 /// What a side can do, most preferred first.
 #[derive(Clone, Copy, Debug)]
@@ -25,7 +29,7 @@ enum Kinds {
 
 impl Kinds {
     fn register(self, manager: &mut SessionManager, host: u8) -> Result<(), Misuse> {
-        let config = IceConfig::new(vec![IpAddr::V4(Ipv4Addr::new(10, host, 0, 1))]);
+        let config = IceConfig::new(vec![address(host, 1)]);
         if !matches!(self, Self::Google) {
             manager.add_transport(IceTransportFactory::new(config.clone()))?;
         }
@@ -129,6 +133,44 @@ fn a_session_survives_a_bad_network() {
     world.run_for(Duration::from_secs(2));
     assert_carries(&mut world, [alice, bob.unwrap()]);
     world.check();
+}
+
+#[test]
+fn a_session_survives_roaming() {
+    for host in 0..2 {
+        let interfaces = [1, 2].map(|host| Interfaces::from(vec![address(host, 1)]));
+        let mut world = World::new(7);
+        for (name, interfaces) in ["alice@a.example/1", "bob@b.example/2"]
+            .into_iter()
+            .zip(&interfaces)
+        {
+            let config = Config {
+                dialect: Dialect::GTALK,
+                ..Config::default()
+            };
+            let factory = GoogleIceFactory::new(IceConfig::new(interfaces.clone()));
+            world.add_host(name, config, |manager| {
+                manager.add_transport(factory)?;
+                manager.add_client(Recorder::new().with_channel("data"))
+            });
+        }
+        let (alice, bob) = call(&mut world);
+        let ids = [alice, bob.unwrap()];
+        assert_carries(&mut world, ids);
+        interfaces[host].update(vec![address(host as u8 + 1, 9)]);
+        // What the driver does when it is woken.
+        world.update(host, |manager, now| {
+            manager.handle_input(Input::Timeout, now)
+        });
+        world.run_for(Duration::from_secs(2));
+        let session = world.manager(host).peek(ids[host]).unwrap();
+        let text = session.describe_channel(session.channel("data").unwrap());
+        let expected = address(host as u8 + 1, 9).to_string();
+        assert!(text.as_ref().unwrap().contains(&expected), "{text:?}");
+        world.run_for(Duration::from_secs(10));
+        assert_carries(&mut world, ids);
+        world.check();
+    }
 }
 
 /// The choice of libjingle.md §4.7, which Jingle makes by namespaces: standard ICE where both can, Google's where one

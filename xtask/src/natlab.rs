@@ -54,45 +54,49 @@ pub(crate) fn run(args: &Args) -> Outcome {
     space::sweep();
     let mut relayed = 0;
     let mut wrong = Vec::new();
+    let mut last = None;
     for nats in &pairs {
-        let [a, b] = nats.map(Nat::name);
-        let meeting = match meet(*nats, args.google) {
-            Ok(meeting) => meeting,
-            Err(failure) => {
-                if args.json {
-                    println!("{}", json!({ "a": a, "b": b, "connected": false }));
-                } else {
-                    println!("{a:8} {b:8} not connected");
-                }
-                wrong.push(format!("{a} x {b}: {failure}"));
-                continue;
-            }
-        };
-        relayed += usize::from(meeting.is_relayed());
-        if args.json {
-            println!("{}", meeting.json());
-        } else {
-            println!("{}", meeting.line());
+        // What is last is this command's answer.
+        if let Some(line) = last.take() {
+            println!("{line}");
         }
-        if meeting.is_relayed() == Nat::meet_directly(*nats) {
-            wrong.push(format!("{a} x {b}: by the wrong way, {}", meeting.path()));
+        let [a, b] = nats.map(Nat::name);
+        match meet(*nats, args.google) {
+            Ok(meeting) => {
+                relayed += usize::from(meeting.is_relayed());
+                if meeting.is_relayed() == Nat::meet_directly(*nats) {
+                    wrong.push(format!("{a} x {b}: by the wrong way, {}", meeting.path()));
+                }
+                last = Some(if args.json {
+                    meeting.json().to_string()
+                } else {
+                    meeting.line()
+                });
+            }
+            Err(failure) => {
+                wrong.push(format!("{a} x {b}: {failure}"));
+                last = Some(if args.json {
+                    json!({ "a": a, "b": b, "connected": false }).to_string()
+                } else {
+                    format!("{a:8} {b:8} not connected")
+                });
+            }
         }
     }
+    let last = last.unwrap_or_default();
     if !wrong.is_empty() {
+        println!("{last}");
         let hint = "cargo xtask natlab A-B runs one pair alone";
         return Err(Failure::findings("cargo xtask natlab", &wrong, hint));
     }
-    let direct = pairs.len() - relayed;
-    let summary = format!(
-        "{} pairs connected: {direct} directly, {relayed} by relay",
-        pairs.len()
-    );
-    // What reads JSON reads nothing else.
     if args.json {
-        eprintln!("{summary}");
-        return Ok(json!({ "pairs": pairs.len(), "direct": direct, "relay": relayed }).to_string());
+        return Ok(last);
     }
-    Ok(summary)
+    let direct = pairs.len() - relayed;
+    Ok(format!(
+        "{last}\n{} pairs connected: {direct} directly, {relayed} by relay",
+        pairs.len()
+    ))
 }
 
 fn chosen(pair: Option<&str>) -> Result<Vec<[Nat; 2]>, Failure> {
