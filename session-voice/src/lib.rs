@@ -34,6 +34,7 @@ mod description;
 mod dtmf;
 mod encryption;
 mod info;
+mod jitter;
 mod negotiate;
 mod payload;
 mod quality;
@@ -60,6 +61,7 @@ pub use encryption::{
     KEY_BYTES, Policy,
 };
 pub use info::{CallInfo, Part, RTP_INFO};
+pub use jitter::{JitterBuffer, JitterConfig, JitterStats, Playout, Stretch};
 pub use negotiate::{Abilities, NegotiationError, Preference};
 pub use payload::{COMFORT_NOISE, DYNAMIC, ID_MAX, PayloadType, TELEPHONE_EVENT};
 pub use quality::{CodecQuality, Quality, Way};

@@ -1,0 +1,377 @@
+//! When to play what: an adaptive jitter buffer of encoded frames, in whatever time it is told.
+//!
+//! It decodes nothing. The player asks for the next frame when it needs one, and is told: this packet; this later packet, which carries a copy of the missing frame; nothing, make something up. It is
+//! also told whether to play a little shorter or longer than what it got, so that the delay follows the network.
+
+mod delay;
+#[cfg(test)]
+mod tests;
+
+use bytes::Bytes;
+use delay::DelayModel;
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+
+/// How a [`JitterBuffer`] behaves.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct JitterConfig {
+    /// Timestamps per second.
+    pub clock_rate: u32,
+    /// How long a frame is until packets say otherwise. Default 20 ms.
+    pub frame: Duration,
+    /// Whether a packet carries a copy of the frame before it (Opus in-band FEC), which is worth waiting for when
+    /// packets get lost. Default yes.
+    pub redundancy: bool,
+    /// The share of frames that may come too late, 0 to 1. Less costs delay. Default 0.01.
+    pub late_share: f64,
+    /// The delay is never aimed below this. Default 0.
+    pub delay_min: Duration,
+    /// Nor above this. Default 1 s.
+    pub delay_max: Duration,
+    /// What is aimed at before anything is known. Default 40 ms.
+    pub delay_start: Duration,
+    /// Frames kept at most. Default 256.
+    pub frames_max: usize,
+}
+
+impl JitterConfig {
+    /// The defaults, with this clock rate.
+    pub fn new(clock_rate: u32) -> Self {
+        Self {
+            clock_rate: clock_rate.max(1),
+            frame: Duration::from_millis(20),
+            redundancy: true,
+            late_share: 0.01,
+            delay_min: Duration::ZERO,
+            delay_max: Duration::from_secs(1),
+            delay_start: Duration::from_millis(40),
+            frames_max: 256,
+        }
+    }
+}
+
+/// What to play next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Playout {
+    /// This packet.
+    Packet(Bytes),
+    /// The frame did not come in time; this later packet may carry a copy of it.
+    Recover {
+        /// The packet.
+        from: Bytes,
+        /// How many frames before it the missing one is: 1 is where in-band FEC has it, more is for deeper redundancy.
+        distance: u32,
+    },
+    /// Nothing is there: something that sounds like what was before.
+    Conceal,
+    /// Nobody speaks: silence, or comfort noise.
+    Silence,
+}
+
+/// Whether to change the length of what is played now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stretch {
+    /// As it is.
+    Keep,
+    /// Shorter, if the sound allows it: there is more delay than is needed.
+    Shorten,
+    /// Longer, if the sound allows it: there is less delay than is needed.
+    Lengthen,
+}
+
+/// What has happened so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct JitterStats {
+    /// Packets that came, each once.
+    pub received: u64,
+    /// Of those, packets that came after their time.
+    pub late: u64,
+    /// Packets that came again, or that there was no room for.
+    pub dropped: u64,
+    /// Frames played from their own packet.
+    pub played: u64,
+    /// Frames that a later packet may have had a copy of.
+    pub recovered: u64,
+    /// Frames that were made up.
+    pub concealed: u64,
+}
+
+/// Frames of made-up sound before it is taken for silence: what is made up does not get better.
+const CONCEALED_MAX: u32 = 10;
+
+/// A gap of more than this is the beginning of something new.
+const GAP_MAX: Duration = Duration::from_secs(5);
+
+/// Packets that claim to be of times long gone, before the sender is believed to have begun anew.
+const STRAYS_MAX: u32 = 10;
+
+/// The adaptive jitter buffer of one source.
+///
+/// ```
+/// use session_voice::{JitterBuffer, JitterConfig, Playout};
+/// use std::time::Duration;
+/// # let mut now = session_core::testing::epoch();
+/// let mut buffer = JitterBuffer::new(JitterConfig::new(48_000));
+/// buffer.insert(0, b"first"[..].into(), now);
+/// // It waits a little, so that the next ones are in time as well.
+/// assert_eq!(buffer.pull(now).0, Playout::Silence);
+/// now += Duration::from_millis(40);
+/// assert_eq!(buffer.pull(now).0, Playout::Packet(b"first"[..].into()));
+/// ```
+#[derive(Clone, Debug)]
+pub struct JitterBuffer {
+    config: JitterConfig,
+    delay: DelayModel,
+    /// By the timestamp, with its rounds.
+    frames: BTreeMap<u64, Bytes>,
+    /// The timestamp of the frame that is to be played next; none before the first one and in silence.
+    cursor: Option<u64>,
+    /// Everything before it is late.
+    played_to: Option<u64>,
+    highest: Option<u64>,
+    /// The frame's length in timestamps.
+    frame: u64,
+    /// Frames made up since the cursor has moved last.
+    waited: u32,
+    /// Frames made up in a row.
+    concealed: u32,
+    strays: u32,
+    stats: JitterStats,
+}
+
+impl JitterBuffer {
+    /// An empty one.
+    pub fn new(config: JitterConfig) -> Self {
+        Self {
+            delay: DelayModel::new(&config),
+            frames: BTreeMap::new(),
+            cursor: None,
+            played_to: None,
+            highest: None,
+            frame: units(config.frame, config.clock_rate).max(1),
+            waited: 0,
+            concealed: 0,
+            strays: 0,
+            stats: JitterStats::default(),
+            config,
+        }
+    }
+
+    /// A packet came. `timestamp` is that of RTP; which round it belongs to is found out here.
+    pub fn insert(&mut self, timestamp: u32, payload: Bytes, now: Instant) {
+        let extended = self.extend(timestamp);
+        let gap = units(GAP_MAX, self.config.clock_rate);
+        if self.highest.is_some_and(|highest| extended > highest + gap) {
+            self.begin_anew();
+        }
+        if self.highest.is_some_and(|highest| extended + gap < highest) {
+            self.strays += 1;
+            if self.strays < STRAYS_MAX {
+                self.stats.dropped += 1;
+                return;
+            }
+            self.begin_anew();
+        }
+        self.strays = 0;
+        if self.frames.contains_key(&extended) {
+            self.stats.dropped += 1;
+            return;
+        }
+        self.learn(extended, now);
+        self.stats.received += 1;
+        if self.frames.len() >= self.config.frames_max.max(1) {
+            self.make_room();
+        }
+        if self.played_to.is_some_and(|played| extended < played) {
+            self.stats.late += 1;
+        } else {
+            self.frames.insert(extended, payload);
+        }
+    }
+
+    /// What to play next, for a player that needs it now; and whether to make it shorter or longer.
+    pub fn pull(&mut self, now: Instant) -> (Playout, Stretch) {
+        if self.cursor.is_none() {
+            self.begin(now);
+        }
+        let Some(cursor) = self.cursor else {
+            return (Playout::Silence, Stretch::Keep);
+        };
+        let stretch = self.stretch(cursor, now);
+        if let Some(payload) = self.frames.remove(&cursor) {
+            self.advance(cursor + self.frame);
+            self.concealed = 0;
+            self.stats.played += 1;
+            return (Playout::Packet(payload), stretch);
+        }
+        match self.frames.first_key_value() {
+            Some((&first, _)) => self.bridge(cursor, first, stretch),
+            None => self.wait(),
+        }
+    }
+
+    /// From the moment at which a frame would be here on the shortest way to the one at which the player needs it: what
+    /// is aimed at.
+    pub fn target(&self) -> Duration {
+        self.delay.target()
+    }
+
+    /// The same as it is now; none in silence.
+    pub fn delay(&self, now: Instant) -> Option<Duration> {
+        self.delay.since_best(self.cursor?, now)
+    }
+
+    /// Frames that wait.
+    pub fn waiting(&self) -> usize {
+        self.frames.len()
+    }
+
+    /// What has happened so far.
+    pub fn stats(&self) -> JitterStats {
+        self.stats
+    }
+
+    /// The round that is nearest to the newest packet.
+    fn extend(&self, timestamp: u32) -> u64 {
+        let Some(highest) = self.highest else {
+            // So that what came just before it is not below zero.
+            return u64::from(timestamp) + (1 << 32);
+        };
+        let ahead = i64::from(timestamp.wrapping_sub(highest as u32).cast_signed());
+        highest.saturating_add_signed(ahead)
+    }
+
+    /// How long the ways of packets are, also of those that came as a copy in the next one.
+    fn learn(&mut self, timestamp: u64, now: Instant) {
+        let Some(highest) = self.highest else {
+            self.highest = Some(timestamp);
+            self.delay.on_frame(timestamp, now);
+            return;
+        };
+        if timestamp > highest {
+            let gap = timestamp - highest;
+            // The sender says by its timestamps how long its frames are, as long as none is lost.
+            let shortest = units(Duration::from_millis(2), self.config.clock_rate).max(1);
+            if gap < self.frame && gap >= shortest {
+                self.frame = gap;
+            }
+            let is_one_lost = gap == 2 * self.frame;
+            if is_one_lost && self.config.redundancy && self.cursor.is_some() {
+                self.delay.on_frame(timestamp - self.frame, now);
+            }
+            self.highest = Some(timestamp);
+        }
+        self.delay.on_frame(timestamp, now);
+    }
+
+    /// Begins with the first frame, if its time has come.
+    fn begin(&mut self, now: Instant) {
+        let Some((&first, _)) = self.frames.first_key_value() else {
+            return;
+        };
+        let waited = self.delay.since_best(first, now);
+        if waited.is_none_or(|waited| waited >= self.delay.target()) {
+            // What comes from before it is late from now on.
+            self.advance(first);
+            self.concealed = 0;
+        }
+    }
+
+    /// A frame is missing, and there are later ones.
+    fn bridge(&mut self, cursor: u64, first: u64, stretch: Stretch) -> (Playout, Stretch) {
+        let missing = (first - cursor).div_ceil(self.frame);
+        if u64::from(self.waited) >= missing {
+            // As much was made up as is missing: the later ones are played in their time.
+            self.advance(first);
+            let payload = self.frames.remove(&first).unwrap_or_default();
+            self.advance(first + self.frame);
+            self.concealed = 0;
+            self.stats.played += 1;
+            return (Playout::Packet(payload), stretch);
+        }
+        self.advance((cursor + self.frame).min(first));
+        let from = self.frames.get(&first).filter(|_| self.config.redundancy);
+        if let Some(from) = from {
+            let distance = u32::try_from(missing).unwrap_or(u32::MAX);
+            self.stats.recovered += u64::from(distance == 1);
+            self.stats.concealed += u64::from(distance != 1);
+            return (
+                Playout::Recover {
+                    from: from.clone(),
+                    distance,
+                },
+                stretch,
+            );
+        }
+        self.concealed += 1;
+        self.stats.concealed += 1;
+        (Playout::Conceal, stretch)
+    }
+
+    /// Nothing is there at all: late, lost, or nobody speaks. What comes late is still played: the delay has grown.
+    fn wait(&mut self) -> (Playout, Stretch) {
+        self.waited += 1;
+        self.concealed += 1;
+        if self.concealed > CONCEALED_MAX {
+            self.cursor = None;
+            return (Playout::Silence, Stretch::Keep);
+        }
+        self.stats.concealed += 1;
+        (Playout::Conceal, Stretch::Keep)
+    }
+
+    fn advance(&mut self, to: u64) {
+        self.cursor = Some(to);
+        self.played_to = self.played_to.max(Some(to));
+        self.waited = 0;
+        // A sender whose timestamps do not keep to its frames.
+        while self
+            .frames
+            .first_key_value()
+            .is_some_and(|(&first, _)| first < to)
+        {
+            self.frames.pop_first();
+            self.stats.late += 1;
+        }
+    }
+
+    fn stretch(&self, cursor: u64, now: Instant) -> Stretch {
+        let Some(delay) = self.delay.since_best(cursor, now) else {
+            return Stretch::Keep;
+        };
+        let target = self.delay.target();
+        // Too little costs frames; too much by less than a frame is not worth touching the sound.
+        if delay < target {
+            Stretch::Lengthen
+        } else if delay > target + self.config.frame {
+            Stretch::Shorten
+        } else {
+            Stretch::Keep
+        }
+    }
+
+    /// The oldest goes: it would be played last, and the player is far behind.
+    fn make_room(&mut self) {
+        if let Some((oldest, _)) = self.frames.pop_first() {
+            self.stats.dropped += 1;
+            if self.cursor.is_some_and(|cursor| cursor <= oldest) {
+                self.advance(oldest + self.frame);
+            }
+        }
+    }
+
+    /// The sender has begun anew, with other timestamps.
+    fn begin_anew(&mut self) {
+        self.stats.dropped += self.frames.len() as u64;
+        self.frames.clear();
+        (self.cursor, self.played_to, self.highest) = (None, None, None);
+        self.delay = DelayModel::new(&self.config);
+        self.strays = 0;
+    }
+}
+
+fn units(time: Duration, clock_rate: u32) -> u64 {
+    (time.as_nanos() * u128::from(clock_rate) / 1_000_000_000) as u64
+}

@@ -1,0 +1,267 @@
+//! A talker, a network and a player in virtual time, beside players with a fixed delay.
+
+use super::*;
+use proptest::prelude::*;
+use session_core::testing::epoch;
+
+const FRAME: Duration = Duration::from_millis(20);
+const RATE: u32 = 48_000;
+const UNITS: u32 = 960;
+/// How much a player makes a frame shorter or longer.
+const PITCH: Duration = Duration::from_millis(8);
+
+/// A network, and the talker's clock.
+#[derive(Clone, Copy, Debug)]
+struct Network {
+    /// Each packet's way is up to this longer than the shortest.
+    jitter: Duration,
+    /// The share that is lost: at random, or in rows of this length.
+    loss: f64,
+    row: u32,
+    /// By how many millionths the talker's clock is fast.
+    drift: f64,
+    /// A time, and by how much the ways are longer from then on.
+    step: (Duration, Duration),
+}
+
+const GOOD: Network = Network {
+    jitter: Duration::ZERO,
+    loss: 0.0,
+    row: 1,
+    drift: 0.0,
+    step: (Duration::ZERO, Duration::ZERO),
+};
+
+/// When each frame arrives, after it was spoken; none if it does not.
+fn ways(network: Network, frames: u32, seed: u64) -> Vec<Option<Duration>> {
+    let mut state = seed | 1;
+    let mut random = move || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 11) as f64 / (1_u64 << 53) as f64
+    };
+    let mut lost = 0;
+    (0..frames)
+        .map(|number| {
+            let at = FRAME * number;
+            if lost == 0 && random() < network.loss / f64::from(network.row) {
+                lost = network.row;
+            }
+            // Long ways are rarer than short ones.
+            let extra = network.jitter.mul_f64(random().powi(3));
+            let step = if at >= network.step.0 {
+                network.step.1
+            } else {
+                Duration::ZERO
+            };
+            if lost > 0 {
+                lost -= 1;
+                return None;
+            }
+            Some(Duration::from_millis(30) + extra + step)
+        })
+        .collect()
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Outcome {
+    /// The share of frames that were heard, from their packet or a copy.
+    heard: f64,
+    /// From being spoken to being heard, on average.
+    delay: Duration,
+}
+
+/// What a player with the buffer hears.
+fn adaptive(network: Network, frames: u32, seed: u64) -> (Outcome, JitterStats) {
+    let start = epoch();
+    let spoken = |number: u32| start + (FRAME * number).mul_f64(1.0 - network.drift / 1e6);
+    let mut arrivals: Vec<_> = ways(network, frames, seed)
+        .into_iter()
+        .enumerate()
+        .filter_map(|(number, way)| Some((spoken(number as u32) + way?, number as u32)))
+        .collect();
+    arrivals.sort();
+    let mut arrivals = arrivals.into_iter().peekable();
+    let mut buffer = JitterBuffer::new(JitterConfig::new(RATE));
+    let (mut heard, mut delay, mut queued) = (0_u32, Duration::ZERO, Duration::ZERO);
+    // The player takes ten milliseconds at a time.
+    let tick = Duration::from_millis(10);
+    let mut now = start;
+    while now < spoken(frames) + Duration::from_millis(500) {
+        while let Some((at, number)) = arrivals.next_if(|(at, _)| *at <= now) {
+            // A timestamp that wraps on the way.
+            let stamp = (number * UNITS).wrapping_sub(100 * UNITS);
+            buffer.insert(stamp, Bytes::copy_from_slice(&number.to_be_bytes()), at);
+        }
+        while queued < tick {
+            let (playout, stretch) = buffer.pull(now);
+            let number = match &playout {
+                Playout::Packet(payload) => {
+                    Some(u32::from_be_bytes(payload[..].try_into().unwrap()))
+                }
+                Playout::Recover { from, distance: 1 } => {
+                    Some(u32::from_be_bytes(from[..].try_into().unwrap()) - 1)
+                }
+                Playout::Recover { .. } | Playout::Conceal | Playout::Silence => None,
+            };
+            if let Some(number) = number {
+                heard += 1;
+                delay += now + queued - spoken(number);
+            }
+            queued += match (stretch, &playout) {
+                (Stretch::Shorten, Playout::Packet(_)) => FRAME - PITCH,
+                (Stretch::Lengthen, Playout::Packet(_)) => FRAME + PITCH,
+                _ => FRAME,
+            };
+        }
+        queued -= tick;
+        now += tick;
+    }
+    let outcome = Outcome {
+        heard: f64::from(heard) / f64::from(frames),
+        delay: delay / heard.max(1),
+    };
+    (outcome, buffer.stats())
+}
+
+/// What a player hears that waits a fixed time after the first packet's way, and takes copies as well.
+fn fixed(network: Network, frames: u32, seed: u64, wait: Duration) -> Outcome {
+    let ways = ways(network, frames, seed);
+    let first = ways.iter().flatten().next().copied().unwrap_or_default();
+    let deadline = first + wait;
+    let in_time = |number: usize| {
+        let own = ways[number].is_some_and(|way| way <= deadline);
+        let copy = ways
+            .get(number + 1)
+            .copied()
+            .flatten()
+            .is_some_and(|way| way + FRAME <= deadline);
+        own || copy
+    };
+    let heard = (0..ways.len()).filter(|number| in_time(*number)).count();
+    Outcome {
+        heard: heard as f64 / ways.len() as f64,
+        delay: deadline,
+    }
+}
+
+/// On average over some seeds, a minute each.
+fn compare(network: Network) -> (Outcome, Outcome, Outcome) {
+    let (frames, seeds) = (3_000, 8);
+    let mean = |outcomes: Vec<Outcome>| Outcome {
+        heard: outcomes.iter().map(|outcome| outcome.heard).sum::<f64>() / outcomes.len() as f64,
+        delay: outcomes
+            .iter()
+            .map(|outcome| outcome.delay)
+            .sum::<Duration>()
+            / outcomes.len() as u32,
+    };
+    let seeds: Vec<u64> = (1..=seeds).map(|seed| seed * 0x9E37_79B9).collect();
+    let run = |play: &dyn Fn(u64) -> Outcome| mean(seeds.iter().map(|seed| play(*seed)).collect());
+    (
+        run(&|seed| adaptive(network, frames, seed).0),
+        run(&|seed| fixed(network, frames, seed, Duration::from_millis(60))),
+        run(&|seed| fixed(network, frames, seed, Duration::from_millis(100))),
+    )
+}
+
+/// On each network it hears as much as the fixed 60 ms, or nearly, at less delay; and where 60 ms are too few, more.
+#[test]
+fn it_finds_the_delay_that_the_network_needs() {
+    let jitter = |milliseconds| Network {
+        jitter: Duration::from_millis(milliseconds),
+        ..GOOD
+    };
+    let loss = |network: Network, loss, row| Network {
+        loss,
+        row,
+        ..network
+    };
+    let networks = [
+        ("clean", GOOD, 0.999, 60),
+        ("5 %", loss(GOOD, 0.05, 1), 0.99, 80),
+        ("10 %", loss(GOOD, 0.10, 1), 0.97, 80),
+        ("30 ms", jitter(30), 0.985, 75),
+        ("5 %, 30 ms", loss(jitter(30), 0.05, 1), 0.975, 100),
+        ("100 ms", jitter(100), 0.98, 150),
+        ("rows of 3, 7 %", loss(GOOD, 0.07, 3), 0.945, 80),
+    ];
+    for (name, network, heard, delay) in networks {
+        let (ours, sixty, hundred) = compare(network);
+        let shown = format!("{name}: ours {ours:?}, 60 ms {sixty:?}, 100 ms {hundred:?}");
+        assert!(ours.heard >= heard, "{shown}");
+        assert!(ours.delay <= Duration::from_millis(delay), "{shown}");
+        assert!(
+            ours.delay < sixty.delay || ours.heard > sixty.heard,
+            "{shown}"
+        );
+    }
+}
+
+#[test]
+fn clocks_that_differ_and_ways_that_change_are_followed() {
+    for drift in [-200.0, 200.0] {
+        let (outcome, _) = adaptive(Network { drift, ..GOOD }, 30_000, 5);
+        assert!(outcome.heard > 0.99, "{drift}: {outcome:?}");
+        assert!(
+            outcome.delay < Duration::from_millis(70),
+            "{drift}: {outcome:?}"
+        );
+    }
+    // A path that is 80 ms longer from one moment on.
+    let step = (Duration::from_secs(20), Duration::from_millis(80));
+    let (outcome, stats) = adaptive(Network { step, ..GOOD }, 3_000, 5);
+    assert!(outcome.heard > 0.99, "{outcome:?} {stats:?}");
+}
+
+proptest! {
+    /// Whatever happens to packets: each frame is played once at most, in order; memory is bounded; nothing panics.
+    #[test]
+    fn frames_are_played_once_and_in_order(
+        steps in prop::collection::vec((0..400_u32, 0..30_u64, any::<bool>(), any::<u32>()), 1..300),
+        wild in prop::bool::weighted(0.2), start: u32,
+    ) {
+        let config = JitterConfig { frames_max: 20, ..JitterConfig::new(RATE) };
+        let mut buffer = JitterBuffer::new(config);
+        let (mut now, mut last) = (epoch(), None);
+        for (number, wait, pull, anything) in steps {
+            now += Duration::from_millis(wait);
+            if pull {
+                if let (Playout::Packet(payload), _) = buffer.pull(now) {
+                    let number = u32::from_be_bytes(payload[..].try_into().unwrap());
+                    if !wild {
+                        prop_assert!(last < Some(number), "{:?} then {}", last, number);
+                    }
+                    last = Some(number);
+                }
+            } else {
+                let stamp = if wild { anything } else { start.wrapping_add(number / 2 * UNITS) };
+                buffer.insert(stamp, Bytes::copy_from_slice(&(number / 2).to_be_bytes()), now);
+            }
+            prop_assert!(buffer.waiting() <= config.frames_max);
+            prop_assert!(buffer.target() <= config.delay_max);
+        }
+    }
+}
+
+#[test]
+fn a_sender_that_begins_anew_is_heard_soon() {
+    let mut buffer = JitterBuffer::new(JitterConfig::new(RATE));
+    let mut now = epoch();
+    let mut heard = 0;
+    for number in 0..200_u32 {
+        let stamp = if number < 100 {
+            4_000_000 + number * UNITS
+        } else {
+            number * UNITS
+        };
+        buffer.insert(stamp, Bytes::from_static(b"x"), now);
+        heard += u32::from(number >= 100 && matches!(buffer.pull(now).0, Playout::Packet(_)));
+        if number < 100 {
+            buffer.pull(now);
+        }
+        now += FRAME;
+    }
+    assert!(heard >= 80, "{heard}");
+}
