@@ -15,6 +15,7 @@ mod natlab;
 mod peer;
 mod purity;
 mod simulate;
+mod switchboard;
 mod tidy;
 mod tools;
 
@@ -48,6 +49,8 @@ enum Command {
     Natlab(natlab::Args),
     /// Be one side of a connection, driven by lines on standard input and output
     Peer(peer::Args),
+    /// Run an XMPP server for trying things out on this machine; a development tool, nothing is kept
+    Switchboard(switchboard::Args),
     /// Check that the pure crates carry no sockets, clocks or randomness in their dependency trees
     Purity,
     /// Check which crate depends on which
@@ -68,6 +71,7 @@ fn main() -> ExitCode {
         Command::Interop(args) => interop::run(&args),
         Command::Natlab(args) => natlab::run(&args),
         Command::Peer(args) => peer::run(&args),
+        Command::Switchboard(args) => switchboard::run(&args),
         Command::Purity => purity::run(),
         Command::Layering => layering::run(),
         Command::Tidy => tidy::run(),
