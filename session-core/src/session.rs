@@ -45,6 +45,8 @@ pub struct Session {
     dialect_chosen: bool,
     state: State,
     speculative: bool,
+    /// Whether candidates travel in the offer or the answer.
+    batches: bool,
     contents: Vec<Content>,
     groups: Vec<Group>,
     channels: Vec<Channel>,
@@ -362,16 +364,6 @@ impl Session {
         Ok(())
     }
 
-    /// Whether channels connect before the session is accepted: see [`Config::speculative`](crate::Config::speculative).
-    ///
-    /// # Errors
-    /// [`Misuse::TooLate`] after [`State::Init`].
-    pub fn set_speculative(&mut self, speculative: bool) -> Result<(), Misuse> {
-        self.only_in_init()?;
-        self.speculative = speculative;
-        Ok(())
-    }
-
     /// The name of the default content, [`DEFAULT_CONTENT`] unless changed. The Google dialects do not write it.
     ///
     /// # Errors
@@ -446,6 +438,7 @@ impl Session {
             dialect_chosen: role == Role::Responder,
             state: State::Init,
             speculative: shared.config.speculative,
+            batches: false,
             contents: vec![content],
             groups: Vec::new(),
             channels: Vec::new(),

@@ -104,6 +104,12 @@ pub trait Transport: Send {
             .collect())
     }
 
+    /// Whether its channels say when they know all their candidates ([`ChannelOutput::Gathered`]), so that an offer with
+    /// candidates can wait for that.
+    fn gathers(&self) -> bool {
+        false
+    }
+
     /// The peer answered a `<transport/>` that [`wrap_info`](Self::wrap_info) had made: it took it, or refused it. Silence
     /// is not told. Channels are asked for outputs afterwards.
     fn handle_info_reply(&mut self, info: &Element, reply: Result<(), &StanzaError>, now: Instant) {
@@ -250,6 +256,9 @@ pub enum ChannelOutput {
     /// Stop reading a connection (`true`), or go on: so a stream that was [paused](TransportChannel::pause) holds its
     /// peer back.
     Hold(LocalSocket, bool),
+    /// No [`Info`](Self::Info) is to be expected for now: all candidates are known. Of interest when they travel in the
+    /// offer. Only of channels whose transport [gathers](Transport::gathers).
+    Gathered,
     /// Find something out. Answered by [`TransportChannel::handle_finding`] with the same number, which is the channel's
     /// own.
     Inquire(u32, Inquiry),

@@ -5,9 +5,11 @@
 use session_core::testing::{
     Answer, Callback, Conditions, Deed, Note, RECORDER_NAMESPACE, Recorder, World,
 };
-use session_core::{ChannelId, Config, Input, ReasonCondition, SessionId, State};
+use session_core::{
+    ChannelId, Config, Input, Output, ReasonCondition, SessionId, SessionManager, State,
+};
 use std::{
-    net::{IpAddr, Ipv4Addr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::Arc,
     time::Duration,
 };
@@ -206,6 +208,116 @@ fn who_answers_itself_is_connected_as_well() {
     let id = world
         .call(0, 1, RECORDER_NAMESPACE, &Note("call".into()))
         .unwrap();
+    world.run_for(Duration::from_secs(1));
+    let session = world.manager(0).peek(id).unwrap();
+    assert!(session.writable(session.channel("data").unwrap()));
+}
+
+/// The first message of a session that is to have its candidates in the offer, how long it took, and how many messages
+/// followed it; the STUN server does not answer.
+fn batched_offer(servers: usize) -> (session_core::Message, Duration, usize) {
+    let mut config = IceConfig::new(vec![address(1, 1), address(1, 2)]);
+    config.stun_servers = vec!["198.51.100.66:3478".parse().unwrap(); servers];
+    let entropy = session_core::SeededEntropy::new(4);
+    let mut manager = SessionManager::new(Config::default(), entropy);
+    manager
+        .add_transport(IceTransportFactory::new(config))
+        .unwrap();
+    let recorder = Recorder::new().with_channel("data").with_channel("rtcp");
+    manager.add_client(recorder).unwrap();
+    let start = session_core::testing::epoch();
+    let mut now = start;
+    manager.handle_input(Input::Link(true), now);
+    let id = manager
+        .create_session("alice@a.example/1".into(), RECORDER_NAMESPACE, now)
+        .unwrap();
+    let session = manager.session(id).unwrap();
+    session.set_candidates_in_offer(true);
+    let note = Note("call".into());
+    session
+        .initiate("bob@b.example/2".into(), Vec::new(), &note, now)
+        .unwrap();
+    let (mut offer, mut others) = (None, 0);
+    while now < start + Duration::from_secs(10) {
+        match manager.poll_output(now) {
+            Output::Bind {
+                socket, address, ..
+            } => {
+                let bound = SocketAddr::new(address.ip(), 4_000 + others as u16);
+                let address = Ok(bound);
+                manager.handle_input(Input::Bound { socket, address }, now);
+            }
+            Output::Message { id, message } => {
+                manager.handle_input(
+                    Input::Reply {
+                        id,
+                        reply: Ok(None),
+                    },
+                    now,
+                );
+                match &offer {
+                    None => offer = Some((message, now - start)),
+                    Some(_) => others += 1,
+                }
+            }
+            Output::Wait(None) => break,
+            Output::Wait(Some(at)) => {
+                now = at;
+                manager.handle_input(Input::Timeout, now);
+            }
+            _ => {}
+        }
+    }
+    let (message, took) = offer.unwrap();
+    (message, took, others)
+}
+
+/// XEP-0176 §5.3: for who cannot take them one by one.
+#[test]
+fn an_offer_waits_for_its_candidates_where_it_has_to_carry_them() {
+    for (servers, wait) in [(0, 0), (1, 2_000)] {
+        let (offer, took, others) = batched_offer(servers);
+        assert_eq!(took, Duration::from_millis(wait));
+        assert_eq!(offer.action, session_core::Action::SessionInitiate);
+        let transport = &offer.contents[0].transports[0];
+        assert!(transport.attribute("ufrag").is_some());
+        let count = |component: &str| {
+            let candidates = transport.children();
+            let of = |c: &session_core::ElementRef<'_>| c.attribute("component") == Some(component);
+            candidates.filter(of).count()
+        };
+        assert_eq!([count("1"), count("2"), others], [2, 2, 0]);
+    }
+}
+
+/// The whole of it, in whichever direction: nothing but offer and answer is said.
+#[test]
+fn sessions_without_trickle_connect() {
+    let mut world = World::new(9);
+    for (name, host) in [("alice@a.example/1", 1), ("bob@b.example/2", 2)] {
+        let config = IceConfig::new(vec![address(host, 1)]);
+        world.add_host(name, Config::default(), |manager| {
+            manager.add_transport(IceTransportFactory::new(config))?;
+            manager.add_client(Recorder::new().with_channel("data"))
+        });
+    }
+    world.set_wire(Conditions::with_delay(Duration::from_millis(50)));
+    let note = Note("call".into());
+    let id = world.update(0, |manager, now| {
+        let id = manager
+            .create_session("alice@a.example/1".into(), RECORDER_NAMESPACE, now)
+            .unwrap();
+        let session = manager.session(id).unwrap();
+        session.set_candidates_in_offer(true);
+        session
+            .initiate("bob@b.example/2".into(), Vec::new(), &note, now)
+            .unwrap();
+        id
+    });
+    world.run_for(Duration::from_secs(1));
+    let bob = world.sessions(1)[0];
+    world.with_session(1, bob, |session, _| session.set_candidates_in_offer(true));
+    assert!(world.act(1, bob, &Deed::Accept));
     world.run_for(Duration::from_secs(1));
     let session = world.manager(0).peek(id).unwrap();
     assert!(session.writable(session.channel("data").unwrap()));

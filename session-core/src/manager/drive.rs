@@ -61,10 +61,11 @@ impl SessionManager {
         if let Some(output) = session.data.pop_front() {
             return Some(output);
         }
+        let gathering = session.is_gathering(now);
         if session.outbox.is_empty() {
             session.flush_infos(now);
         }
-        if link {
+        if link && !gathering {
             if let Some((request, message)) = session.repeats.pop_front() {
                 return Some(Output::Message {
                     id: request,

@@ -25,6 +25,8 @@ pub(crate) struct Channel {
     finished: bool,
     pub(super) writable: bool,
     pub(super) says_path: bool,
+    /// It knows all its candidates.
+    pub(super) gathered: bool,
     pub(crate) path: bool,
     /// When the path went, while it is away; set once there has been a path.
     pub(crate) path_lost: Option<Instant>,
@@ -104,6 +106,7 @@ impl Session {
             finished: false,
             writable: false,
             says_path: false,
+            gathered: false,
             path: false,
             path_lost: None,
         });
@@ -248,7 +251,8 @@ impl Session {
         let started = if host.agreed && self.state.is_accepted() {
             true
         } else {
-            self.speculative && self.state != crate::State::Init && !self.state.is_ended()
+            let early = self.speculative || (self.batches && self.role == crate::Role::Initiator);
+            early && self.state != crate::State::Init && !self.state.is_ended()
         };
         (started && !host.deferred && !host.carriers.is_empty()).then_some(at)
     }
@@ -340,6 +344,7 @@ impl Session {
         channel.path = false;
         channel.path_lost = None;
         channel.says_path = false;
+        channel.gathered = false;
         if std::mem::take(&mut channel.writable) {
             self.events
                 .push_back(SessionEvent::Writable(channel.id, false));

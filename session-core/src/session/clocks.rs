@@ -11,6 +11,8 @@ pub(super) struct Timers {
     connectivity: Option<Instant>,
     writability: Option<Instant>,
     application: Option<Instant>,
+    /// Until when the offer or the answer waits for its candidates.
+    pub(super) gathering: Option<Instant>,
 }
 
 impl Session {
@@ -60,6 +62,7 @@ impl Session {
             timers.connectivity,
             timers.writability,
             timers.application,
+            timers.gathering,
             self.pending.iter().filter_map(|p| p.due).min(),
             self.next_channel_timeout(),
         ]

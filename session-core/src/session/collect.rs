@@ -56,6 +56,7 @@ impl Session {
             ChannelOutput::Request { token, to, payload } => {
                 return self.take_request(at, token, to, payload, now);
             }
+            ChannelOutput::Gathered => channel.gathered = true,
             ChannelOutput::Finished => self.events.push_back(SessionEvent::Finished(id)),
             ChannelOutput::Delivered => self.events.push_back(SessionEvent::Delivered(id)),
             ChannelOutput::Failed(error) => {
@@ -169,6 +170,7 @@ impl Session {
             ChannelOutput::Packet(_)
             | ChannelOutput::Writable(_)
             | ChannelOutput::Path(_)
+            | ChannelOutput::Gathered
             | ChannelOutput::Info(_)
             | ChannelOutput::Request { .. }
             | ChannelOutput::Finished

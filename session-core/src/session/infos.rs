@@ -1,7 +1,7 @@
 //! What channels tell each other (transport-info): to ours, and from ours.
 
-use super::Session;
-use crate::{Action, Element, InfoTarget, Message, PeerError, Role, State};
+use super::{Outgoing, Session};
+use crate::{Action, Element, InfoTarget, Message, Misuse, PeerError, Role, State};
 use std::{sync::Arc, time::Instant};
 
 /// From the peer's channels to ours.
@@ -104,7 +104,7 @@ impl Session {
     /// Says what channels want to tell, as far as it may be said by now. The manager calls it when nothing else is
     /// left to do, so that what came together travels together.
     pub(crate) fn flush_infos(&mut self, now: Instant) {
-        if !self.may_tell() {
+        if !self.may_tell() || self.timers.gathering.is_some() {
             return;
         }
         for at in 0..self.contents.len() {
@@ -149,7 +149,93 @@ impl Session {
         match self.role {
             _ if self.state.is_accepted() => true,
             Role::Initiator => !self.dialect.candidates_wait || self.initiate_acknowledged,
-            Role::Responder => self.speculative,
+            Role::Responder => self.speculative && !self.batches,
         }
+    }
+}
+
+/// Candidates in the offer or the answer itself, for peers that cannot take them one by one.
+impl Session {
+    /// Whether channels connect before the session is accepted: see [`Config::speculative`](crate::Config::speculative).
+    ///
+    /// # Errors
+    /// [`Misuse::TooLate`] after [`State::Init`].
+    pub fn set_speculative(&mut self, speculative: bool) -> Result<(), Misuse> {
+        self.only_in_init()?;
+        self.speculative = speculative;
+        Ok(())
+    }
+
+    /// Whether candidates travel in the offer, or in the answer, which then waits for them: until all channels know
+    /// theirs, at most for [`Clocks::gathering`](crate::Clocks::gathering). What is found later follows as usual.
+    ///
+    /// For peers that announce `urn:ietf:rfc:3264` (XEP-0176 §5.3). Default no. To be set before initiating or
+    /// accepting; transports that do not [gather](crate::Transport::gathers) are not waited for.
+    pub fn set_candidates_in_offer(&mut self, wanted: bool) {
+        self.batches = wanted;
+    }
+
+    /// The offer or the answer is said: it waits for candidates, if it is to.
+    pub(super) fn begin_batching(&mut self, now: Instant) {
+        if self.batches && !self.state.is_ended() {
+            let wait = self.shared.config.clocks.gathering;
+            self.timers.gathering = now.checked_add(wait);
+        }
+    }
+
+    /// Whether messages wait; what waited for candidates gets them once they are known.
+    pub(crate) fn is_gathering(&mut self, now: Instant) -> bool {
+        let Some(until) = self.timers.gathering else {
+            return false;
+        };
+        let known =
+            (0..self.channels.len()).all(|at| self.channels[at].gathered || !self.gathers(at));
+        if !known && now < until {
+            return true;
+        }
+        self.timers.gathering = None;
+        self.fill_offer();
+        false
+    }
+
+    fn gathers(&self, channel: usize) -> bool {
+        let channel = &self.channels[channel];
+        let host = self.carrier_host(&channel.content);
+        let carrier = host.and_then(|host| self.contents[host].carriers.first());
+        channel.is_bound() && carrier.is_some_and(|carrier| carrier.transport.gathers())
+    }
+
+    /// Puts what channels wanted to tell into the message that they belong to.
+    fn fill_offer(&mut self) {
+        let is_offer = |action| matches!(action, Action::SessionInitiate | Action::SessionAccept);
+        let mut outbox = std::mem::take(&mut self.outbox);
+        let message = outbox.iter_mut().find_map(|outgoing| match outgoing {
+            Outgoing::Message(message, _) if is_offer(message.action) => Some(message),
+            Outgoing::Message(..) | Outgoing::Request { .. } => None,
+        });
+        for part in message
+            .into_iter()
+            .flat_map(|message| &mut message.contents)
+        {
+            let Some(at) = self.content_position(&part.name) else {
+                continue;
+            };
+            let content = &mut self.contents[at];
+            let (Some(carrier), Some(transport)) =
+                (content.carriers.first_mut(), part.transports.first_mut())
+            else {
+                continue;
+            };
+            if content.infos.is_empty() || *carrier.namespace != *transport.namespace() {
+                continue;
+            }
+            let infos = std::mem::take(&mut content.infos);
+            let whole = carrier.transport.wrap_info(infos.clone());
+            for child in whole.children() {
+                transport.push(child.to_element());
+            }
+            content.told.extend(infos);
+        }
+        self.outbox = outbox;
     }
 }

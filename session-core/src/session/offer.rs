@@ -97,6 +97,7 @@ impl Session {
         self.initiate_acknowledged = false;
         self.say(message, now);
         self.bind_all(now);
+        self.begin_batching(now);
     }
 
     pub(crate) fn bind_all(&mut self, now: Instant) {
@@ -261,6 +262,7 @@ impl Session {
         self.say(message, now);
         self.apply_groups(now);
         self.bind_all(now);
+        self.begin_batching(now);
     }
 
     /// Contents that are bundled let go of their own transports (XEP-0338).

@@ -272,6 +272,7 @@ impl Agent {
         self.review_paths(now);
         self.review_nominations(now);
         self.tell_end();
+        self.say_gathered();
         self.fail_without_sockets();
         let open = !self.config.lite
             && self

@@ -38,6 +38,8 @@ pub(super) struct Component {
     pub(super) gathers: Vec<Gather>,
     pub(super) keepalive_at: Option<Instant>,
     pub(super) told_end: bool,
+    /// Said once that all candidates are known.
+    pub(super) told_gathered: bool,
     pub(super) path: Option<Path>,
     /// When the first pair was valid, and when the best of them is nominated at the latest.
     pub(super) commit_at: Option<Instant>,
@@ -113,6 +115,7 @@ impl Component {
             gathers: Vec::new(),
             keepalive_at: None,
             told_end: false,
+            told_gathered: false,
             path: None,
             commit_at: None,
             nominating: None,

@@ -178,6 +178,10 @@ impl Transport for IceTransport {
         Ok(vec![(target, info.detach())])
     }
 
+    fn gathers(&self) -> bool {
+        true
+    }
+
     fn handle_info_reply(&mut self, info: &Element, reply: Result<(), &StanzaError>, now: Instant) {
         let reply = match reply {
             Ok(()) => Reply::Taken,

@@ -496,6 +496,7 @@ impl World {
                     );
                 }
             }
+            ChannelOutput::Gathered => {}
             ChannelOutput::Packet(batch) => end.packets.extend(batch.map(|p| p.to_vec())),
             ChannelOutput::Writable(writable) => end.writable[channel] = writable,
             ChannelOutput::Path(path) => end.paths[channel].push(path),

@@ -469,6 +469,19 @@ impl Agent {
         }
     }
 
+    /// Says once that all candidates are known, for an offer that waits for them.
+    pub(super) fn say_gathered(&mut self) {
+        if self.names.are_awaited() {
+            return;
+        }
+        for component in self.components.values_mut() {
+            if !component.told_gathered && component.has_gathered() {
+                component.told_gathered = true;
+                component.push(ChannelOutput::Gathered);
+            }
+        }
+    }
+
     /// Tells once that no candidate follows.
     pub(super) fn tell_end(&mut self) {
         if !self.config.tell_end

@@ -99,6 +99,7 @@ impl Pair {
                 self.network.close(key(socket), now);
             }
             ChannelOutput::Transmit(transmit) => self.take_transmit(end, channel, transmit),
+            ChannelOutput::Gathered => {}
             ChannelOutput::Packet(batch) => self.take_packets(end, channel, batch),
             ChannelOutput::Writable(writable) => {
                 this.writable = writable;
