@@ -1,6 +1,6 @@
 //! Two sessions over ICE: managers, signalling, sockets, all in virtual time.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::wildcard_enum_match_arm)]
 
 use session_core::testing::{
     Answer, Callback, Conditions, Deed, Note, RECORDER_NAMESPACE, Recorder, World,
