@@ -10,7 +10,7 @@ pub use config::{
 };
 
 use crate::{
-    Direction, File, FileDescription, Hasher, Phase, Read, Transfer, TransferId,
+    Direction, File, FileDescription, Hasher, Integrity, Phase, Read, Transfer, TransferId,
     file::FILE_TRANSFER,
     transfer::{Fault, mark, suitable},
 };
@@ -234,7 +234,7 @@ impl FileClient {
     ) -> Result<usize, FileError> {
         let (client, session) = live(manager, id)?;
         let transfer = client.transfer_mut(id)?;
-        if transfer.direction() == Direction::Receive {
+        if transfer.direction() == Direction::Receive && !transfer.is_tree() {
             return Err(FileError::WrongWay(id.clone()));
         }
         if transfer.flow.is_finished() && !bytes.is_empty() {
@@ -265,6 +265,8 @@ impl FileClient {
     /// Nothing more will be written, to a file whose size was not known, or of which the receiver has all bytes already.
     /// Said again it changes nothing.
     ///
+    /// The receiver of a tree says it, too, when the frames have come to their end ([`is_finished`](crate::TreeReceiver::is_finished)) and its application has the tree: not every stream shows its end.
+    ///
     /// # Errors
     /// [`FileError`]; [`FileError::TooLittle`] when the file has more bytes than were written.
     pub fn finish(
@@ -275,7 +277,14 @@ impl FileClient {
         let (client, session) = live(manager, id)?;
         let transfer = client.transfer_mut(id)?;
         if transfer.direction() == Direction::Receive {
-            return Err(FileError::WrongWay(id.clone()));
+            if !transfer.is_tree() {
+                return Err(FileError::WrongWay(id.clone()));
+            }
+            if transfer.acknowledge() {
+                transfer.settle(Integrity::Unverified);
+                client.acknowledged(session, &id.content, now);
+            }
+            return Ok(());
         }
         if transfer.flow.is_finished() {
             return Ok(());
@@ -306,7 +315,7 @@ impl FileClient {
     ) -> Result<Read, FileError> {
         let client = client(manager)?;
         let transfer = client.transfer_mut(id)?;
-        if transfer.direction() == Direction::Send {
+        if transfer.direction() == Direction::Send && !transfer.is_tree() {
             return Err(FileError::WrongWay(id.clone()));
         }
         let (read, resume) = transfer.read(max);

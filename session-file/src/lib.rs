@@ -11,6 +11,9 @@
 //! each file is accepted, skipped or renamed for itself, continues at an offset, has the size that was announced, and is
 //! verified by its hash while it arrives. It speaks with other people's clients as each of them is used to.
 //!
+//! A *tree* is a folder with all that is in it: between two of ours one stream of a file's session carries it
+//! ([`TreeSender`], [`TreeReceiver`]); others are offered its files one by one.
+//!
 //! # Who writes, who waits
 //! [`TunnelClient::write`] takes what there is room for; [`TunnelClient::read`] hands out what there is. Whoever could not
 //! go on waits for the tunnel's [`signal`](TunnelStream::signal) and tries again: a listener that connected before it
@@ -77,6 +80,7 @@ mod queue;
 mod resume;
 mod stream;
 mod transfer;
+mod tree;
 mod tunnel;
 
 pub use client::{
@@ -96,4 +100,8 @@ pub use own::OWN;
 pub use resume::{Journal, JournalError, JournalState, ResumeToken};
 pub use stream::{Change, Completeness, Phase, Progress, Read, TunnelStream};
 pub use transfer::{Direction, Fault, Integrity, Outcome, Transfer, TransferId};
+pub use tree::{
+    Demand, EntryKind, PathError, TreeEntry, TreeError, TreeEvent, TreeLimits, TreePath,
+    TreeReceiver, TreeSender, TreeTotals, tree_offer, tree_totals,
+};
 pub use tunnel::{Purpose, TEXT_BYTES_MAX, TUNNEL, TextError, Tunnel};

@@ -87,6 +87,11 @@ impl FileName {
         sanitize_name(last)
     }
 
+    /// A name that was judged as part of a path.
+    pub(crate) fn of_path(name: &str) -> Self {
+        Self(name.into())
+    }
+
     /// The name.
     pub fn as_str(&self) -> &str {
         &self.0

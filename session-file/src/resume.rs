@@ -78,6 +78,7 @@ impl ResumeToken {
             name,
             offset: self.offset,
             prefix: Some(hasher),
+            tree: false,
         }
     }
 

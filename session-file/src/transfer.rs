@@ -2,109 +2,20 @@
 
 mod blocks;
 mod check;
+mod outcome;
 
 pub(crate) use blocks::{block_bytes, mark, suitable};
 pub(crate) use check::{Check, Judgement};
+pub(crate) use outcome::reason_of;
+pub use outcome::{Direction, Fault, Integrity, Outcome, TransferId};
 
 use crate::{
-    Change, Completeness, File, FileInfo, FileLimits, FileName, FileRange, Hash, HashAlgorithm,
-    Hasher, Phase, Progress, Read, flow::Flow,
+    Change, Completeness, File, FileInfo, FileLimits, FileName, FileRange, Hash, Hasher, Phase,
+    Progress, Read, flow::Flow,
 };
 use bytes::Bytes;
-use session_core::{Cause, ChannelId, Reason, ReasonCondition, Role, Session, SessionId, Signal};
-use std::{fmt, sync::Arc, time::Instant};
-use thiserror::Error;
-
-/// Which file: a content of a session.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct TransferId {
-    /// The session.
-    pub session: SessionId,
-    /// The content's name.
-    pub content: Arc<str>,
-}
-
-impl fmt::Display for TransferId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} of session {}", self.content, self.session)
-    }
-}
-
-/// Which way a file goes, seen from here.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Direction {
-    /// We send it.
-    Send,
-    /// We receive it.
-    Receive,
-}
-
-/// What the hash said of a file that arrived.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Integrity {
-    /// It has the hash that the peer named.
-    Verified(HashAlgorithm),
-    /// What arrived now has the hash that the peer named for this part. What is in front of it was not compared: the
-    /// peer did not name the hash of the whole, or we did not give the hasher of what we have.
-    Part(HashAlgorithm),
-    /// The peer named none that we could compare.
-    Unverified,
-}
-
-/// Why a file did not arrive, or was not sent.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[non_exhaustive]
-pub enum Fault {
-    /// The peer sent more than it had announced, or than we take.
-    #[error("more than {0} bytes were sent")]
-    TooMuch(u64),
-    /// The stream ended before the file.
-    #[error("the stream ended after {received} of {expected} bytes")]
-    TooLittle {
-        /// Bytes that arrived, or left.
-        received: u64,
-        /// Bytes that were announced.
-        expected: u64,
-    },
-    /// What arrived is not what the peer named the hash of.
-    #[error("the {0} is another than the peer named")]
-    WrongHash(HashAlgorithm),
-    /// What we sent is not what we had named the hash of.
-    #[error("the file is another than the one that was offered")]
-    Changed,
-    /// The peer answered with a part that was not asked for.
-    #[error("the peer answered with another part of the file")]
-    WrongRange,
-    /// It was declined before it began, by either side.
-    #[error("declined{}", why(.0))]
-    Declined(Option<Reason>),
-    /// It was taken out of the session, by either side.
-    #[error("aborted{}", why(.0))]
-    Aborted(Option<Reason>),
-    /// The session ended.
-    #[error("{0}")]
-    Session(Cause),
-}
-
-fn why(reason: &Option<Reason>) -> String {
-    reason
-        .as_ref()
-        .map_or_else(String::new, |reason| format!(": {reason}"))
-}
-
-/// How a transfer ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// Every byte was received.
-    Received(Integrity),
-    /// Sent. `confirmed` when the peer's application said that it has it, and not only its transport.
-    Sent {
-        /// Whether the peer said so.
-        confirmed: bool,
-    },
-    /// It did not come to that.
-    Failed(Fault),
-}
+use session_core::{ChannelId, Reason, Role, Session, Signal};
+use std::{sync::Arc, time::Instant};
 
 /// One file, seen from our side. It is there from the offer until [`FileClient::release`](crate::FileClient::release),
 /// also when its session is gone.
@@ -128,6 +39,8 @@ pub struct Transfer {
     pub(crate) verdict_due: Option<Instant>,
     /// Our application has read the end.
     acknowledged: bool,
+    /// Both sides know the frames of trees: bytes flow both ways.
+    duplex: bool,
     confirmed: bool,
     outcome: Option<Outcome>,
     signal: Signal<Change>,
@@ -179,6 +92,7 @@ impl Transfer {
     /// How many bytes can be written now.
     pub fn room(&self) -> usize {
         match (self.phase, self.direction) {
+            (_, Direction::Receive) if self.duplex && self.is_live() => self.flow.room(),
             (Phase::Ended, _) | (_, Direction::Receive) => 0,
             (_, Direction::Send) => {
                 let left = self
@@ -220,6 +134,11 @@ impl Transfer {
         }
     }
 
+    /// Whether its stream carries the frames of a tree, because both sides know them. Then both write and both read.
+    pub fn is_tree(&self) -> bool {
+        self.duplex
+    }
+
     /// Announces what changes. A listener looks at the getters after each notice; it may miss steps, never the end.
     pub fn signal(&self) -> &Signal<Change> {
         &self.signal
@@ -251,6 +170,7 @@ impl Transfer {
             integrity: None,
             verdict_due: None,
             acknowledged: false,
+            duplex: false,
             confirmed: false,
             outcome: None,
             signal: Signal::new(),
@@ -283,9 +203,15 @@ impl Transfer {
             .filter(|prefix| prefix.length() == offset);
         let block = block_bytes(&self.file);
         let bytes = self.bytes();
-        let unsized_bytes = self.limits.unsized_bytes;
+        self.duplex = crate::tree::mark(&self.file).is_some() && bytes.is_none();
+        // A tree says the size of each of its files, and is bounded by that.
+        let unsized_bytes = match self.duplex {
+            true => u64::MAX,
+            false => self.limits.unsized_bytes,
+        };
         self.check = Some(match self.direction {
             Direction::Send => Check::sender(&self.file, prefix, bytes, block),
+            Direction::Receive if self.duplex => Check::sender(&File::default(), None, None, None),
             Direction::Receive => Check::receiver(&self.file, prefix, bytes, unsized_bytes, block),
         });
         self.signal.emit(Change::Opened);
@@ -345,12 +271,16 @@ impl Transfer {
         Ok(())
     }
 
-    /// The mark for the hashes of blocks counts when both sides have set it.
-    pub(crate) fn agree_on_blocks(&mut self, answer: &File) {
+    /// Our own marks, for the hashes of blocks and for trees, count when both sides have set them.
+    pub(crate) fn agree_on_marks(&mut self, answer: &File) {
         if block_bytes(answer) != block_bytes(&self.file) {
             self.file
                 .extra
                 .retain(|extra| !extra.is(crate::OWN, "blocks"));
+        }
+        if crate::tree::mark(answer).is_none() {
+            let others = |extra: &session_core::Element| !extra.is(crate::OWN, "tree");
+            self.file.extra.retain(others);
         }
     }
 
@@ -407,7 +337,11 @@ impl Transfer {
         let count = self.flow.write(&mut front);
         let _ = bytes.split_to(count);
         let mut told = Vec::new();
-        if let Some(check) = &mut self.check {
+        if let Some(check) = self
+            .check
+            .as_mut()
+            .filter(|_| self.direction == Direction::Send)
+        {
             told = check.pass(&offered[..count]);
         }
         (count, told)
@@ -482,11 +416,12 @@ impl Transfer {
         let Some(check) = self.check.as_mut().filter(|_| self.phase == Phase::Open) else {
             return Ok(());
         };
-        if self.direction == Direction::Send {
-            // Nothing flows back in a file.
-            return Ok(());
+        match self.direction {
+            Direction::Receive => check.arrive(&bytes)?,
+            // What flows back is the other side of a tree.
+            Direction::Send if self.duplex => {}
+            Direction::Send => return Ok(()),
         }
-        check.arrive(&bytes)?;
         if self.flow.receive(bytes, session, now) {
             self.signal.emit(Change::Readable);
         }
@@ -532,6 +467,11 @@ impl Transfer {
                 Ok(None)
             }
             Judgement::Differs(algorithm) => Err(Fault::WrongHash(algorithm)),
+            // Each file of a tree has its own hash, in the stream.
+            Judgement::Open { .. } if self.duplex => {
+                self.settle(Integrity::Unverified);
+                Ok(None)
+            }
             Judgement::Open { announced } => Ok(Some(patience[usize::from(announced)])),
         }
     }
@@ -562,7 +502,7 @@ impl Transfer {
             return (Read::Bytes(bytes), resume);
         }
         let read = match (&self.outcome, self.integrity) {
-            (Some(Outcome::Failed(fault)), _) => Read::Broken(cause_of(fault)),
+            (Some(Outcome::Failed(fault)), _) => Read::Broken(outcome::cause_of(fault)),
             (_, Some(_)) => Read::End(self.completeness()),
             (_, None) => Read::Pending,
         };
@@ -658,35 +598,5 @@ impl Transfer {
         self.outcome = Some(outcome);
         self.flow.close(true);
         self.signal.emit(Change::Ended);
-    }
-}
-
-/// What the peer is told when a transfer fails here.
-pub(crate) fn reason_of(fault: &Fault) -> Reason {
-    let text = |condition| Reason::new(condition).with_text(fault.to_string());
-    match fault {
-        Fault::TooMuch(_) => Reason {
-            text: Some(fault.to_string().into()),
-            ..crate::file_too_large()
-        },
-        Fault::TooLittle { .. } | Fault::WrongHash(_) | Fault::Changed => {
-            text(ReasonCondition::MediaError)
-        }
-        Fault::WrongRange => text(ReasonCondition::IncompatibleParameters),
-        Fault::Declined(Some(reason)) | Fault::Aborted(Some(reason)) => reason.clone(),
-        Fault::Declined(None) => Reason::new(ReasonCondition::Decline),
-        Fault::Aborted(None) | Fault::Session(_) => Reason::new(ReasonCondition::Cancel),
-    }
-}
-
-fn cause_of(fault: &Fault) -> Cause {
-    match fault {
-        Fault::Session(cause) => cause.clone(),
-        Fault::Declined(reason) | Fault::Aborted(reason) => Cause::Remote(reason.clone()),
-        Fault::TooMuch(_)
-        | Fault::TooLittle { .. }
-        | Fault::WrongHash(_)
-        | Fault::Changed
-        | Fault::WrongRange => Cause::Local(reason_of(fault)),
     }
 }

@@ -316,9 +316,9 @@ fn a_part_that_was_not_of_this_file_is_noticed() {
     let mut world = world(Carrier::Stream);
     set_policy(&mut world, BOB, move |offer| {
         let acceptance = Acceptance {
-            name: None,
             offset: 1_000,
             prefix: Some(hashed(&[7; 1_000])),
+            ..Acceptance::default()
         };
         FileVerdict::Decide(vec![(
             offer.files[0].content.clone(),
@@ -633,7 +633,7 @@ proptest! {
                 let bytes = data(&format!("f{at}"), sizes_there[at]);
                 let start = starts_there[at];
                 let prefix = Some(hashed(&bytes[..start]));
-                (file.content.clone(), Decision::Accept(Acceptance { name: None, offset: start as u64, prefix }))
+                (file.content.clone(), Decision::Accept(Acceptance { offset: start as u64, prefix, ..Acceptance::default() }))
             };
             FileVerdict::Decide(offer.files.iter().enumerate().map(accept).collect())
         });

@@ -127,6 +127,9 @@ pub struct Acceptance {
     pub offset: u64,
     /// The hasher of what we have. With it the whole file is verified, without it only the rest.
     pub prefix: Option<Hasher>,
+    /// What is offered is a tree ([`tree_totals`](crate::tree_totals)), and its frames are understood here. Without it the
+    /// peer offers each file for itself.
+    pub tree: bool,
 }
 
 /// What a policy says to a [`FileOffer`].

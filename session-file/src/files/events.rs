@@ -234,7 +234,7 @@ impl FileClient {
         };
         let agreed = match answer {
             Some(Ok(answer)) => {
-                transfer.agree_on_blocks(&answer.file);
+                transfer.agree_on_marks(&answer.file);
                 transfer.answered(&answer.file)
             }
             Some(Err(error)) => {

@@ -345,6 +345,9 @@ fn accept(
     if !blocks {
         drop_blocks(&mut file);
     }
+    if !acceptance.tree {
+        file.extra.retain(|extra| !extra.is(crate::OWN, "tree"));
+    }
     let prefix = acceptance
         .prefix
         .as_ref()

@@ -5,6 +5,7 @@
 pub mod persona;
 #[path = "../common/plain.rs"]
 pub mod plain;
+pub mod tree;
 
 use bytes::Bytes;
 use plain::Plain;
