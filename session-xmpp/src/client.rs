@@ -20,6 +20,7 @@
 //! ```
 
 mod backoff;
+pub mod calls;
 mod connect;
 pub mod directory;
 pub mod disco;
@@ -36,6 +37,7 @@ mod scram;
 mod srv;
 pub mod stream;
 
+pub use calls::Calls;
 pub use connect::{Authorities, AuthorityError};
 pub use disco::Info;
 pub use discovery::Discovery;

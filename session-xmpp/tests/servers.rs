@@ -7,6 +7,8 @@
     reason = "a test names only what it looks for"
 )]
 
+#[path = "servers/calls.rs"]
+mod calls;
 #[path = "servers/discovery.rs"]
 mod discovery;
 #[path = "servers/ejabberd.rs"]

@@ -45,6 +45,32 @@ pub trait Service: Send + 'static {
     }
 }
 
+/// Several services as one: a request goes to the first that answers it, messages and presence to all.
+impl Service for Vec<Box<dyn Service>> {
+    fn handle_request(
+        &mut self,
+        request: &Request,
+        manager: &mut SessionManager,
+        now: Instant,
+    ) -> Option<Result<Option<Element>, StanzaError>> {
+        let mut services = self.iter_mut();
+        services.find_map(|service| service.handle_request(request, manager, now))
+    }
+
+    fn handle_other(
+        &mut self,
+        other: &Envelope,
+        manager: &mut SessionManager,
+        now: Instant,
+    ) -> bool {
+        let mut taken = false;
+        for service in self {
+            taken |= service.handle_other(other, manager, now);
+        }
+        taken
+    }
+}
+
 /// The payload of a result, or an error.
 pub(super) type Answer = Result<Option<Element>, StanzaError>;
 

@@ -438,7 +438,10 @@ impl Agent {
         };
         // What was asked just now is probably being answered. If the peer's NAT was still shut and dropped it, it is
         // asked again a moment later.
-        let fresh = pair.check.as_ref().filter(|check| check.nominates.is_none());
+        let fresh = pair
+            .check
+            .as_ref()
+            .filter(|check| check.nominates.is_none());
         let wait = fresh.map(|check| check.sent_at + TRIGGERED_PACE);
         if let Some(at) = wait.filter(|at| self.now.is_some_and(|now| *at > now)) {
             self.next_triggered = self.next_triggered.max(Some(at));

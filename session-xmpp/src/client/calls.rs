@@ -1,0 +1,206 @@
+//! [`Calls`]: Jingle Message Initiation in an endpoint.
+
+use crate::{
+    address,
+    endpoint::{Endpoint, LinkState, QueryKind, Service, lock},
+    jmi::{Jmi, JmiConfig, JmiOutput},
+    stanza::Envelope,
+};
+use session_core::{Element, ElementRef, Notice, Peer, SessionManager};
+use std::{
+    fmt,
+    sync::{Arc, Mutex},
+    time::{Duration, Instant, SystemTime},
+};
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+use tokio::{
+    sync::{Notify, mpsc},
+    time::{sleep_until, timeout_at},
+};
+use tracing::debug;
+
+/// Events that may wait for the application. Past it the latest are lost: each call still has its end by time.
+pub const EVENTS_MAX: usize = 256;
+
+/// How long the server may take to say whether it sends carbons.
+const ANSWER_MAX: Duration = Duration::from_secs(20);
+
+const CARBONS: &str = "urn:xmpp:carbons:2";
+const DELAY: &str = "urn:xmpp:delay";
+const FORWARD: &str = "urn:xmpp:forward:0";
+
+/// A [`Jmi`] for an [`Endpoint`]: [`Self::service`] goes into its [`Options`](crate::endpoint::Options), and [`Self::run`]
+/// beside it. Cheap to clone.
+#[derive(Clone)]
+pub struct Calls(Arc<Inner>);
+
+struct Inner {
+    jmi: Mutex<Jmi>,
+    /// Something was done to it.
+    bell: Notify,
+    events: mpsc::Sender<JmiOutput>,
+}
+
+impl Calls {
+    /// Without a call, and where what happens is told: everything but [`JmiOutput::Send`].
+    pub fn new(config: JmiConfig) -> (Self, mpsc::Receiver<JmiOutput>) {
+        let (events, receiver) = mpsc::channel(EVENTS_MAX);
+        let calls = Self(Arc::new(Inner {
+            jmi: Mutex::new(Jmi::new(Peer::from(""), config)),
+            bell: Notify::new(),
+            events,
+        }));
+        (calls, receiver)
+    }
+
+    /// What takes messages in an endpoint.
+    pub fn service(&self) -> Box<dyn Service> {
+        Box::new(Messages(self.clone()))
+    }
+
+    /// Lets `f` act on the calls: propose, ring, accept, reject, retract, finish.
+    pub fn update<R>(&self, f: impl FnOnce(&mut Jmi, Instant) -> R) -> R {
+        let result = f(&mut lock(&self.0.jmi), Instant::now());
+        self.0.bell.notify_one();
+        result
+    }
+
+    /// Sends what is to be sent, keeps time, and asks for copies of what other devices of the account say (XEP-0280) after
+    /// each login. Ends with the endpoint's link.
+    pub async fn run(&self, endpoint: &Endpoint) {
+        let mut link = endpoint.connect_link_state();
+        loop {
+            let due = self.drain(endpoint);
+            let wake = due.unwrap_or_else(Instant::now);
+            tokio::select! {
+                () = self.0.bell.notified() => {}
+                () = sleep_until(wake.into()), if due.is_some() => {
+                    self.update(Jmi::handle_timeout);
+                }
+                notice = link.next() => match notice {
+                    Some(Notice::Snapshot { last: Some(state), .. } | Notice::Value(state)) => {
+                        match state {
+                            LinkState::Up(own) => self.up(endpoint, &own).await,
+                            LinkState::Down(_) => {}
+                            LinkState::Ended => return,
+                        }
+                    }
+                    Some(Notice::Snapshot { last: None, .. }) => {}
+                    Some(Notice::Ended) | None => return,
+                },
+            }
+        }
+    }
+
+    async fn up(&self, endpoint: &Endpoint, own: &Peer) {
+        lock(&self.0.jmi).set_own(own.clone());
+        let enable = Element::new(CARBONS, "enable");
+        let asked = endpoint.query(QueryKind::Set, address::bare(own), enable, ANSWER_MAX);
+        tokio::pin!(asked);
+        // Calls do not wait for the answer.
+        let until = tokio::time::Instant::now() + ANSWER_MAX;
+        loop {
+            self.drain(endpoint);
+            tokio::select! {
+                answer = timeout_at(until, &mut asked) => {
+                    if !matches!(answer, Ok(Ok(_))) {
+                        debug!("the server sends no carbons");
+                    }
+                    return;
+                }
+                () = self.0.bell.notified() => {}
+            }
+        }
+    }
+
+    /// Does and tells what there is; when something is due.
+    fn drain(&self, endpoint: &Endpoint) -> Option<Instant> {
+        let mut jmi = lock(&self.0.jmi);
+        while let Some(output) = jmi.poll_output() {
+            if let JmiOutput::Send(message) = output {
+                // A link that does not take it has counted it, and the call ends by time.
+                let sent = endpoint.send_stanza(&message);
+                debug!(?sent, "about a call");
+            } else if self.0.events.try_send(output).is_err() {
+                debug!("nobody hears what becomes of a call");
+            }
+        }
+        jmi.poll_timeout()
+    }
+}
+
+impl fmt::Debug for Calls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Calls").finish_non_exhaustive()
+    }
+}
+
+struct Messages(Calls);
+
+impl Service for Messages {
+    fn handle_other(&mut self, other: &Envelope, _: &mut SessionManager, now: Instant) -> bool {
+        if !other.is_message() {
+            return false;
+        }
+        let inner = &self.0.0;
+        let delay = delay(other.stanza.view(), SystemTime::now());
+        let taken = lock(&inner.jmi).handle_message(other, delay, now);
+        inner.bell.notify_one();
+        taken
+    }
+}
+
+/// For how long a message, or what a carbon carries, was on its way (XEP-0203).
+fn delay(message: ElementRef<'_>, now: SystemTime) -> Option<Duration> {
+    let carbon = message
+        .children()
+        .find(|child| child.namespace() == CARBONS);
+    let forwarded = carbon.and_then(|carbon| carbon.find(FORWARD, "forwarded"));
+    let inner = forwarded.and_then(|forwarded| forwarded.find(crate::ns::CLIENT, "message"));
+    let places = [Some(message), forwarded, inner];
+    let stamps = places.into_iter().flatten().filter_map(|place| {
+        let stamp = place.find(DELAY, "delay")?.attribute("stamp")?;
+        let stamp = OffsetDateTime::parse(stamp, &Rfc3339).ok()?;
+        now.duration_since(stamp.into()).ok()
+    });
+    stamps.max()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::xml::{self, Context};
+    use session_core::ElementLimits;
+
+    #[test]
+    fn the_longest_delay_counts() {
+        let at = |text: &str| {
+            let element = xml::parse(text.as_bytes(), &Context::CLIENT, &ElementLimits::default());
+            let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_435_200 + 90);
+            delay(element.unwrap().view(), now).map(|delay| delay.as_secs())
+        };
+        let stamp = "<delay xmlns='urn:xmpp:delay' stamp='2026-11-23T12:00:00Z'/>";
+        let recent = stamp.replace("12:00:00", "12:01:00.5");
+        assert_eq!(at("<message/>"), None);
+        assert_eq!(at(&format!("<message>{stamp}</message>")), Some(90));
+        assert_eq!(
+            at(&format!(
+                "<message>{}</message>",
+                stamp.replace("12:", "23:")
+            )),
+            None
+        );
+        assert_eq!(
+            at(&format!(
+                "<message>{}</message>",
+                stamp.replace("2026", "x")
+            )),
+            None
+        );
+        let carbon = format!(
+            "<message><received xmlns='urn:xmpp:carbons:2'><forwarded xmlns='urn:xmpp:forward:0'>{recent}\
+             <message xmlns='jabber:client'>{stamp}</message></forwarded></received></message>"
+        );
+        assert_eq!(at(&carbon), Some(90));
+    }
+}
