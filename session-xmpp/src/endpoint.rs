@@ -24,7 +24,10 @@
 mod codec;
 mod core;
 mod head;
+mod inquiries;
 mod link;
+#[cfg(feature = "mdns")]
+mod names;
 mod pool;
 mod queries;
 mod requests;
@@ -36,6 +39,8 @@ mod tls;
 mod udp;
 
 pub use link::{Link, LinkError, LinkEvent};
+#[cfg(feature = "mdns")]
+pub use names::LocalNames;
 pub use queries::{QueryKind, Service};
 pub use router::{
     Passed, ROUTER_QUEUE_BYTES, ROUTER_QUEUE_STANZAS, ROUTER_TAP_STANZAS, Router, RouterLink, Tap,
@@ -82,6 +87,10 @@ pub struct Endpoint(Arc<Shared>);
 pub struct Options {
     /// Whom TLS connections trust. `None`: the roots of Mozilla's programme.
     pub tls: Option<Arc<rustls::ClientConfig>>,
+    /// Looks up and announces names of the local network for channels that ask for it: ICE, which finds browsers that hide
+    /// their addresses, and can hide ours. `None`: there are no such names.
+    #[cfg(feature = "mdns")]
+    pub local_names: Option<LocalNames>,
     /// The limits on stanzas that are received.
     pub stanza_limits: ElementLimits,
     /// Takes what is not for sessions. `None`: requests go to the transports, and the rest is ignored.
@@ -116,6 +125,8 @@ impl Endpoint {
         let bell = Arc::<Bell>::default();
         let counters = Arc::<Counters>::default();
         let trust = Trust::new(options.tls.clone());
+        #[cfg(feature = "mdns")]
+        let names = options.local_names.clone();
         let mut core = Core::new(manager, Box::new(link), options, counters.clone());
         core.manager.set_waker(Waker::from(bell.clone()));
         let shared = Arc::new(Shared {
@@ -125,6 +136,8 @@ impl Endpoint {
             counters,
             runtime: Handle::current(),
             trust,
+            #[cfg(feature = "mdns")]
+            names,
         });
         lock(&shared.core).input(&shared, session_core::Input::Link(false));
         shared.runtime.spawn(drive(Arc::downgrade(&shared), bell));
@@ -255,6 +268,8 @@ struct Shared {
     counters: Arc<Counters>,
     runtime: Handle,
     trust: Trust,
+    #[cfg(feature = "mdns")]
+    names: Option<LocalNames>,
 }
 
 /// Wakes the driver's task. On its own, because the manager keeps a waker and must not keep itself alive through it.

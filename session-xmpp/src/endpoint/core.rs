@@ -11,8 +11,8 @@ use super::{
 use crate::stanza::{Incoming, Reply, Request};
 use bytes::Bytes;
 use session_core::{
-    Condition, Dialect, Element, ElementLimits, ErrorKind, Finding, Input, Message, Output, Peer,
-    Reason, ReasonCondition, RequestId, SessionManager, Signal, StanzaError,
+    Condition, Dialect, Element, ElementLimits, ErrorKind, Input, Message, Output, Peer, Reason,
+    ReasonCondition, RequestId, SessionManager, Signal, StanzaError,
 };
 use std::{
     collections::VecDeque,
@@ -385,14 +385,7 @@ impl Core {
             }
             Output::Write { socket, payload } => self.sockets.write(socket, payload),
             Output::Hold { socket, held } => self.sockets.hold(socket, held),
-            Output::Inquire { id, .. } => {
-                let finding = Finding::Unavailable;
-                let input = Input::Found {
-                    inquiry: id,
-                    finding,
-                };
-                self.manager.handle_input(input, now);
-            }
+            Output::Inquire { id, inquiry } => self.inquire(shared, id, inquiry, now),
             Output::Close { socket } => self.sockets.close(socket),
             Output::Transmit {
                 socket,
