@@ -1,6 +1,7 @@
 //! [`FileClient`]: the session client of files (XEP-0234).
 
 mod config;
+mod decide;
 mod events;
 mod exchange;
 
@@ -43,6 +44,54 @@ type Policy = Box<dyn FnMut(&FileOffer) -> FileVerdict + Send>;
 ///   ends the session with `success`. A sender ends it only when the receiver did not within [`FileConfig::linger`].
 /// - One file that fails is taken out of the session; the others go on.
 /// - A stream whose transport is replaced while bytes are under way fails: it continues at its offset in a new session.
+///
+/// ```
+/// use bytes::Bytes;
+/// use session_core::{Config, testing::{MemoryStream, World}};
+/// use session_file::{
+///     Acceptance, Decision, FILE_TRANSFER, File, FileClient, FileConfig, FileVerdict, Outcome, Proposal, Read, TransferId,
+/// };
+///
+/// let mut world = World::new(1);
+/// for name in ["alice@a.example/desk", "bob@b.example/lap"] {
+///     world.add_host(name, Config::default(), |manager| {
+///         manager.add_transport(MemoryStream::new())?;
+///         let mut client = FileClient::new(FileConfig::default());
+///         client.set_policy(|offer| {
+///             let take = |file: &session_file::OfferedFile| (file.content.clone(), Decision::Accept(Acceptance::default()));
+///             FileVerdict::Decide(offer.files.iter().map(take).collect())
+///         });
+///         manager.add_client(client)
+///     });
+/// }
+/// let (alice, bob) = (0, 1);
+/// let (local, to) = (world.name(alice).clone(), world.name(bob).clone());
+///
+/// let id = world.update(alice, |manager, now| {
+///     let session = manager.create_session(local, FILE_TRANSFER, now).unwrap();
+///     let offer = Proposal::Offer(File::new("hello.txt", 11));
+///     FileClient::open(manager, session, to, vec![offer], now).unwrap().remove(0)
+/// });
+/// world.settle();
+/// world.update(alice, |manager, now| {
+///     FileClient::write(manager, &id, &mut Bytes::from_static(b"hello, Bob!"), now).unwrap()
+/// });
+/// world.settle();
+///
+/// let read = world.update(bob, |manager, now| {
+///     let theirs = TransferId { session: manager.session_ids()[0], ..id.clone() };
+///     let bytes = FileClient::read(manager, &theirs, usize::MAX, now).unwrap();
+///     let end = FileClient::read(manager, &theirs, usize::MAX, now).unwrap();
+///     assert!(matches!(end, Read::End(_)), "every byte is there, and the hash is that which Alice named");
+///     bytes
+/// });
+/// assert_eq!(read, Read::Bytes(Bytes::from_static(b"hello, Bob!")));
+/// world.settle();
+/// world.update(alice, |manager, _| {
+///     let client = manager.find_client::<FileClient>().unwrap();
+///     assert_eq!(client.transfer(&id).unwrap().outcome(), Some(&Outcome::Sent { confirmed: true }));
+/// });
+/// ```
 pub struct FileClient {
     config: FileConfig,
     exchanges: BTreeMap<SessionId, Exchange>,
@@ -186,7 +235,7 @@ impl FileClient {
         now: Instant,
     ) -> Result<(), FileError> {
         let (client, session) = both(manager, session)?;
-        client.answer_in(session, decisions, now)
+        client.answer_in(session, decisions, None, now)
     }
 }
 

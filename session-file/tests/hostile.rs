@@ -375,3 +375,50 @@ fn contents_that_make_no_sense_are_left_out_and_the_rest_is_offered() {
     });
     assert_eq!(names, ["good"]);
 }
+
+#[test]
+fn files_that_are_added_without_end_are_forgotten_when_nobody_takes_them() {
+    let mut world = meet(Liar {
+        finishes: false,
+        ..Liar::new(data("x", 1))
+    });
+    let first = FileDescription::from(File::new("x", 1_000));
+    let id = world.call(ALICE, BOB, FILE_TRANSFER, &first).unwrap();
+    world.settle();
+    let session = only(&mut world, BOB);
+    let count = |world: &mut World| client(world, BOB, |c| c.transfers(session).count());
+    let add = |world: &mut World, at: usize| {
+        let description = FileDescription::from(File::new("more", 1)).to_element();
+        let spec = session_core::ContentSpec::new(format!("c{at}"), description);
+        world.with_session(ALICE, id, |session, now| {
+            session.add_content(spec, now).unwrap()
+        });
+        world.settle();
+    };
+    set_policy(&mut world, BOB, |_| {
+        session_file::FileVerdict::Decline(session_core::ReasonCondition::Decline.into())
+    });
+    for at in 0..500 {
+        add(&mut world, at);
+    }
+    assert_eq!(count(&mut world), 1, "declined");
+    set_policy(&mut world, BOB, |_| session_file::FileVerdict::Ask);
+    for at in 500..1_000 {
+        add(&mut world, at);
+        let name = format!("c{at}");
+        let reason = session_core::ReasonCondition::Cancel;
+        world.with_session(ALICE, id, |session, now| {
+            session.remove_content(&name, reason.into(), now).unwrap();
+        });
+        world.settle();
+    }
+    assert_eq!(count(&mut world), 1, "withdrawn");
+    // One that waits is not decided with the next.
+    add(&mut world, 1_000);
+    accept_all(&mut world, BOB);
+    add(&mut world, 1_001);
+    let waiting = client(&mut world, BOB, |c| {
+        c.offers().flat_map(|o| o.files).count()
+    });
+    assert_eq!((count(&mut world), waiting), (3, 1));
+}

@@ -59,6 +59,8 @@ pub struct FileLimits {
     pub sessions: usize,
     /// Offers of peers that wait for our decision; further ones are declined as busy. Default 16.
     pub offers: usize,
+    /// Files of a session, those included that are over, beyond which no more are taken of the peer. Default 4,096.
+    pub files: usize,
     /// Most bytes that are taken of a file whose size the peer did not say. Default 4 GiB.
     pub unsized_bytes: u64,
 }
@@ -70,6 +72,7 @@ impl Default for FileLimits {
             receive_bytes: 1 << 20,
             sessions: 1_024,
             offers: 16,
+            files: 4_096,
             unsized_bytes: 4 << 30,
         }
     }

@@ -1,18 +1,17 @@
 //! The files of one session, and what is done about them.
 
-use super::events::lost_channel;
 use super::{
-    Acceptance, Decision, FILE_CHANNEL, FileClient, FileError, FileOffer, FileVerdict, OfferedFile,
+    Decision, FILE_CHANNEL, FileClient, FileError, FileOffer, FileVerdict, OfferedFile,
+    decide::{judge, offered},
+    events::lost_channel,
 };
 use crate::{
-    Direction, File, FileDescription, FileRange, Integrity, Phase, Transfer, TransferId,
-    file_not_available,
-    resume::prefix_mark,
-    transfer::{Fault, block_bytes, reason_of},
+    Direction, FileDescription, Integrity, Phase, Transfer, TransferId,
+    transfer::{Fault, reason_of},
 };
 use session_core::{
-    Content, ContentState, Element, Misuse, Peer, Reason, ReasonCondition, Role, Session,
-    SessionDescription, SessionId, State,
+    Element, Misuse, Peer, Reason, ReasonCondition, Role, Session, SessionDescription, SessionId,
+    State,
 };
 use std::{sync::Arc, time::Instant};
 
@@ -67,6 +66,11 @@ impl Exchange {
             session,
             content: transfer.content().clone(),
         })
+    }
+
+    /// Lets go of a file that a peer added and that nobody took: a peer could add such for ever.
+    fn forget(&mut self, content: &str) {
+        self.transfers.retain(|t| &**t.content() != content);
     }
 
     /// What waits for a decision of ours, of what is asked about.
@@ -138,7 +142,10 @@ impl FileClient {
             .content(name)
             .and_then(|content| offered(content, limits));
         let exchange = self.exchanges.get_mut(&id);
-        let busy = exchange.is_none() || waiting >= limits.offers;
+        let full = exchange
+            .as_ref()
+            .is_none_or(|e| e.transfers.len() >= limits.files);
+        let busy = full || waiting >= limits.offers;
         match (transfer, exchange) {
             (Some(transfer), Some(exchange)) if !busy && exchange.find(name).is_none() => {
                 exchange.transfers.push(transfer);
@@ -181,12 +188,18 @@ impl FileClient {
                 offer.files.iter().map(skip).collect()
             }
         };
-        if let Err(error) = self.answer_in(session, decisions, now) {
+        let about: Vec<Arc<str>> = offer
+            .files
+            .iter()
+            .map(|file| file.content.clone())
+            .collect();
+        if let Err(error) = self.answer_in(session, decisions, Some(&about), now) {
             let reason =
                 Reason::new(ReasonCondition::FailedApplication).with_text(error.to_string());
             let skip = |file: &OfferedFile| (file.content.clone(), Decision::Skip(reason.clone()));
             // Nothing can be wrong with skipping.
-            let _ = self.answer_in(session, offer.files.iter().map(skip).collect(), now);
+            let decisions = offer.files.iter().map(skip).collect();
+            let _ = self.answer_in(session, decisions, Some(&about), now);
         }
     }
 
@@ -194,6 +207,7 @@ impl FileClient {
         &mut self,
         session: &mut Session,
         decisions: Vec<(Arc<str>, Decision)>,
+        about: Option<&[Arc<str>]>,
         now: Instant,
     ) -> Result<(), FileError> {
         let id = session.id();
@@ -203,7 +217,7 @@ impl FileClient {
             .get_mut(&id)
             .ok_or(FileError::UnknownSession(id))?;
         let fresh = exchange.role == Role::Responder && session.state() == State::ReceivedInitiate;
-        let (taken, skipped) = judge(exchange, id, decisions, blocks)?;
+        let (taken, skipped) = judge(exchange, id, decisions, about, blocks)?;
         if fresh && taken.is_empty() {
             let reason = skipped.into_iter().next().map(|(_, reason)| reason);
             self.exchanges.remove(&id);
@@ -221,6 +235,9 @@ impl FileClient {
             };
             if let Some(transfer) = exchange.find_mut(&content) {
                 transfer.fail(Fault::Declined(Some(reason)));
+            }
+            if !fresh {
+                exchange.forget(&content);
             }
         }
         let mut opened = Vec::new();
@@ -251,210 +268,6 @@ impl FileClient {
         }
         Ok(())
     }
-}
-
-/// What is accepted.
-struct Taken {
-    content: Arc<str>,
-    /// The file as we know it from now on.
-    file: File,
-    /// The file as the answer names it.
-    answer: File,
-    acceptance: Acceptance,
-}
-
-/// What a decision is about, checked before anything is done.
-#[allow(clippy::type_complexity, reason = "what is taken, and what is skipped")]
-fn judge(
-    exchange: &Exchange,
-    session: SessionId,
-    decisions: Vec<(Arc<str>, Decision)>,
-    blocks: bool,
-) -> Result<(Vec<Taken>, Vec<(Arc<str>, Reason)>), FileError> {
-    let (mut taken, mut skipped) = (Vec::new(), Vec::new());
-    let mut left: Vec<&Transfer> = exchange
-        .transfers
-        .iter()
-        .filter(|t| t.phase() == Phase::Offered)
-        .collect();
-    for (content, decision) in decisions {
-        let id = || TransferId {
-            session,
-            content: content.clone(),
-        };
-        let Some(at) = left.iter().position(|t| t.content() == &content) else {
-            return Err(match exchange.find(&content) {
-                Some(_) => FileError::NotOffered(id()),
-                None => FileError::Unknown(id()),
-            });
-        };
-        let transfer = left.remove(at);
-        match (decision, transfer.direction()) {
-            (Decision::Skip(reason), _) => skipped.push((content, reason)),
-            (Decision::Accept(acceptance), Direction::Receive) => {
-                taken.push(accept(transfer, acceptance, blocks)?);
-            }
-            (Decision::Provide(file), Direction::Send) => {
-                taken.push(provide(transfer, file, blocks)?)
-            }
-            (Decision::Accept(_), Direction::Send) | (Decision::Provide(_), Direction::Receive) => {
-                return Err(FileError::WrongWay(id()));
-            }
-        }
-    }
-    for transfer in left {
-        let reason = match transfer.direction() {
-            Direction::Receive => ReasonCondition::Decline.into(),
-            Direction::Send => file_not_available(),
-        };
-        skipped.push((transfer.content().clone(), reason));
-    }
-    Ok((taken, skipped))
-}
-
-fn accept(
-    transfer: &Transfer,
-    mut acceptance: Acceptance,
-    blocks: bool,
-) -> Result<Taken, FileError> {
-    let offered = transfer.file();
-    if acceptance.name.is_none() {
-        acceptance.name = Some(offered.file_name()?);
-    }
-    let mut file = offered.clone();
-    let start = transfer.offset();
-    let offset = acceptance.offset.max(start);
-    if offset > start {
-        let end = offered
-            .range
-            .as_ref()
-            .and_then(FileRange::end)
-            .or(offered.size);
-        if offered.range.is_none() || end.is_some_and(|end| offset > end) {
-            return Err(FileError::Range);
-        }
-        let length = end
-            .map(|end| end - offset)
-            .filter(|_| offered.range.as_ref().is_some_and(|r| r.length.is_some()));
-        file.range = Some(FileRange {
-            offset,
-            length,
-            hashes: Vec::new(),
-        });
-    }
-    if !blocks {
-        drop_blocks(&mut file);
-    }
-    if !acceptance.tree {
-        file.extra.retain(|extra| !extra.is(crate::OWN, "tree"));
-    }
-    let prefix = acceptance
-        .prefix
-        .as_ref()
-        .filter(|prefix| offset > 0 && prefix.length() == offset);
-    let mut answer = brief(&file);
-    answer.extra.extend(prefix.and_then(prefix_mark));
-    Ok(Taken {
-        content: transfer.content().clone(),
-        answer,
-        file,
-        acceptance,
-    })
-}
-
-fn provide(transfer: &Transfer, mut file: File, blocks: bool) -> Result<Taken, FileError> {
-    let asked = transfer
-        .file()
-        .range
-        .clone()
-        .filter(|_| file.range.is_some());
-    if let Some(asked) = &asked {
-        let size = file.size.unwrap_or(u64::MAX);
-        if asked.offset > size {
-            return Err(FileError::Range);
-        }
-        let length = asked.length.map(|length| length.min(size - asked.offset));
-        file.range = Some(FileRange {
-            offset: asked.offset,
-            length,
-            hashes: Vec::new(),
-        });
-    }
-    drop_blocks(&mut file);
-    if let Some(mark) = transfer
-        .file()
-        .extra
-        .iter()
-        .find(|extra| extra.is(crate::OWN, "blocks"))
-        && blocks
-        && block_bytes(transfer.file()).is_some()
-    {
-        file.extra.push(mark.clone());
-    }
-    let answer = file.clone();
-    // What the receiver has, its request says.
-    let claim = transfer
-        .file()
-        .extra
-        .iter()
-        .find(|extra| extra.is(crate::OWN, "prefix"));
-    file.extra.extend(claim.cloned());
-    Ok(Taken {
-        content: transfer.content().clone(),
-        answer,
-        file,
-        acceptance: Acceptance::default(),
-    })
-}
-
-/// What of an offer is worth repeating in the answer.
-fn brief(file: &File) -> File {
-    File {
-        texts: Vec::new(),
-        thumbnails: Vec::new(),
-        extra: file
-            .extra
-            .iter()
-            .filter(|extra| extra.namespace() == crate::OWN)
-            .cloned()
-            .collect(),
-        ..file.clone()
-    }
-}
-
-fn drop_blocks(file: &mut File) {
-    file.extra.retain(|extra| !extra.is(crate::OWN, "blocks"));
-}
-
-/// A content that the peer proposes, as a transfer; `None` when it makes no sense.
-fn offered(content: &Content, limits: crate::FileLimits) -> Option<Transfer> {
-    let ours = matches!(
-        content.state(),
-        ContentState::Offered | ContentState::ProposedThere
-    );
-    let description = content.remote_description().filter(|_| ours)?;
-    let file = FileDescription::from_element(description).ok()?.file;
-    // Some leave `senders` out of an offer, or say `both`: who offers, sends.
-    let sender = match content.senders() {
-        session_core::Senders::Initiator => Role::Initiator,
-        session_core::Senders::Responder => Role::Responder,
-        session_core::Senders::Both => content.creator(),
-        session_core::Senders::None => return None,
-    };
-    let direction = if sender == content.creator() {
-        Direction::Receive
-    } else {
-        Direction::Send
-    };
-    let name = content.name().clone();
-    Some(Transfer::new(
-        name,
-        content.creator(),
-        direction,
-        Phase::Offered,
-        file,
-        limits,
-    ))
 }
 
 /// What happens to one file.
@@ -669,6 +482,13 @@ impl FileClient {
         let Some(exchange) = self.exchanges.get_mut(&session.id()) else {
             return;
         };
+        if let Some(content) = content
+            && exchange
+                .find(content)
+                .is_some_and(|t| t.phase() == Phase::Offered)
+        {
+            return exchange.forget(content);
+        }
         for transfer in &mut exchange.transfers {
             if content.is_none_or(|content| content == &**transfer.content()) {
                 transfer.ended(fault.clone(), success);
