@@ -7,6 +7,7 @@ mod codec;
 mod core;
 mod ice;
 mod measure;
+mod relay;
 #[cfg(feature = "xmpp-parsers")]
 mod stanza;
 mod stream;
@@ -21,6 +22,7 @@ const ALL: &[&[Figure]] = &[
     codec::FIGURES,
     core::FIGURES,
     ice::FIGURES,
+    relay::FIGURES,
     #[cfg(feature = "xmpp-parsers")]
     stanza::FIGURES,
     stream::FIGURES,
