@@ -17,9 +17,12 @@ mod server;
 
 use pump::{Pump, run_until};
 use server::{Coturn, Login, SECRET, USER};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
 use transport_relay::turn::{
-    Credentials, SharedCredentials, TurnConfig, TurnFactory, TurnProtocol, TurnServer,
+    Credentials, Families, SharedCredentials, TurnConfig, TurnFactory, TurnProtocol, TurnServer,
 };
 
 fn user() -> Credentials {
@@ -51,7 +54,10 @@ fn allocated(pumps: &mut [&mut Pump]) {
 
 /// Both say something until the other has heard it, which also opens the way back.
 fn greet(a: &mut Pump, b: &mut Pump) {
-    let (to_a, to_b) = (a.relayed[0], b.relayed[0]);
+    greet_at(a, b, a.relayed[0], b.relayed[0]);
+}
+
+fn greet_at(a: &mut Pump, b: &mut Pump, to_a: SocketAddr, to_b: SocketAddr) {
     a.received.clear();
     b.received.clear();
     let until = Instant::now() + Duration::from_secs(20);
@@ -329,4 +335,43 @@ fn the_first_of_several_wins_and_the_others_are_given_back() {
         started.elapsed()
     );
     settle(&mut c, &mut b);
+}
+
+#[test]
+fn addresses_of_both_families() {
+    if std::net::UdpSocket::bind("[::1]:0").is_err() {
+        eprintln!(
+            "SKIPPED: this host has no IPv6 on loopback (sysctl net.ipv6.conf.lo.disable_ipv6=0)"
+        );
+        return;
+    }
+    let Some(server) = Coturn::start(Login::LongTerm, "listening-ip=::1\nrelay-ip=::1") else {
+        return;
+    };
+    let start = |families, seed| {
+        let mut config = config(&server, TurnProtocol::Udp, user());
+        config.families = families;
+        config.dont_fragment = true;
+        Pump::start(&TurnFactory::new(config), seed)
+    };
+    let (mut a, mut b) = (start(Families::Both, 1), start(Families::Both, 2));
+    allocated(&mut [&mut a, &mut b]);
+    let mut only_six = start(Families::V6, 3);
+    allocated(&mut [&mut only_six]);
+    println!("{:?} {:?} {:?}", a.relayed, b.relayed, only_six.relayed);
+    let of = |pump: &Pump, v6: bool| *pump.relayed.iter().find(|r| r.is_ipv6() == v6).unwrap();
+    // coturn 4.6 knows dual allocations and gives one address nevertheless, which is what it may do.
+    let dual = a.relayed.len() == 2 && b.relayed.len() == 2;
+    for v6 in [false, true].into_iter().filter(|v6| dual || !v6) {
+        let (to_a, to_b) = (of(&a, v6), of(&b, v6));
+        greet_at(&mut a, &mut b, to_a, to_b);
+    }
+    let mut other_six = start(Families::V6, 4);
+    allocated(&mut [&mut other_six]);
+    let (to_other, to_six) = (of(&other_six, true), of(&only_six, true));
+    greet_at(&mut other_six, &mut only_six, to_other, to_six);
+    // To a family in which it has no address nothing goes.
+    let before = only_six.sent.len();
+    only_six.send(of(&a, false), b"hello");
+    assert_eq!(only_six.sent.len(), before);
 }

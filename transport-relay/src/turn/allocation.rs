@@ -461,3 +461,6 @@ impl Allocation {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,179 @@
+//! Single words between a client and a server.
+
+use super::*;
+use crate::stun::{Attribute, Class, MessageBuilder, Method};
+use crate::turn::wire::attribute;
+
+#[allow(
+    clippy::disallowed_methods,
+    reason = "an Instant cannot be made otherwise, and only differences to it are used"
+)]
+fn epoch() -> Instant {
+    Instant::now()
+}
+
+fn asked(allocation: &mut Allocation) -> Bytes {
+    match allocation.poll_output() {
+        Some(AllocationOutput::Transmit(batch)) => batch.payload,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Answers a request as a server without passwords does.
+fn answer(allocation: &mut Allocation, request: &Bytes, attributes: &[Attribute], now: Instant) {
+    let scan = Scan::new(request).unwrap();
+    let mut answer = MessageBuilder::new(Class::Success, scan.method(), scan.transaction());
+    for attribute in attributes {
+        answer = answer.attribute(attribute.clone());
+    }
+    let answer = answer.finish(None, false).unwrap();
+    allocation.handle_batch(answer.into(), now);
+}
+
+fn standing(config: AllocationConfig, relayed: &[SocketAddr], now: Instant) -> Allocation {
+    let mut allocation = Allocation::new(config, Credentials::new("alice", "sesame"), [7; 32]);
+    allocation.start(now);
+    let request = asked(&mut allocation);
+    let attributes = relayed.iter().map(|a| Attribute::XorRelayedAddress(*a));
+    let mut attributes: Vec<_> = attributes.collect();
+    attributes.push(Attribute::Lifetime(3600));
+    answer(&mut allocation, &request, &attributes, now);
+    assert!(matches!(
+        allocation.poll_output(),
+        Some(AllocationOutput::Allocated { relayed: told, .. }) if told == relayed
+    ));
+    allocation
+}
+
+fn method(request: &Bytes) -> Method {
+    Scan::new(request).unwrap().method()
+}
+
+#[test]
+fn a_dual_allocation_serves_both_families() {
+    let now = epoch();
+    let config = AllocationConfig {
+        families: Families::Both,
+        dont_fragment: true,
+        ..AllocationConfig::new(Framing::Datagram)
+    };
+    let mut allocation = Allocation::new(config.clone(), Credentials::new("a", "b"), [7; 32]);
+    allocation.start(now);
+    let request = asked(&mut allocation);
+    let scan = Scan::new(&request).unwrap();
+    let kinds: Vec<_> = scan
+        .attributes()
+        .map(|a| (a.kind, a.value.to_vec()))
+        .collect();
+    assert!(kinds.contains(&(attribute::ADDITIONAL_ADDRESS_FAMILY, vec![2, 0, 0, 0])));
+    assert!(kinds.contains(&(attribute::DONT_FRAGMENT, vec![])));
+    assert!(
+        !kinds
+            .iter()
+            .any(|(kind, _)| *kind == attribute::REQUESTED_ADDRESS_FAMILY)
+    );
+
+    let relayed = [
+        "192.0.2.1:1000".parse().unwrap(),
+        "[2001:db8::1]:1000".parse().unwrap(),
+    ];
+    let mut both = standing(config.clone(), &relayed, now);
+    let mut one = standing(config, &relayed[..1], now);
+    for peer in ["198.51.100.1:1", "[2001:db8::2]:1"] {
+        let peer: SocketAddr = peer.parse().unwrap();
+        both.permit(peer, now);
+        let request = asked(&mut both);
+        let message = Scan::new(&request).unwrap().decode().unwrap();
+        assert_eq!(message.method, Method::CREATE_PERMISSION);
+        assert_eq!(message.peer_address(), Some(peer));
+        one.permit(peer, now);
+        one.send(peer, Bytes::from_static(b"x").into(), now);
+        assert_eq!(one.poll_output().is_some(), peer.is_ipv4());
+        while one.poll_output().is_some() {}
+    }
+}
+
+#[test]
+fn what_a_server_does_not_know_is_left_out() {
+    let now = epoch();
+    let config = AllocationConfig {
+        dont_fragment: true,
+        ..AllocationConfig::new(Framing::Stream)
+    };
+    let mut allocation = Allocation::new(config, Credentials::new("a", "b"), [7; 32]);
+    allocation.start(now);
+    let request = asked(&mut allocation);
+    let refusal = MessageBuilder::new(
+        Class::Error,
+        Method::ALLOCATE,
+        Scan::new(&request).unwrap().transaction(),
+    )
+    .attribute(Attribute::Error(420, "Unknown".into()))
+    .attribute(Attribute::UnknownAttributes(vec![attribute::DONT_FRAGMENT]));
+    allocation.handle_bytes(refusal.finish(None, false).unwrap(), now);
+    let again = asked(&mut allocation);
+    let scan = Scan::new(&again).unwrap();
+    assert!(
+        !scan
+            .attributes()
+            .any(|a| a.kind == attribute::DONT_FRAGMENT)
+    );
+}
+
+/// RFC 8656 §12: a number rests for five minutes after its channel ended before another peer may have it.
+#[test]
+fn places_of_peers_are_given_to_others_only_when_they_have_rested() {
+    let start = epoch();
+    let relayed = ["192.0.2.1:1000".parse().unwrap()];
+    let config = AllocationConfig {
+        peers_max: 1,
+        probe: Duration::from_secs(100_000),
+        keepalive: Duration::from_secs(100_000),
+        ..AllocationConfig::new(Framing::Datagram)
+    };
+    let mut allocation = standing(config, &relayed, start);
+    let peers: [SocketAddr; 2] = [
+        "198.51.100.1:1".parse().unwrap(),
+        "198.51.100.1:2".parse().unwrap(),
+    ];
+    let mut bound_at = None;
+    for _ in 0..20 {
+        allocation.send(peers[0], Bytes::from_static(b"x").into(), start);
+        while let Some(output) = allocation.poll_output() {
+            let AllocationOutput::Transmit(batch) = output else {
+                continue;
+            };
+            if batch.payload[0] == 0 && method(&batch.payload) != Method::SEND {
+                bound_at =
+                    bound_at.or((method(&batch.payload) == Method::CHANNEL_BIND).then_some(start));
+                answer(&mut allocation, &batch.payload, &[], start);
+            }
+        }
+    }
+    assert!(bound_at.is_some(), "it has a channel");
+    let mut now = start;
+    let mut taken = None;
+    while taken.is_none() && now < start + Duration::from_secs(3_000) {
+        now += Duration::from_secs(10);
+        if allocation.poll_timeout().is_some_and(|at| at <= now) {
+            allocation.handle_timeout(now);
+        }
+        while let Some(output) = allocation.poll_output() {
+            if let AllocationOutput::Transmit(batch) = output {
+                answer(
+                    &mut allocation,
+                    &batch.payload,
+                    &[Attribute::Lifetime(3600)],
+                    now,
+                );
+            }
+        }
+        allocation.send(peers[1], Bytes::from_static(b"y").into(), now);
+        taken = allocation.poll_output().map(|_| now - start);
+    }
+    let taken = taken.expect("some day it is free");
+    assert!(taken >= CHANNEL_AND_REST, "{taken:?}");
+}
+
+/// 10 min of the channel, 5 min of rest.
+const CHANNEL_AND_REST: Duration = Duration::from_secs(900);
