@@ -144,8 +144,9 @@ fn places_of_peers_are_given_to_others_only_when_they_have_rested() {
                 continue;
             };
             if batch.payload[0] == 0 && method(&batch.payload) != Method::SEND {
-                bound_at =
-                    bound_at.or((method(&batch.payload) == Method::CHANNEL_BIND).then_some(start));
+                if method(&batch.payload) == Method::CHANNEL_BIND {
+                    bound_at = Some(start);
+                }
                 answer(&mut allocation, &batch.payload, &[], start);
             }
         }
