@@ -56,10 +56,7 @@ fn compare(name: &str, batch: usize) {
     let (mut ours, mut peer) = (Vec::new(), Vec::new());
     let (mut arrived, mut sent) = (0, 0);
     for _ in 0..RUNS {
-        for (times, run) in [
-            (&mut ours, Some(batch)),
-            (&mut peer, None),
-        ] {
+        for (times, run) in [(&mut ours, Some(batch)), (&mut peer, None)] {
             let sink = Sink::start();
             times.push(match run {
                 Some(batch) => our_cpu(&server, &sink, batch),
@@ -340,7 +337,10 @@ struct Coturn {
 
 impl Coturn {
     fn start() -> Option<Self> {
-        let port = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).ok()?.local_addr().ok()?;
+        let port = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))
+            .ok()?
+            .local_addr()
+            .ok()?;
         let folder = std::env::temp_dir().join(format!("bench-coturn.{}", std::process::id()));
         fs::create_dir_all(&folder).ok()?;
         let path = folder.display();
