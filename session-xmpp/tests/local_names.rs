@@ -16,6 +16,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
     time::{Duration, Instant},
 };
+use tokio::time::timeout;
 
 fn names() -> LocalNames {
     LocalNames::new()
@@ -34,13 +35,8 @@ async fn what_one_announces_another_finds() {
         name,
         "a name for each who asks"
     );
-    let start = Instant::now();
-    assert_eq!(other.look_up(&name).await, Some(address));
-    assert!(
-        start.elapsed() < Duration::from_secs(3),
-        "{:?}",
-        start.elapsed()
-    );
+    let found = timeout(Duration::from_secs(3), other.look_up(&name)).await;
+    assert_eq!(found, Ok(Some(address)));
 }
 
 #[tokio::test]
@@ -51,18 +47,8 @@ async fn what_nobody_announces_is_not_found() {
         None,
         "not of the local network"
     );
-    let start = Instant::now();
-    assert_eq!(
-        names
-            .look_up("00000000-0000-4000-8000-000000000000.local")
-            .await,
-        None
-    );
-    assert!(
-        start.elapsed() < Duration::from_secs(8),
-        "{:?}",
-        start.elapsed()
-    );
+    let nobody = names.look_up("00000000-0000-4000-8000-000000000000.local");
+    assert_eq!(timeout(Duration::from_secs(8), nobody).await, Ok(None));
 }
 
 const NAMESPACE: &str = "urn:example:names";
