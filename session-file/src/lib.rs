@@ -78,6 +78,7 @@ mod name;
 mod own;
 mod queue;
 mod resume;
+mod share;
 mod stream;
 mod transfer;
 mod tree;
@@ -98,6 +99,9 @@ pub use hash::{HASH_BYTES_MAX, HASH_NAME_MAX, HASHES, Hash, HashAlgorithm, Hashe
 pub use name::{FileName, NAME_BYTES_MAX, NameError, sanitize_name};
 pub use own::OWN;
 pub use resume::{Journal, JournalError, JournalState, ResumeToken};
+pub use share::{
+    PREVIEW_MAX, SHARE, SHARE_ITEMS_MAX, Share, ShareInfo, ShareItem, ShareKind, ShareRequest,
+};
 pub use stream::{Change, Completeness, Phase, Progress, Read, TunnelStream};
 pub use transfer::{Direction, Fault, Integrity, Outcome, Transfer, TransferId};
 pub use tree::{
