@@ -1,17 +1,21 @@
 //! What is fuzzed. Each target takes any bytes and panics when a promise is broken.
 
 mod google_ice;
+mod ice;
 mod pseudotcp;
 mod session_ops;
 mod splitter;
 mod stanza;
+mod stun;
 mod turn;
 
 pub use google_ice::google_ice;
+pub use ice::ice;
 pub use pseudotcp::pseudotcp;
 pub use session_ops::session_ops;
 pub use splitter::splitter;
 pub use stanza::stanza;
+pub use stun::stun;
 pub use turn::turn;
 
 /// A target.
@@ -20,9 +24,11 @@ pub type Target = fn(&[u8]);
 /// Every target by its name, which is also the folder of its corpus.
 pub const TARGETS: &[(&str, Target)] = &[
     ("google_ice", google_ice),
+    ("ice", ice),
     ("pseudotcp", pseudotcp),
     ("session_ops", session_ops),
     ("splitter", splitter),
     ("stanza", stanza),
+    ("stun", stun),
     ("turn", turn),
 ];

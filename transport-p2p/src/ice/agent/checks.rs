@@ -177,7 +177,8 @@ impl Agent {
             if self.pairs[least].priority >= priority {
                 return None;
             }
-            self.pairs.remove(least);
+            let least = self.pairs.remove(least);
+            self.triggered.retain(|id| *id != least.id);
         }
         let id = self.next_pair;
         self.next_pair += 1;
@@ -409,7 +410,7 @@ impl Agent {
             return;
         }
         let known = self.find_pair(id, base, source).or_else(|| {
-            let (remote, group) = self.remote_at(id, base, source, remote_priority);
+            let (remote, group) = self.remote_at(id, base, source, remote_priority)?;
             self.add_pair(base, local.0, remote, (local.1, group))
         });
         let Some(pair) = known.and_then(|id| self.position(id)) else {
@@ -452,13 +453,14 @@ impl Agent {
     }
 
     /// The remote candidate with this address; a peer-reflexive one if it was not told (RFC 8445 §7.3.1.3).
+    /// None when there are too many: each is an address that the peer can make us send checks to.
     fn remote_at(
         &mut self,
         id: u16,
         base: Base,
         source: SocketAddr,
         remote_priority: u32,
-    ) -> (Arc<Candidate>, Group) {
+    ) -> Option<(Arc<Candidate>, Group)> {
         // Who connected to us is active, and its port is not the one that it told.
         let protocol = match base {
             Base::Tcp(_) => Protocol::TcpActive,
@@ -471,7 +473,11 @@ impl Agent {
             (remote.component, remote.address, remote.protocol) == (id, source, protocol)
         };
         if let Some(known) = self.remotes.iter().find(known) {
-            return (known.candidate.clone(), known.group);
+            return Some((known.candidate.clone(), known.group));
+        }
+        let reflexive = |remote: &&Remote| remote.candidate.kind == CandidateKind::PeerReflexive;
+        if self.remotes.iter().filter(reflexive).count() >= self.config.remote_candidates_max {
+            return None;
         }
         self.reflexive = self.reflexive.wrapping_add(1);
         let candidate = Arc::new(Candidate {
@@ -487,13 +493,11 @@ impl Agent {
             name: None,
         });
         let group = self.new_group();
-        if self.remotes.len() < self.config.remote_candidates_max {
-            self.remotes.push(Remote {
-                candidate: candidate.clone(),
-                group,
-            });
-        }
-        (candidate, group)
+        self.remotes.push(Remote {
+            candidate: candidate.clone(),
+            group,
+        });
+        Some((candidate, group))
     }
 
     pub(super) fn position(&self, id: u32) -> Option<usize> {

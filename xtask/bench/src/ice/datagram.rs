@@ -65,7 +65,7 @@ impl Path {
             states,
             payload: vec![7; SIZE].into(),
             large: vec![7; SIZE * BATCH].into(),
-            buffer: BytesMut::with_capacity(BLOCK),
+            buffer: BytesMut::zeroed(BLOCK),
         }
     }
 
@@ -82,11 +82,12 @@ impl Path {
                 assert!(sent.is_ok());
             }
         }
-        if self.buffer.capacity() < 2_048 {
-            self.buffer = BytesMut::with_capacity(BLOCK);
+        if self.buffer.len() < 2_048 {
+            self.buffer = BytesMut::zeroed(BLOCK);
         }
-        self.buffer.resize(2_048.min(self.buffer.capacity()), 0);
-        let received = self.ours.sockets[1].0.recv_from(&mut self.buffer);
+        let received = self.ours.sockets[1]
+            .0
+            .recv_from(&mut self.buffer[..2_048]);
         let (size, source) = received.expect("it was sent to loopback");
         self.hand_in(size, 0, source, SIZE, now);
     }
@@ -115,7 +116,9 @@ impl Path {
         }
         let mut left = SIZE * BATCH;
         while left > 0 {
-            self.buffer = BytesMut::zeroed(BLOCK);
+            if self.buffer.len() < BLOCK {
+                self.buffer = BytesMut::zeroed(BLOCK);
+            }
             let mut meta = [RecvMeta::default()];
             let mut slices = [IoSliceMut::new(&mut self.buffer)];
             let socket = (&self.ours.sockets[1].0).into();

@@ -21,7 +21,6 @@ pub(super) struct Agents {
     wire: VecDeque<(usize, SocketAddr, Transmit)>,
     /// Until both had a nominated pair.
     pub(super) took: Duration,
-    pub(super) transmits: usize,
 }
 
 struct End {
@@ -48,7 +47,6 @@ impl Agents {
             now,
             wire: VecDeque::new(),
             took: Duration::ZERO,
-            transmits: 0,
         };
         for end in 0..2 {
             let credentials = agents.ends[1 - end].agent.local_credentials().clone();
@@ -71,6 +69,8 @@ impl Agents {
         let until = self.now + time;
         while self.step(until) {}
         self.now = until;
+        // The network is nobody's heap.
+        self.wire.shrink_to_fit();
     }
 
     fn are_nominated(&self) -> bool {
@@ -132,7 +132,6 @@ impl Agents {
                             .add_remote_candidate(candidate, self.now);
                     }
                     Output::Transmit(transmit) => {
-                        self.transmits += 1;
                         let of =
                             |(socket, _): &&(LocalSocket, SocketAddr)| *socket == transmit.socket;
                         if let Some((_, source)) = end.sockets.iter().find(of) {

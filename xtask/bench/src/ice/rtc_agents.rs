@@ -82,6 +82,8 @@ impl Agents {
         let until = self.now + time;
         while self.step(until) {}
         self.now = until;
+        // The network is nobody's heap.
+        self.wire.shrink_to_fit();
     }
 
     fn step(&mut self, until: Instant) -> bool {
