@@ -422,3 +422,22 @@ fn files_that_are_added_without_end_are_forgotten_when_nobody_takes_them() {
     });
     assert_eq!((count(&mut world), waiting), (3, 1));
 }
+
+#[test]
+fn of_many_algorithms_the_best_are_computed() {
+    let mut file = File::new("x", 40_000);
+    let all = HashAlgorithm::ALL.map(|algorithm| algorithm.as_str().into());
+    file.hash_used = [all.as_slice(), &["md5".into()], &all].concat();
+    let mut liar = Liar::new(data("x", 40_000));
+    let hashes = hashed(&data("x", 40_000)).hashes();
+    liar.infos = vec![(
+        0,
+        checksum(File {
+            hashes,
+            ..File::default()
+        }),
+    )];
+    let (outcome, _, _) = falls_for(liar, file);
+    let best = session_file::Integrity::Verified(HashAlgorithm::Blake2b512);
+    assert_eq!(outcome, Outcome::Received(best));
+}

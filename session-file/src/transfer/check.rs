@@ -3,6 +3,9 @@
 use super::{Fault, blocks::Blocks};
 use crate::{File, FileRange, Hash, HashAlgorithm, Hasher, hash::compare};
 
+/// Most algorithms that a receiver computes of those that a sender announces.
+const ANNOUNCED_MAX: usize = 2;
+
 /// Counts and hashes the bytes of one transfer.
 #[derive(Debug)]
 pub(crate) struct Check {
@@ -62,11 +65,15 @@ impl Check {
         block: Option<u64>,
     ) -> Self {
         let named = file.hashes.iter().filter_map(Hash::algorithm).max();
-        let announced: Vec<_> = file
+        let mut announced: Vec<_> = file
             .hash_used
             .iter()
-            .filter_map(|n| HashAlgorithm::from_name(n))
+            .filter_map(|name| HashAlgorithm::from_name(name))
             .collect();
+        // The best are enough, and nobody makes us compute all that there are.
+        announced.sort_unstable_by(|a, b| b.cmp(a));
+        announced.dedup();
+        announced.truncate(ANNOUNCED_MAX);
         let mut algorithms: Vec<_> = named.into_iter().chain(announced).collect();
         if algorithms.is_empty() {
             // Old peers send a checksum without having said of which kind: it is one of these (jingle-peers: 3.1).
