@@ -80,6 +80,12 @@ impl Method {
     pub const CREATE_PERMISSION: Self = Self(0x008);
     /// ChannelBind (RFC 8656 §12).
     pub const CHANNEL_BIND: Self = Self(0x009);
+    /// Connect (RFC 6062 §4.3).
+    pub const CONNECT: Self = Self(0x00a);
+    /// ConnectionBind (RFC 6062 §4.3).
+    pub const CONNECTION_BIND: Self = Self(0x00b);
+    /// ConnectionAttempt (RFC 6062 §4.4).
+    pub const CONNECTION_ATTEMPT: Self = Self(0x00c);
 
     /// The method with this number, of which the lower 8 bits count.
     pub const fn new(number: u16) -> Self {

@@ -5,6 +5,7 @@
 //!   when the address is lost.
 //! - [`Allocation`] is one allocation on one server, without sockets: messages in, messages out. It logs in with
 //!   long-term credentials, refreshes, permits, binds channels, and notices when the server has forgotten it.
+//! - [`DataConnection`] is a connection to a peer through an allocation of [`Relayed::Connections`] (RFC 6062).
 //! - [`Frame`] and [`Deframer`] are what stands in datagrams and streams.
 //!
 //! # What an attacker gets
@@ -22,7 +23,8 @@ mod source;
 mod wire;
 
 pub use allocation::{
-    Allocation, AllocationConfig, AllocationOutput, Families, Framing, TurnError,
+    Allocation, AllocationConfig, AllocationOutput, DataConnection, DataOutput, Families, Framing,
+    Relayed, TurnError,
 };
 pub use config::{TurnConfig, TurnFactory, TurnProtocol, TurnServer};
 pub use credentials::{Credentials, SharedCredentials};

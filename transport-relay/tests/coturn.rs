@@ -14,6 +14,8 @@
 mod pump;
 #[path = "coturn/server.rs"]
 mod server;
+#[path = "coturn/tcp.rs"]
+mod tcp;
 
 use pump::{Pump, run_until};
 use server::{Coturn, Login, SECRET, USER};
@@ -374,4 +376,45 @@ fn addresses_of_both_families() {
     let before = only_six.sent.len();
     only_six.send(of(&a, false), b"hello");
     assert_eq!(only_six.sent.len(), before);
+}
+
+#[test]
+fn connections_through_the_relay() {
+    let Some(server) = Coturn::start(Login::LongTerm, "stale-nonce=2") else {
+        return;
+    };
+    let (mut a, mut b) = (
+        tcp::Control::start(&server, user(), 1),
+        tcp::Control::start(&server, user(), 2),
+    );
+    tcp::run(&mut [&mut a, &mut b], |all| {
+        all.iter().all(|c| c.relayed.is_some())
+    });
+    let (at_a, at_b) = (a.relayed.unwrap(), b.relayed.unwrap());
+    let now = Instant::now();
+    a.allocation.permit(at_b, now);
+    b.allocation.permit(at_a, now);
+    let until = now + Duration::from_millis(2_500);
+    tcp::run(&mut [&mut a, &mut b], |_| Instant::now() >= until);
+    // The nonces are stale by now.
+    a.allocation.connect(at_b, Instant::now());
+    tcp::run(&mut [&mut a, &mut b], |all| {
+        all.iter()
+            .all(|c| c.data.first().is_some_and(|data| data.bound))
+    });
+    assert!(!a.data[0].incoming && a.data[0].peer == at_b);
+    assert!(b.data[0].incoming && b.data[0].peer.ip() == at_a.ip());
+    a.data[0].write(b"hello, Bob");
+    b.data[0].write(b"hello, Alice");
+    tcp::run(&mut [&mut a, &mut b], |all| {
+        all[0].data[0].received == b"hello, Alice" && all[1].data[0].received == b"hello, Bob"
+    });
+    // Where nobody listens.
+    let closed = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    a.allocation.connect(closed, Instant::now());
+    tcp::run(&mut [&mut a, &mut b], |all| all[0].refused.is_some());
+    println!("{}", a.refused.unwrap());
 }

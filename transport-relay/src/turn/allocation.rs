@@ -1,6 +1,7 @@
 //! One allocation on one server, seen from the client: what travels on one 5-tuple (RFC 8656 §3).
 
 mod answers;
+mod connect;
 mod data;
 mod peers;
 mod requests;
@@ -12,6 +13,7 @@ use super::{
 };
 use crate::stun::{IntegrityKey, Retransmission, Scan, Timing, TransactionId};
 use bytes::{Bytes, BytesMut};
+pub use connect::{DataConnection, DataOutput};
 use peers::{Peers, Permissions};
 use session_core::Batch;
 use std::{
@@ -34,6 +36,17 @@ pub enum Families {
     Both,
 }
 
+/// What the relayed address is for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Relayed {
+    /// Datagrams.
+    #[default]
+    Datagrams,
+    /// Connections from and to peers (RFC 6062), each of which is a [`DataConnection`]. The way to the server must be a
+    /// stream, and nothing can be [sent](Allocation::send).
+    Connections,
+}
+
 /// What packets travel in between us and the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Framing {
@@ -50,6 +63,8 @@ pub struct AllocationConfig {
     pub framing: Framing,
     /// What to ask for.
     pub families: Families,
+    /// And for what. Default datagrams.
+    pub relayed: Relayed,
     /// The lifetime to ask for, in whole seconds. The server may give another. Default 10 min.
     pub lifetime: Duration,
     /// Whether what is sent by indication is not to be fragmented on its way to the peer (RFC 8656 §15). A server that
@@ -76,6 +91,7 @@ impl AllocationConfig {
         Self {
             framing,
             families: Families::V4,
+            relayed: Relayed::Datagrams,
             lifetime: Duration::from_secs(600),
             dont_fragment: false,
             timing: Timing::default(),
@@ -113,6 +129,18 @@ pub enum AllocationOutput {
         /// What.
         batch: Batch,
     },
+    /// There is a connection to a peer, which another connection of ours to the server is to be bound to within 30 s
+    /// (RFC 6062 §5.4): see [`Allocation::bind`].
+    Connection {
+        /// The server's number for it.
+        id: u32,
+        /// Whose.
+        peer: SocketAddr,
+        /// Whether the peer began it.
+        incoming: bool,
+    },
+    /// A connection that we asked for does not come about.
+    NotConnected(SocketAddr, TurnError),
     /// There is none, or no longer. Nothing follows.
     Failed(TurnError),
     /// It was closed. Nothing follows.
@@ -244,6 +272,7 @@ enum Purpose {
     Permission(SocketAddr),
     /// The index of the peer.
     Channel(usize),
+    Connect(SocketAddr),
 }
 
 /// A request without answer.

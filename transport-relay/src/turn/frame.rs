@@ -116,6 +116,16 @@ impl Deframer {
         next
     }
 
+    /// What was not taken out: the stream goes on as something else.
+    pub(super) fn take(&mut self) -> Bytes {
+        if self.partial.is_empty() {
+            return std::mem::take(&mut self.piece);
+        }
+        let mut rest = std::mem::take(&mut self.partial);
+        rest.extend_from_slice(&std::mem::take(&mut self.piece));
+        rest.freeze()
+    }
+
     fn cut_next(&mut self) -> Result<Option<Frame>, FrameError> {
         if self.partial.is_empty() {
             match frame_size(&self.piece)? {

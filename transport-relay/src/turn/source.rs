@@ -119,6 +119,8 @@ impl TurnSource {
                     attempt.allocated = Some((relayed, mapped));
                     self.stood(index, now);
                 }
+                // It asks for none.
+                AllocationOutput::Connection { .. } | AllocationOutput::NotConnected(..) => {}
                 AllocationOutput::Failed(error) => return self.failed(index, error, now),
                 AllocationOutput::Closed => return self.drop_attempt(index),
             }

@@ -17,8 +17,9 @@ pub(super) mod attribute {
     pub(in crate::turn) const ALTERNATE_DOMAIN: u16 = 0x8003;
 }
 
-/// The protocol number of UDP in REQUESTED-TRANSPORT (RFC 8656 §18.7).
+/// The protocol numbers of REQUESTED-TRANSPORT (RFC 8656 §18.7, RFC 6062 §6.1).
 pub(super) const UDP: u8 = 17;
+pub(super) const TCP: u8 = 6;
 
 /// The families of REQUESTED-ADDRESS-FAMILY (RFC 8656 §18.6).
 const IPV4: u8 = 1;

@@ -31,6 +31,9 @@ impl Allocation {
                     self.handle_data(peer, bytes.slice_ref(data), now);
                 }
             }
+            Class::Indication if scan.method() == Method::CONNECTION_ATTEMPT => {
+                self.handle_attempt(&Answer::read(scan), now);
+            }
             Class::Success | Class::Error => self.handle_answer(scan, now),
             Class::Indication | Class::Request => {}
         }
@@ -84,6 +87,7 @@ impl Allocation {
             },
             Purpose::Permission(peer) => self.permissions.grant(peer.ip(), now),
             Purpose::Channel(peer) => self.peers.bound(peer, now),
+            Purpose::Connect(peer) => self.connected(peer, answer),
         }
     }
 
@@ -210,6 +214,11 @@ impl Allocation {
                 reason: text(),
             }),
             Purpose::Refresh(_) => self.refresh_later(now),
+            Purpose::Connect(peer) => {
+                let reason = text();
+                self.not_connected(peer, TurnError::Refused { code, reason });
+                self.doubt(code, now);
+            }
             Purpose::Permission(peer) => {
                 self.permissions.refuse(peer.ip(), now);
                 self.doubt(code, now);

@@ -1,7 +1,7 @@
 //! Data both ways. After a while no memory is allocated here: what is sent is written into one buffer, which is used
 //! again as soon as it has left.
 
-use super::{Allocation, AllocationOutput, Framing, State};
+use super::{Allocation, AllocationOutput, Framing, Relayed, State};
 use crate::turn::{
     frame::{CHANNEL_HEADER, channel_header, write_channel_data},
     wire::{send_size, write_send},
@@ -19,7 +19,8 @@ impl Allocation {
     /// Sends datagrams of equal size to a peer, which should be [permitted](Self::permit) before. What cannot be sent
     /// is lost, as a datagram is: without an allocation, to a peer that the server refuses, or when it is too large.
     pub fn send(&mut self, peer: SocketAddr, batch: Batch, now: Instant) {
-        if self.state != State::Standing || self.closing {
+        let datagrams = self.config.relayed == Relayed::Datagrams;
+        if self.state != State::Standing || self.closing || !datagrams {
             return;
         }
         let family = |relayed: &SocketAddr| relayed.is_ipv4() == peer.is_ipv4();

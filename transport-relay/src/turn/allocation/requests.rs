@@ -1,6 +1,9 @@
 //! What the server is asked, how often, and when.
 
-use super::{Allocation, AllocationOutput, Families, Framing, Pending, Purpose, State, TurnError};
+use super::{
+    Allocation, AllocationOutput, Families, Framing, Login, Pending, Purpose, Relayed, State,
+    TurnError,
+};
 use crate::stun::{
     Attribute, Class, Due, IntegrityKey, MessageBuilder, Method, Retransmission, StunError, Timing,
     TransactionId, kind,
@@ -23,6 +26,20 @@ impl Purpose {
             Self::Refresh(_) => Method::REFRESH,
             Self::Permission(_) => Method::CREATE_PERMISSION,
             Self::Channel(_) => Method::CHANNEL_BIND,
+            Self::Connect(_) => Method::CONNECT,
+        }
+    }
+}
+
+impl Login {
+    /// Who we are, once the server has asked.
+    pub(super) fn write(&self, builder: MessageBuilder) -> MessageBuilder {
+        match &self.challenge {
+            Some(challenge) => builder
+                .username(&self.credentials.username)
+                .raw(kind::REALM, challenge.realm.as_bytes())
+                .raw(kind::NONCE, &challenge.nonce),
+            None => builder,
         }
     }
 }
@@ -114,6 +131,8 @@ impl Allocation {
             // It talks, but of this it says nothing.
             Purpose::Permission(peer) if heard => self.permissions.refuse(peer.ip(), now),
             Purpose::Channel(peer) if heard => self.peers.refuse_channel(peer, now),
+            // The peer may take its time.
+            Purpose::Connect(peer) => self.not_connected(peer, TurnError::NoAnswer),
             Purpose::Allocate
             | Purpose::Refresh(_)
             | Purpose::Permission(_)
@@ -200,12 +219,16 @@ impl Allocation {
         transaction: TransactionId,
         key: Option<&IntegrityKey>,
     ) -> Result<Bytes, StunError> {
+        let protocol = match self.config.relayed {
+            Relayed::Datagrams => wire::UDP,
+            Relayed::Connections => wire::TCP,
+        };
         let builder = MessageBuilder::new(Class::Request, purpose.method(), transaction);
         let mut builder = match purpose {
             Purpose::Allocate => {
                 let builder = builder
                     .attribute(Attribute::Lifetime(self.lifetime()))
-                    .raw(kind::REQUESTED_TRANSPORT, &[wire::UDP, 0, 0, 0]);
+                    .raw(kind::REQUESTED_TRANSPORT, &[protocol, 0, 0, 0]);
                 let builder = match self.config.families {
                     Families::V4 => builder,
                     Families::V6 => {
@@ -222,17 +245,14 @@ impl Allocation {
                 }
             }
             Purpose::Refresh(lifetime) => builder.attribute(Attribute::Lifetime(lifetime)),
-            Purpose::Permission(peer) => builder.attribute(Attribute::XorPeerAddress(peer)),
+            Purpose::Permission(peer) | Purpose::Connect(peer) => {
+                builder.attribute(Attribute::XorPeerAddress(peer))
+            }
             Purpose::Channel(peer) => builder
                 .attribute(Attribute::ChannelNumber(self.peers.number(peer)))
                 .attribute(Attribute::XorPeerAddress(self.peers.address(peer))),
         };
-        if let Some(challenge) = &self.login.challenge {
-            builder = builder
-                .username(&self.login.credentials.username)
-                .raw(kind::REALM, challenge.realm.as_bytes())
-                .raw(kind::NONCE, &challenge.nonce);
-        }
+        builder = self.login.write(builder);
         builder.finish(key, false)
     }
 }
