@@ -8,6 +8,40 @@
 //! - [`DataConnection`] is a connection to a peer through an allocation of [`Relayed::Connections`] (RFC 6062).
 //! - [`Frame`] and [`Deframer`] are what stands in datagrams and streams.
 //!
+//! # A server of one's own
+//! Between two symmetric NATs, or from behind a firewall without UDP, there is no direct path. coturn with this
+//! `/etc/turnserver.conf` is a relay (the tests run one: `cargo test -p transport-relay --test coturn --test relayed`):
+//!
+//! ```text
+//! listening-port=3478
+//! tls-listening-port=5349
+//! realm=example.org
+//! use-auth-secret
+//! static-auth-secret=CHANGE-ME
+//! cert=/etc/ssl/turn.example.org/fullchain.pem
+//! pkey=/etc/ssl/turn.example.org/key.pem
+//! stale-nonce=600
+//! no-cli
+//! no-multicast-peers
+//! denied-peer-ip=10.0.0.0-10.255.255.255
+//! denied-peer-ip=172.16.0.0-172.31.255.255
+//! denied-peer-ip=192.168.0.0-192.168.255.255
+//! ```
+//!
+//! Behind a NAT add `external-ip=PUBLIC/PRIVATE`. The secret makes passwords that end by themselves
+//! ([`Credentials::rest`]). An XMPP server that knows it hands them out by XEP-0215; Prosody with `turn_external` in
+//! `modules_enabled` and:
+//!
+//! ```text
+//! turn_external_host = "turn.example.org"
+//! turn_external_secret = "CHANGE-ME"
+//! turn_external_tcp = true
+//! ```
+//!
+//! Name the server once for each protocol: all are asked at once, and UDP is preferred. For an ICE agent, push
+//! `Arc::new(TurnFactory::new(TurnConfig::new(vec![udp, tcp, tls])))` onto the relays of its `IceConfig`, whose
+//! `relay_only` keeps the peer from learning own addresses.
+//!
 //! # What an attacker gets
 //! A server learns who talks to whom and when, and sees the data: what must be secret has to be encrypted by whoever
 //! sends it. A server that lies about addresses makes peers send to them what ICE sends to any candidate, and no more.
