@@ -6,6 +6,7 @@
 
 mod negotiate;
 mod online;
+mod sasl2;
 
 use super::{
     error::LoginError,
@@ -142,7 +143,10 @@ enum Phase {
     Authenticating {
         exchange: Exchange,
         mechanism: Mechanism,
+        namespace: &'static str,
     },
+    /// There is an address, and the server's further offers are awaited.
+    Bound { address: Peer },
     /// The old stream is asked back; else a resource is bound.
     Resuming { session: bool },
     /// A resource is asked for: ours, or any.

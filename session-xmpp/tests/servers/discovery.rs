@@ -111,6 +111,7 @@ async fn prosody() {
         settings: "external_service_secret = \"a secret\"\n\
             external_services = { { type = \"stun\"; transport = \"udp\"; host = \"192.0.2.7\"; port = 3478 };\n\
             { type = \"turn\"; transport = \"udp\"; host = \"192.0.2.7\"; port = 3478; secret = true; ttl = 600 } }",
+        ..Wishes::default()
     };
     let Some(server) = prosody::start("discovery-prosody", wishes) else {
         return;

@@ -174,6 +174,35 @@ async fn prosody() {
     every_refusal(&server).await;
 }
 
+/// SASL and binding in one step (XEP-0388, XEP-0386), as the community modules for Prosody have them.
+#[tokio::test(flavor = "multi_thread")]
+async fn prosody_in_one_step() {
+    let modules = std::path::Path::new("/usr/lib/prosody/modules/mod_sasl2_bind2");
+    if !modules.exists() {
+        eprintln!("SKIPPED: no mod_sasl2 (Debian: apt-get install prosody-modules)");
+        return;
+    }
+    let wishes = Wishes {
+        modules: "\"test\"; \"sasl2\"; \"sasl2_bind2\";",
+        // They are for the next version: what they ask a connection for has another name in this one. And no other SASL is
+        // offered, so that this one is used.
+        lua: "module:hook('stream-features', function (event)\n\
+              local methods = getmetatable(event.origin.conn).__index\n\
+              if type(methods) == 'table' and not methods.ssl_info then\n\
+              methods.ssl_info = function (conn) local s = conn:socket(); return s and s.info and s:info() end\n\
+              end end, 100)\n\
+              module:hook('stream-features', function (event)\n\
+              event.features:remove_children('mechanisms', 'urn:ietf:params:xml:ns:xmpp-sasl')\n\
+              end, -100)",
+        ..Wishes::default()
+    };
+    let Some(server) = prosody::start("login-prosody-sasl2", wishes) else {
+        return;
+    };
+    every_method(&server, "SCRAM-SHA-256").await;
+    every_refusal(&server).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn ejabberd() {
     let Some(server) = ejabberd::start("login-ejabberd") else {

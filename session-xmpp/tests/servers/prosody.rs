@@ -10,6 +10,8 @@ pub(crate) struct Wishes {
     pub(crate) modules: &'static str,
     /// More settings.
     pub(crate) settings: &'static str,
+    /// A module `test` in Lua, to be named among the modules.
+    pub(crate) lua: &'static str,
 }
 
 /// Starts one; `None` where it is not installed, which is said.
@@ -23,6 +25,7 @@ pub(crate) fn start(name: &str, wishes: Wishes) -> Option<Running> {
     let chain = format!("{}{}", certificates.certificate, certificates.authority);
     folder.write("server.crt", &chain);
     folder.write("server.key", &certificates.key);
+    folder.write("modules/mod_test.lua", wishes.lua);
     for domain in [SCRAM, SHA1, PLAIN] {
         for (user, password) in ACCOUNTS {
             let path = format!("data/{}/accounts/{user}.dat", domain.replace('.', "%2e"));
@@ -43,7 +46,9 @@ pub(crate) fn start(name: &str, wishes: Wishes) -> Option<Running> {
 }
 
 fn config(folder: &std::path::Path, (starttls, direct): (u16, u16), wishes: Wishes) -> String {
-    let Wishes { modules, settings } = wishes;
+    let Wishes {
+        modules, settings, ..
+    } = wishes;
     let folder = folder.display();
     format!(
         r#"
@@ -51,7 +56,7 @@ run_as_root = true
 daemonize = false
 pidfile = "{folder}/prosody.pid"
 data_path = "{folder}/data"
-plugin_paths = {{ "/usr/lib/prosody/modules" }}
+plugin_paths = {{ "{folder}/modules"; "/usr/lib/prosody/modules" }}
 interfaces = {{ "127.0.0.1" }}
 local_interfaces = {{ "127.0.0.1" }}
 network_settings = {{ nagle = false }}

@@ -7,7 +7,7 @@ use crate::{
         error::LoginError,
         features::Features,
         ns,
-        sasl::{self, Exchange, Floor},
+        sasl::{self, Binding, Exchange, Floor, Mechanism, Offer},
     },
 };
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
@@ -25,8 +25,13 @@ impl Stream {
     pub(super) fn element(&mut self, element: &Element, now: Instant) -> Result<(), LoginError> {
         match &self.phase {
             Phase::Features { authenticated } => self.features(element, *authenticated),
+            Phase::Bound { address } => {
+                let address = address.clone();
+                let management = Features::read(element).management;
+                self.offers_after_bind(management, address, now)
+            }
             Phase::StartTls => self.proceed(element),
-            Phase::Authenticating { .. } => self.authenticating(element),
+            Phase::Authenticating { .. } => self.authenticating(element, now),
             Phase::Resuming { session } => self.resuming(element, *session, now),
             Phase::Binding { .. } => self.bound(element, now),
             Phase::Session { .. } => self.session(element, now),
@@ -57,19 +62,35 @@ impl Stream {
             earlier: self.mechanism,
             binding_required: self.login.require_channel_binding,
         };
-        let credentials = &self.login.credentials;
-        let (mechanism, binding) =
-            sasl::choose(&features.sasl, credentials, self.secured.as_ref(), floor)?;
-        let mut nonce = [0; NONCE_BYTES];
-        self.entropy.fill(&mut nonce);
-        let exchange = Exchange::new(mechanism, &binding, credentials, &nonce)?;
+        let choose = |offer: &Offer| {
+            sasl::choose(offer, &self.login.credentials, self.secured.as_ref(), floor)
+        };
+        if let Some(sasl2) = &features.sasl2
+            && let Ok(choice) = choose(&sasl2.offer)
+        {
+            return self.authenticate2(sasl2, choice);
+        }
+        let (mechanism, binding) = choose(&features.sasl)?;
+        let exchange = self.exchange(mechanism, &binding)?;
         let auth = Element::new(ns::SASL, "auth").with("mechanism", mechanism.name());
         let auth = auth.text(&encoded(exchange.initial()));
         self.phase = Phase::Authenticating {
             exchange,
             mechanism,
+            namespace: ns::SASL,
         };
         self.write(&auth)
+    }
+
+    /// Begins an exchange.
+    pub(super) fn exchange(
+        &mut self,
+        mechanism: Mechanism,
+        binding: &Binding,
+    ) -> Result<Exchange, LoginError> {
+        let mut nonce = [0; NONCE_BYTES];
+        self.entropy.fill(&mut nonce);
+        Exchange::new(mechanism, binding, &self.login.credentials, &nonce)
     }
 
     fn proceed(&mut self, element: &Element) -> Result<(), LoginError> {
@@ -86,32 +107,45 @@ impl Stream {
         Ok(())
     }
 
-    fn authenticating(&mut self, element: &Element) -> Result<(), LoginError> {
+    fn authenticating(&mut self, element: &Element, now: Instant) -> Result<(), LoginError> {
+        let phase = std::mem::replace(&mut self.phase, Phase::Closed);
         let Phase::Authenticating {
-            exchange,
+            mut exchange,
             mechanism,
-        } = &mut self.phase
+            namespace,
+        } = phase
         else {
             return Ok(());
         };
-        if element.namespace() != ns::SASL {
+        if element.namespace() != namespace {
             return Err(LoginError::protocol("something else during SASL"));
         }
         match element.name() {
             "challenge" => {
                 let challenge = decoded(element.view())?;
                 let response = exchange.challenge(&challenge, &mut self.salted)?;
-                let response = Element::new(ns::SASL, "response").text(&BASE64.encode(response));
+                let response = Element::new(namespace, "response").text(&BASE64.encode(response));
+                self.phase = Phase::Authenticating {
+                    exchange,
+                    mechanism,
+                    namespace,
+                };
                 self.write(&response)
+            }
+            "success" if namespace == ns::SASL2 => {
+                self.success2(element, &exchange, now)?;
+                self.mechanism = Some(mechanism);
+                Ok(())
             }
             "success" => {
                 exchange.success(&decoded(element.view())?)?;
                 // From now on, this is the least that the server has to offer.
-                self.mechanism = Some(*mechanism);
+                self.mechanism = Some(mechanism);
                 self.splitter.restart();
                 self.open(true);
                 Ok(())
             }
+            _ if namespace == ns::SASL2 => Err(Self::failure2(element)),
             "failure" => {
                 let (condition, text) = condition(element, ns::SASL);
                 Err(sasl::refusal(&condition, text))
@@ -126,12 +160,7 @@ impl Stream {
             let why = "it does not offer to bind a resource";
             return Err(LoginError::NoAddress(why.into()));
         }
-        let books = self.management.as_ref().filter(|_| features.management);
-        let old = books.and_then(|books| Some((books.id()?, books.handled())));
-        if let Some((id, handled)) = old {
-            let resume = Element::new(ns::SM, "resume")
-                .with("previd", id)
-                .with("h", handled);
+        if let Some(resume) = self.resumption().filter(|_| features.management) {
             self.phase = Phase::Resuming {
                 session: features.session,
             };
@@ -150,18 +179,9 @@ impl Stream {
         if element.namespace() != ns::SM {
             return Err(LoginError::protocol("no answer to the resumption"));
         }
-        let count = element.attribute("h").and_then(|count| count.parse().ok());
-        match (element.name(), count, &mut self.management) {
-            ("resumed", Some(count), Some(books)) => {
-                let counted = books.resume(count);
-                counted.map_err(|_| LoginError::protocol("a count that cannot be"))?;
-                self.suspended_until = None;
-                self.outputs.push_back(Output::Resumed);
-                self.online(now);
-                self.flush();
-                Ok(())
-            }
-            ("failed", _, _) => {
+        match element.name() {
+            "resumed" => self.resumed(element.view(), now),
+            "failed" => {
                 let (condition, _) = condition(element, crate::ns::STANZAS);
                 let why = format!("the stream could not be resumed: {condition}");
                 self.give_up(LoginError::protocol(why));
@@ -169,6 +189,27 @@ impl Stream {
             }
             _ => Err(LoginError::protocol("an unknown answer to the resumption")),
         }
+    }
+
+    /// The old stream goes on.
+    pub(super) fn resumed(
+        &mut self,
+        element: ElementRef<'_>,
+        now: Instant,
+    ) -> Result<(), LoginError> {
+        let count = element.attribute("h").and_then(|count| count.parse().ok());
+        let books = self.management.as_mut();
+        let counted = books
+            .zip(count)
+            .is_some_and(|(books, count)| books.resume(count).is_ok());
+        if !counted {
+            return Err(LoginError::protocol("a count that cannot be"));
+        }
+        self.suspended_until = None;
+        self.outputs.push_back(Output::Resumed);
+        self.online(now);
+        self.flush();
+        Ok(())
     }
 
     /// Asks for a resource: ours, or whichever the server makes up.
@@ -241,7 +282,12 @@ impl Stream {
         self.enable(address, management, now)
     }
 
-    fn enable(&mut self, address: Peer, management: bool, now: Instant) -> Result<(), LoginError> {
+    pub(super) fn enable(
+        &mut self,
+        address: Peer,
+        management: bool,
+        now: Instant,
+    ) -> Result<(), LoginError> {
         if !(management && self.login.manage) {
             self.up(address, now);
             return Ok(());
@@ -260,19 +306,24 @@ impl Stream {
         let address = address.clone();
         // If it is refused, then without.
         if element.name() == "enabled" {
-            let allowed = matches!(element.attribute("resume"), Some("true" | "1"));
-            let max = element.attribute("max").and_then(|max| max.parse().ok());
-            let max = max.map(|max: u64| Duration::from_secs(max).min(RESUME_MAX));
-            self.resume_for = max.unwrap_or(self.login.resume_for);
-            let id = element.attribute("id").filter(|_| allowed);
-            self.management = Some(Management::new(id));
+            self.manage(element.view());
         }
         self.up(address, now);
         Ok(())
     }
 
+    /// Stanzas count from here on.
+    pub(super) fn manage(&mut self, enabled: ElementRef<'_>) {
+        let allowed = matches!(enabled.attribute("resume"), Some("true" | "1"));
+        let max = enabled.attribute("max").and_then(|max| max.parse().ok());
+        let max = max.map(|max: u64| Duration::from_secs(max).min(RESUME_MAX));
+        self.resume_for = max.unwrap_or(self.login.resume_for);
+        let id = enabled.attribute("id").filter(|_| allowed);
+        self.management = Some(Management::new(id));
+    }
+
     /// The login has come to be.
-    fn up(&mut self, address: Peer, now: Instant) {
+    pub(super) fn up(&mut self, address: Peer, now: Instant) {
         self.address = Some(address.clone());
         self.outputs.push_back(Output::Up(address));
         let early = std::mem::take(&mut self.early);
@@ -305,7 +356,7 @@ fn no_address(reply: &Element) -> LoginError {
 }
 
 /// As the request has it: nothing at all is written as `=` (RFC 6120 §6.4.2).
-fn encoded(data: &[u8]) -> String {
+pub(super) fn encoded(data: &[u8]) -> String {
     if data.is_empty() {
         "=".to_owned()
     } else {
@@ -313,7 +364,7 @@ fn encoded(data: &[u8]) -> String {
     }
 }
 
-fn decoded(element: ElementRef<'_>) -> Result<Vec<u8>, LoginError> {
+pub(super) fn decoded(element: ElementRef<'_>) -> Result<Vec<u8>, LoginError> {
     let text = element.text_content();
     let text = text.trim();
     if text == "=" {

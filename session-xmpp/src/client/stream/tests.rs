@@ -409,6 +409,93 @@ fn an_end_in_order_says_everything_first() {
     );
 }
 
+const INLINE: &str = "<authentication xmlns='urn:xmpp:sasl:2'><mechanism>PLAIN</mechanism><inline>\
+    <bind xmlns='urn:xmpp:bind:0'><inline><feature var='urn:xmpp:sm:3'/></inline></bind>\
+    <sm xmlns='urn:xmpp:sm:3'/></inline></authentication>";
+
+/// XEP-0388, XEP-0386, XEP-0198 §8: one round trip instead of four.
+#[test]
+fn everything_in_one_step() {
+    let offers = format!("{HEADER}<stream:features>{PLAIN}{INLINE}</stream:features>");
+    let mut anywhere = login();
+    anywhere.resource = None;
+    let mut side = Side::new(anywhere);
+    side.connect();
+    let asked = side.hear(&offers);
+    assert_eq!(
+        asked,
+        "<authenticate xmlns='urn:xmpp:sasl:2' mechanism='PLAIN'>\
+         <initial-response>AHJvbWVvAHNlY3JldA==</initial-response>\
+         <bind xmlns='urn:xmpp:bind:0'><enable xmlns='urn:xmpp:sm:3' resume='true'/></bind></authenticate>"
+    );
+    let identifier = "<authorization-identifier>romeo@a.example/made-up</authorization-identifier>";
+    side.hear(&format!(
+        "<success xmlns='urn:xmpp:sasl:2'>{identifier}<bound xmlns='urn:xmpp:bind:0'>\
+         <enabled xmlns='urn:xmpp:sm:3' id='s1' resume='true'/></bound></success>\
+         <stream:features>{BIND}{SM}</stream:features>"
+    ));
+    let up = Output::Up(Peer::from("romeo@a.example/made-up"));
+    assert_eq!(std::mem::take(&mut side.told), [up]);
+    assert_eq!(side.send("<iq id='1'/>").0, Ok(()));
+    side.lose();
+    side.connect();
+    let asked = side.hear(&offers);
+    assert!(
+        asked.contains("<resume xmlns='urn:xmpp:sm:3' previd='s1' h='0'/><bind"),
+        "{asked}"
+    );
+    let again = side.hear(
+        "<success xmlns='urn:xmpp:sasl:2'><resumed xmlns='urn:xmpp:sm:3' previd='s1' h='0'/></success>",
+    );
+    assert_eq!(again, format!("<iq id='1'/>{ASK}"));
+    assert_eq!(std::mem::take(&mut side.told), [Output::Resumed]);
+    side.lose();
+    side.connect();
+    side.hear(&offers);
+    side.hear(&format!(
+        "<success xmlns='urn:xmpp:sasl:2'>{identifier}<failed xmlns='urn:xmpp:sm:3'/>\
+         <bound xmlns='urn:xmpp:bind:0'/></success>"
+    ));
+    assert!(
+        matches!(side.told[..], [Output::Down(_)]),
+        "{:?}",
+        side.told
+    );
+    // Stream management was not had along with it: it is asked for in the old way.
+    let asked = side.hear(&format!("<stream:features>{SM}</stream:features>"));
+    assert_eq!(asked, "<enable xmlns='urn:xmpp:sm:3' resume='true'/>");
+    side.hear("<enabled xmlns='urn:xmpp:sm:3' id='s2' resume='true'/>");
+    assert!(matches!(side.told.last(), Some(Output::Up(_))));
+}
+
+#[test]
+fn a_device_with_a_name_is_bound_in_the_old_way() {
+    let mut side = Side::new(login());
+    side.connect();
+    let asked = side.hear(&format!(
+        "{HEADER}<stream:features>{INLINE}</stream:features>"
+    ));
+    assert!(
+        asked.starts_with("<authenticate") && !asked.contains("<bind"),
+        "{asked}"
+    );
+    side.hear("<success xmlns='urn:xmpp:sasl:2'><authorization-identifier>romeo@a.example</authorization-identifier></success>");
+    let bind = side.hear(&format!("<stream:features>{BIND}</stream:features>"));
+    assert!(bind.contains("<resource>x</resource>"), "{bind}");
+    let mut side = Side::new(login());
+    side.connect();
+    side.hear(&format!(
+        "{HEADER}<stream:features>{INLINE}</stream:features>"
+    ));
+    side.hear(
+        "<failure xmlns='urn:xmpp:sasl:2'><not-authorized xmlns='urn:ietf:params:xml:ns:xmpp-sasl'/><text>No.</text></failure>",
+    );
+    assert_eq!(
+        *side.disconnected(),
+        LoginError::WrongPassword(Some("No.".into()))
+    );
+}
+
 proptest::proptest! {
     /// Whatever a server says, cut anywhere: no panic, and an end at the latest when the time is up.
     #[test]
