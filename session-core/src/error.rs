@@ -70,11 +70,17 @@ pub enum PeerError {
     /// The application wants the initiator to go elsewhere (libjingle 0.5+: an error reply to the initiate).
     #[error("redirected to {0}")]
     Redirect(Arc<str>),
+    /// A transport's refusal, in the very words that its specification asks for.
+    #[error("{0}")]
+    Stanza(Box<StanzaError>),
 }
 
 impl PeerError {
     /// The error reply in a dialect's catalogue (XEP-0166 §7.5; libjingle.md §1.2).
     pub fn to_stanza_error(&self, dialect: &Dialect) -> StanzaError {
+        if let Self::Stanza(error) = self {
+            return StanzaError::clone(error);
+        }
         let style = dialect.errors;
         let google = style == ErrorStyle::Google;
         let (condition, kind, jingle) = match self {
@@ -116,6 +122,7 @@ impl PeerError {
             Self::NotAllowed(_) => (Condition::NotAllowed, ErrorKind::Cancel, None),
             Self::NotImplemented(_) => (Condition::FeatureNotImplemented, ErrorKind::Cancel, None),
             Self::Redirect(_) => (Condition::Redirect, ErrorKind::Modify, None),
+            Self::Stanza(error) => (error.condition, error.kind, error.jingle),
         };
         let extra = match self {
             Self::UnknownChannel { name, namespace } => {
@@ -134,7 +141,8 @@ impl PeerError {
             | Self::NoUsableTransport
             | Self::UnsupportedApplication(_)
             | Self::NotAllowed(_)
-            | Self::NotImplemented(_) => None,
+            | Self::NotImplemented(_)
+            | Self::Stanza(_) => None,
         };
         StanzaError {
             condition,

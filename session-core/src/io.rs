@@ -1,8 +1,8 @@
 //! Everything the world can do to a manager, and everything a manager can want from the world.
 
 use crate::{
-    Datagram, Dialect, Element, Finding, Inquiry, Message, Peer, RequestId, SocketId, StanzaError,
-    StreamEvent, StreamTarget,
+    Datagram, Dialect, Element, Finding, Inquiry, Message, Peer, RequestId, RequestKind, SocketId,
+    StanzaError, StreamEvent, StreamTarget,
 };
 use bytes::Bytes;
 use std::{net::SocketAddr, time::Instant};
@@ -19,7 +19,7 @@ pub enum Input {
         message: Message,
     },
     /// A request for a transport rather than for the session (an in-band bytestream's data, for example).
-    /// Exactly one [`Output::Reply`] with the same id follows.
+    /// Exactly one [`Output::Reply`] with the same id follows, perhaps not at once.
     Request {
         /// The driver's number for it.
         id: RequestId,
@@ -109,6 +109,8 @@ pub enum Output {
         to: Peer,
         /// What to ask.
         payload: Element,
+        /// Whether whoever is asked answers. If not, [`Input::Reply`] says that it has left.
+        kind: RequestKind,
     },
     /// The answer to an [`Input::Message`] or [`Input::Request`]: exactly one for each.
     Reply {
@@ -157,6 +159,12 @@ pub enum Output {
         id: SocketId,
         /// What.
         inquiry: Inquiry,
+    },
+    /// Tell the other end of a connection that nothing more will be written, after what was written before. No answer;
+    /// reading goes on.
+    Shutdown {
+        /// Which connection.
+        socket: SocketId,
     },
     /// Close a socket. No answer. What was written before is still to be sent.
     Close {

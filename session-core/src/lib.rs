@@ -89,7 +89,8 @@
 //! - Everything has a limit with a name: [`Limits`]. Every wait has a clock with a name: [`Clocks`].
 //! - Errors say who is at fault: [`PeerError`] becomes the answer to the peer, [`Misuse`] goes back to the caller,
 //!   [`SessionError`] is announced. Nothing that a peer sends reaches a panic.
-//! - Every request of the peer gets exactly one [`Output::Reply`], before anything that it caused.
+//! - Every request of the peer gets exactly one [`Output::Reply`], before anything that it caused; a transport may
+//!   answer its own later.
 
 mod client;
 mod description;
@@ -132,11 +133,12 @@ pub use message::{
     Action, ContentPart, Group, Message, Reason, ReasonCondition, Redirect, Senders,
 };
 pub use registry::TransportRegistry;
-pub use session::{Content, ContentSpec, ContentState, DEFAULT_CONTENT, Session};
+pub use session::{Content, ContentSpec, ContentState, DEFAULT_CONTENT, Session, TRANSPORT_FAILED};
 pub use shared::Config;
 pub use signal::{Notice, SIGNAL_CAPACITY, Signal, Slot};
 pub use state::{Event, State};
 pub use transport::{
-    Batch, ChannelLayer, ChannelOutput, Datagram, InfoTarget, StreamEvent, StreamTarget, TlsTarget,
-    Transmit, Transport, TransportChannel, TransportContext, TransportFactory, TransportKind,
+    Batch, ChannelLayer, ChannelOutput, Datagram, InfoTarget, RequestAnswer, RequestKind,
+    StreamEvent, StreamTarget, TlsTarget, Transmit, Transport, TransportChannel, TransportContext,
+    TransportFactory, TransportKind,
 };

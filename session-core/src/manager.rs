@@ -16,7 +16,7 @@ use std::{
     fmt,
     sync::Arc,
     task::Waker,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 /// Owns sessions, clients and transports (libjingle `sessionmanager.h`).
@@ -85,6 +85,7 @@ enum Owner {
         channel: crate::ChannelId,
         epoch: u16,
         token: u32,
+        patience: Duration,
         due: Option<Instant>,
     },
     Farewell,
@@ -251,6 +252,12 @@ impl SessionManager {
         slot.session
             .as_deref()
             .filter(|_| slot.generation == id.generation)
+    }
+
+    /// Whether a registered transport knows the words of a request: only then is a stanza that is no iq one
+    /// ([`Input::Request`](crate::Input::Request)).
+    pub fn knows_request(&self, payload: &crate::Element) -> bool {
+        self.registry.unclaimed_request(payload).is_some()
     }
 
     /// The session's client, if it is a `C`, beside the session.

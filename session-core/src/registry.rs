@@ -1,6 +1,6 @@
 //! [`TransportRegistry`]: the transports that sessions may use.
 
-use crate::{Misuse, TransportFactory};
+use crate::{Element, Misuse, PeerError, TransportFactory};
 use std::{fmt, sync::Arc};
 
 /// The registered transports, in order of registration. Cheap to clone; every session holds one.
@@ -25,6 +25,13 @@ impl TransportRegistry {
     /// The factory registered under this namespace.
     pub fn factory(&self, namespace: &str) -> Option<&Arc<dyn TransportFactory>> {
         self.factories.iter().find(|f| f.namespace() == namespace)
+    }
+
+    /// What a request is answered whose words a transport knows, and that no channel took.
+    pub(crate) fn unclaimed_request(&self, payload: &Element) -> Option<PeerError> {
+        self.factories
+            .iter()
+            .find_map(|factory| factory.unclaimed_request(payload))
     }
 
     /// All factories, in order of registration.

@@ -12,6 +12,7 @@ mod receive;
 mod requests;
 
 pub use content::{Content, ContentSpec, ContentState};
+pub use offer::TRANSPORT_FAILED;
 
 use crate::{
     Action, Cause, ChannelId, Dialect, Element, Event, Group, Limits, Message, Misuse,
@@ -21,7 +22,7 @@ use crate::{
 use bytes::Bytes;
 use channels::Channel;
 use clocks::Timers;
-use requests::Pending;
+use requests::{Deferred, Pending};
 pub(crate) use requests::{Outgoing, is_last_word};
 use std::{collections::VecDeque, fmt, sync::Arc, task::Waker, time::Instant};
 
@@ -67,6 +68,8 @@ pub struct Session {
     pub(crate) pending: Vec<Pending>,
     /// Requests of transports that were not answered yet.
     asked: usize,
+    /// Requests of the peer to transports that we have not answered yet.
+    deferred: Vec<Deferred>,
     /// Requests whose answers no longer matter: the manager forgets whose they are.
     pub(crate) abandoned: Vec<RequestId>,
     /// Messages that go out again under their old numbers.
@@ -457,6 +460,7 @@ impl Session {
             abandoned: Vec::new(),
             pending: Vec::new(),
             asked: 0,
+            deferred: Vec::new(),
             repeats: VecDeque::new(),
             timers: Timers::default(),
             cause: None,

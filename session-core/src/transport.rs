@@ -21,7 +21,13 @@ use crate::{
 };
 use crate::{LocalSocket, SendError};
 use bytes::Bytes;
-use std::{fmt, net::SocketAddr, sync::Arc, task::Waker, time::Instant};
+use std::{
+    fmt,
+    net::SocketAddr,
+    sync::Arc,
+    task::Waker,
+    time::{Duration, Instant},
+};
 
 /// Makes a [`Transport`] for each content; registered once, looked up by namespace.
 pub trait TransportFactory: Send + Sync {
@@ -33,6 +39,12 @@ pub trait TransportFactory: Send + Sync {
 
     /// A transport for one content of one session.
     fn create(&self, context: &TransportContext) -> Box<dyn Transport>;
+
+    /// What a request in this transport's words is answered that no channel took. `None` when the words are others'.
+    fn unclaimed_request(&self, payload: &Element) -> Option<PeerError> {
+        let _ = payload;
+        None
+    }
 
     /// Whether the transport can be used in this dialect. A Google dialect does not know ice-udp, for example.
     fn supports(&self, dialect: &Dialect) -> bool {
@@ -170,7 +182,7 @@ pub trait TransportChannel: Send {
         from: &Peer,
         payload: &Element,
         now: Instant,
-    ) -> Option<Result<Option<Element>, PeerError>> {
+    ) -> Option<RequestAnswer> {
         let _ = (from, payload, now);
         None
     }
@@ -246,6 +258,17 @@ pub enum ChannelOutput {
         to: Option<Peer>,
         /// What to ask.
         payload: Element,
+        /// Whether an answer is expected.
+        kind: RequestKind,
+        /// How long the answer may take; `None` is [`Clocks::answer`](crate::Clocks::answer).
+        patience: Option<Duration>,
+    },
+    /// The answer to a request of the peer for which [`RequestAnswer::Later`] was said, by its number.
+    Answer {
+        /// The channel's own number for it.
+        token: u32,
+        /// The answer.
+        answer: Result<Option<Element>, PeerError>,
     },
     /// Open a UDP socket or a listener. Answered by [`TransportChannel::handle_bound`].
     Bind(LocalSocket, BindKind, SocketAddr),
@@ -262,6 +285,9 @@ pub enum ChannelOutput {
     /// Find something out. Answered by [`TransportChannel::handle_finding`] with the same number, which is the channel's
     /// own.
     Inquire(u32, Inquiry),
+    /// Nothing more will be written to a connection: its other end is told so ([`StreamEvent::Finished`]) once what was
+    /// written before has left. Reading goes on.
+    Shutdown(LocalSocket),
     /// Close a socket.
     Close(LocalSocket),
     /// Datagrams for the network.
@@ -281,6 +307,27 @@ pub enum ChannelOutput {
     /// The channel is of no more use. Nothing follows but what it had received and held back, which is asked for by
     /// [`TransportChannel::pause`] with `false`.
     Failed(TransportError),
+}
+
+/// Whether a request is answered by whom it is for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RequestKind {
+    /// It is asked, and answered (an iq stanza).
+    #[default]
+    Query,
+    /// It is told (a message stanza). The response is an empty result once the way for signalling has taken it, so that
+    /// a sender is held back by that; or an error, ours or the peer's, which may come after it and is then ignored.
+    Notice,
+}
+
+/// What a channel says to a request of the peer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RequestAnswer {
+    /// This, at once.
+    Now(Result<Option<Element>, PeerError>),
+    /// It will be told by [`ChannelOutput::Answer`] with this number of the channel's own. That is how a channel holds
+    /// back a peer that waits for answers. When the channel goes first, the peer is told that there is none.
+    Later(u32),
 }
 
 /// What a factory is told about the content for which it creates a transport.

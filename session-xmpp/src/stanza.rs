@@ -334,6 +334,36 @@ fn encode<'p>(
     Ok(writer.finish()?)
 }
 
+/// Appends the refusal of a stanza that is no request: a message that a transport cannot use (RFC 6120 §8.3.1). Says
+/// nothing when the stanza is an error itself.
+///
+/// # Errors
+/// [`EncodeError::Xml`]; `out` is then as before.
+pub fn encode_refusal(
+    refused: &Envelope,
+    error: &StanzaError,
+    context: &Context,
+    out: &mut Vec<u8>,
+) -> Result<(), EncodeError> {
+    let stanza = &refused.stanza;
+    if refused.kind() == Some("error") {
+        return Ok(());
+    }
+    let name: &'static str = match stanza.name() {
+        "presence" => "presence",
+        _ => "message",
+    };
+    let mut writer = Writer::new(context, out);
+    writer
+        .open(context.default_namespace(), name)
+        .attribute_opt("from", stanza.attribute("to"))
+        .attribute_opt("id", stanza.attribute("id"))
+        .attribute_opt("to", stanza.attribute("from"))
+        .attribute("type", "error");
+    error::write(stanza, error, Dialect::JINGLE, context, &mut writer);
+    Ok(writer.finish()?)
+}
+
 /// Appends the answer to a request, in the words of a dialect: that of the message, or [`Dialect::JINGLE`] for requests
 /// that have nothing to do with sessions (its errors are those of RFC 6120 §8.3).
 ///

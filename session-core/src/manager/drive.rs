@@ -114,8 +114,11 @@ impl SessionManager {
                 token,
                 to,
                 payload,
+                kind,
+                patience,
             } => {
-                let due = now.checked_add(self.shared.config.clocks.answer);
+                let patience = patience.unwrap_or(self.shared.config.clocks.answer);
+                let due = now.checked_add(patience);
                 self.request_deadlines.extend(due.map(|due| (due, id)));
                 self.owners.insert(
                     id,
@@ -124,6 +127,7 @@ impl SessionManager {
                         channel,
                         epoch,
                         token,
+                        patience,
                         due,
                     },
                 );
@@ -134,6 +138,7 @@ impl SessionManager {
                     from,
                     to,
                     payload,
+                    kind,
                 }
             }
         }

@@ -4,6 +4,7 @@ use super::{Farewell, Key, Owner, SessionManager};
 use crate::{
     Action, Datagram, Dialect, Element, ErrorStyle, Input, Message, Output, Peer, PeerError,
     Reason, ReasonCondition, RequestId, Role, SessionId, SocketId, StanzaError, State, StreamEvent,
+    TRANSPORT_FAILED,
 };
 use std::{sync::Arc, time::Instant};
 
@@ -150,8 +151,12 @@ impl SessionManager {
             };
         }
         session.receive(message, now)?;
-        if message.action == Action::SessionInfo && !message.extra.is_empty() {
-            let info: Arc<[Element]> = message.extra.iter().map(Element::detach).collect();
+        let infos = message
+            .extra
+            .iter()
+            .filter(|info| info.namespace() != TRANSPORT_FAILED);
+        if message.action == Action::SessionInfo && infos.clone().next().is_some() {
+            let info: Arc<[Element]> = infos.map(Element::detach).collect();
             self.clients[slot.client].on_info(session, &info, now)?;
             session.announce_info(info);
             session.settle(now);
@@ -358,9 +363,6 @@ impl SessionManager {
             sid: "".into(),
             local: Peer::from(""),
         };
-        let mut answer = Err(PeerError::UnsupportedApplication(
-            payload.namespace().into(),
-        ));
         let ids = self
             .index
             .range(start..)
@@ -371,11 +373,23 @@ impl SessionManager {
             .collect();
         for session in ids {
             let session = self.session(session);
-            if let Some(taken) = session.and_then(|s| s.handle_request(&from, payload, now)) {
-                answer = taken;
-                break;
+            match session.and_then(|s| s.handle_request(id, &from, payload, now)) {
+                Some(Some(answer)) => return self.answer_request(id, from, answer),
+                Some(None) => return,
+                None => {}
             }
         }
+        let error = self.registry.unclaimed_request(payload);
+        let unknown = || PeerError::UnsupportedApplication(payload.namespace().into());
+        self.answer_request(id, from, Err(error.unwrap_or_else(unknown)));
+    }
+
+    fn answer_request(
+        &mut self,
+        id: RequestId,
+        from: Peer,
+        answer: Result<Option<Element>, PeerError>,
+    ) {
         let dialect = Dialect::JINGLE;
         let reply = answer.map_err(|error| error.to_stanza_error(dialect));
         self.replies.push_back(Output::Reply {
@@ -408,6 +422,7 @@ impl SessionManager {
                 epoch,
                 token,
                 due,
+                ..
             } => {
                 if let Some(due) = due {
                     self.request_deadlines.remove(&(due, id));
@@ -436,6 +451,15 @@ impl SessionManager {
         let due = up
             .then(|| now.checked_add(self.shared.config.clocks.answer))
             .flatten();
+        for (&id, owner) in &mut self.owners {
+            if let Owner::Channel { due, patience, .. } = owner {
+                let new = up.then(|| now.checked_add(*patience)).flatten();
+                if let Some(old) = std::mem::replace(due, new) {
+                    self.request_deadlines.remove(&(old, id));
+                }
+                self.request_deadlines.extend(new.map(|due| (due, id)));
+            }
+        }
         for (&id, farewell) in &mut self.farewells {
             if let Some(old) = std::mem::replace(&mut farewell.due, due) {
                 self.request_deadlines.remove(&(old, id));

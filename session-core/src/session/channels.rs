@@ -1,10 +1,10 @@
 //! The channels of a session: their life, their data, and what they want from the world.
 
-use super::{Session, SessionEvent, content::Carrier};
+use super::{Deferred, Session, SessionEvent, content::Carrier};
 use crate::{
     Batch, ChannelId, ChannelLayer, ChannelOutput, Datagram, Element, Finding, LocalSocket, Misuse,
-    Output, SendError, SocketError, SocketId, StanzaError, StreamEvent, TransportChannel,
-    TransportContext, TransportError, TransportKind,
+    Output, Peer, PeerError, RequestAnswer, RequestId, SendError, SocketError, SocketId,
+    StanzaError, StreamEvent, TransportChannel, TransportContext, TransportError, TransportKind,
 };
 use bytes::Bytes;
 use std::{net::SocketAddr, sync::Arc, time::Instant};
@@ -23,6 +23,8 @@ pub(crate) struct Channel {
     pub(super) sockets: Vec<LocalSocket>,
     pub(super) paused: bool,
     finished: bool,
+    /// Its client can go on elsewhere although it has finished.
+    movable: bool,
     pub(super) writable: bool,
     pub(super) says_path: bool,
     /// It knows all its candidates.
@@ -104,6 +106,7 @@ impl Session {
             sockets: Vec::new(),
             paused: false,
             finished: false,
+            movable: false,
             writable: false,
             says_path: false,
             gathered: false,
@@ -200,6 +203,9 @@ impl Session {
     }
 
     /// Nothing more will be sent on this stream.
+    ///
+    /// When another transport takes over after there was a path ([`Modification::TransportReplaced`](crate::Modification)),
+    /// the stream begins anew, and is not finished.
     pub fn finish(&mut self, channel: ChannelId, now: Instant) {
         if let Some(at) = self.position(channel) {
             self.channels[at].finished = true;
@@ -207,6 +213,14 @@ impl Session {
                 implementation.finish(now);
             }
             self.collect(at, now);
+        }
+    }
+
+    /// Whether a stream can go on over another transport even after it was [finished](Self::finish), because its client
+    /// knows from the peer what is missing. Otherwise one that fails after that is gone.
+    pub fn set_movable(&mut self, channel: ChannelId, movable: bool) {
+        if let Some(at) = self.position(channel) {
+            self.channels[at].movable = movable;
         }
     }
 
@@ -340,7 +354,14 @@ impl Session {
                 },
             });
         }
+        let gone = channel.id;
+        self.refuse_deferred(gone);
+        let channel = &mut self.channels[at];
         channel.epoch = channel.epoch.wrapping_add(1);
+        if channel.path || channel.path_lost.is_some() {
+            // What was sent may not have arrived: the client says again what it has to say, and when that is all.
+            channel.finished = false;
+        }
         channel.path = false;
         channel.path_lost = None;
         channel.says_path = false;
@@ -390,6 +411,17 @@ impl Session {
             call(implementation.as_mut(), socket.socket);
             self.collect(at, now);
         }
+    }
+
+    /// Whether a stream that fails now has ended by that: we have said our last on it, and it cannot go on elsewhere.
+    pub(super) fn ends_by_failure(&self, at: usize) -> bool {
+        let channel = &self.channels[at];
+        let host = self.content_position(&channel.content);
+        let last = host.is_none_or(|host| self.contents[host].untried.is_empty());
+        let moves = channel.movable
+            && self.dialect.has_modify
+            && (self.role == crate::Role::Responder || !last);
+        channel.has_ended() && !moves
     }
 
     /// Whether a socket belongs to a channel's implementation of today.
@@ -444,18 +476,51 @@ impl Session {
     }
 
     /// Asks the channels whether a request is theirs.
+    ///
+    /// The outer `None` says that it is nobody's, the inner one that the answer comes later.
+    #[allow(
+        clippy::option_option,
+        reason = "nobody's, and not yet answered, are two things"
+    )]
     pub(crate) fn handle_request(
         &mut self,
-        from: &crate::Peer,
+        id: RequestId,
+        from: &Peer,
         payload: &Element,
         now: Instant,
-    ) -> Option<Result<Option<Element>, crate::PeerError>> {
+    ) -> Option<Option<Result<Option<Element>, PeerError>>> {
         (0..self.channels.len()).find_map(|at| {
             let implementation = self.channels[at].implementation.as_mut()?;
             let answer = implementation.handle_request(from, payload, now);
+            let answer = answer.map(|answer| match answer {
+                RequestAnswer::Now(answer) => Some(answer),
+                RequestAnswer::Later(token) => self.defer(at, token, id, from),
+            });
             self.collect(at, now);
             answer
         })
+    }
+
+    fn defer(
+        &mut self,
+        at: usize,
+        token: u32,
+        id: RequestId,
+        from: &Peer,
+    ) -> Option<Result<Option<Element>, PeerError>> {
+        let max = self.limits().transport_requests;
+        if self.deferred.len() >= max {
+            let limit = "transport_requests";
+            return Some(Err(PeerError::TooMany { limit, max }));
+        }
+        self.deferred.push(Deferred {
+            channel: self.channels[at].id,
+            epoch: self.channels[at].epoch,
+            token,
+            id,
+            from: from.clone(),
+        });
+        None
     }
 
     pub(crate) fn channel_timeouts(&mut self, now: Instant) {
@@ -534,7 +599,7 @@ impl Channel {
     }
 
     /// Whether it is a stream that had a path, and that we have said our last on.
-    pub(super) fn has_ended(&self) -> bool {
+    fn has_ended(&self) -> bool {
         self.finished && (self.path || self.path_lost.is_some())
     }
 

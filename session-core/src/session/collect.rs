@@ -1,9 +1,7 @@
 //! What channels want from the world and tell the application, moved into the session's queues.
 
 use super::{Outgoing, Session, SessionEvent};
-use crate::{
-    ChannelId, ChannelOutput, Element, LocalSocket, Output, Peer, SocketId, TransportError,
-};
+use crate::{ChannelId, ChannelOutput, LocalSocket, Output, SocketId, TransportError};
 use std::{ops::ControlFlow, time::Instant};
 
 impl Session {
@@ -53,15 +51,36 @@ impl Session {
                 let content = channel.content.clone();
                 self.tell(&content, named);
             }
-            ChannelOutput::Request { token, to, payload } => {
-                return self.take_request(at, token, to, payload, now);
+            ChannelOutput::Request {
+                token,
+                to,
+                payload,
+                kind,
+                patience,
+            } => {
+                let to = to.unwrap_or_else(|| self.remote.clone());
+                let (channel, epoch) = (id, channel.epoch);
+                let request = Outgoing::Request {
+                    channel,
+                    epoch,
+                    token,
+                    to,
+                    payload,
+                    kind,
+                    patience,
+                };
+                return self.take_request(at, request, now);
+            }
+            ChannelOutput::Answer { token, answer } => {
+                let epoch = channel.epoch;
+                self.answer_deferred(id, epoch, token, answer);
             }
             ChannelOutput::Gathered => channel.gathered = true,
             ChannelOutput::Finished => self.events.push_back(SessionEvent::Finished(id)),
             ChannelOutput::Delivered => self.events.push_back(SessionEvent::Delivered(id)),
             ChannelOutput::Failed(error) => {
                 let (content, name) = (channel.content.clone(), channel.name.clone());
-                let over = channel.has_ended();
+                let over = self.ends_by_failure(at);
                 self.collect_rest(at, now);
                 self.release(at);
                 if over {
@@ -77,6 +96,7 @@ impl Session {
             sockets @ (ChannelOutput::Transmit(_)
             | ChannelOutput::Write(..)
             | ChannelOutput::Hold(..)
+            | ChannelOutput::Shutdown(_)
             | ChannelOutput::Bind(..)
             | ChannelOutput::Connect(..)
             | ChannelOutput::Inquire(..)
@@ -85,35 +105,16 @@ impl Session {
         ControlFlow::Continue(())
     }
 
-    fn take_request(
-        &mut self,
-        at: usize,
-        token: u32,
-        to: Option<Peer>,
-        payload: Element,
-        now: Instant,
-    ) -> ControlFlow<()> {
-        let channel = &self.channels[at];
+    fn take_request(&mut self, at: usize, request: Outgoing, now: Instant) -> ControlFlow<()> {
         if self.asked >= self.limits().transport_requests {
-            let content = channel.content.clone();
+            let content = self.channels[at].content.clone();
             let error = TransportError::NoResource("too many requests at once".into());
             self.release(at);
             self.transport_failed(&content, error, now);
             return ControlFlow::Break(());
         }
-        let (channel, epoch) = (channel.id, channel.epoch);
-        let to = to.unwrap_or_else(|| self.remote.clone());
         self.asked += 1;
-        self.ask(
-            Outgoing::Request {
-                channel,
-                epoch,
-                token,
-                to,
-                payload,
-            },
-            now,
-        );
+        self.ask(request, now);
         ControlFlow::Continue(())
     }
 
@@ -144,6 +145,7 @@ impl Session {
                 socket: on(socket),
                 held,
             },
+            ChannelOutput::Shutdown(socket) => Output::Shutdown { socket: on(socket) },
             ChannelOutput::Bind(socket, kind, address) => {
                 channel.sockets.push(socket);
                 Output::Bind {
@@ -173,6 +175,7 @@ impl Session {
             | ChannelOutput::Gathered
             | ChannelOutput::Info(_)
             | ChannelOutput::Request { .. }
+            | ChannelOutput::Answer { .. }
             | ChannelOutput::Finished
             | ChannelOutput::Delivered
             | ChannelOutput::Failed(_) => return,

@@ -11,6 +11,10 @@ use crate::{
 };
 use std::{sync::Arc, time::Instant};
 
+/// The namespace of the session-info by which a responder tells that its end of a transport has failed: between two of
+/// ours. XEP-0166 leaves it to the initiator to offer another transport, and has no word by which it would learn.
+pub const TRANSPORT_FAILED: &str = "https://pcp.example/ns/transport-failed";
+
 /// Making an offer.
 impl Session {
     /// Whether the dialect has words for what is to be offered.
@@ -146,6 +150,7 @@ impl Session {
             let carrier = self.carrier(at, &factory);
             let content = &mut self.contents[at];
             content.untried.pop_front();
+            content.deferred = false;
             content.carriers = vec![carrier];
             content.infos.clear();
             content.told.clear();
@@ -594,11 +599,46 @@ impl Session {
         }
         let waits = matches!(cause, Cause::Transport(_));
         if waits && self.role == Role::Responder && self.dialect.has_modify {
-            // The initiator notices by itself and offers another; the connectivity clock bounds the wait.
+            // The initiator offers another: it is told, because not every failure shows at both ends. The connectivity
+            // clock bounds the wait.
+            self.say_transport_failed(at, now);
             self.warn(cause);
             return self.review_clocks(now);
         }
         self.fail(cause, false, now);
+    }
+
+    /// A responder tells that a transport is of no use to it any more.
+    fn say_transport_failed(&mut self, at: usize, now: Instant) {
+        let content = &self.contents[at];
+        if let Some(transport) = content.transport().filter(|_| self.state.is_accepted()) {
+            let failed = Element::new(TRANSPORT_FAILED, "transport-failed")
+                .with("content", &content.name)
+                .with("transport", transport);
+            let message = Message {
+                extra: vec![failed],
+                ..self.message(Action::SessionInfo)
+            };
+            self.say(message, now);
+        }
+    }
+
+    /// The peer's responder says that a transport is of no use to it any more. Late words are about one that is gone.
+    pub(crate) fn receive_transport_failed(&mut self, failed: &Element, now: Instant) {
+        let name = failed.attribute("content").unwrap_or_default();
+        let Some(at) = self.content_position(name) else {
+            return;
+        };
+        let current = self.contents[at].transport();
+        if self.role == Role::Initiator
+            && self.state.is_accepted()
+            && current.is_some()
+            && current == failed.attribute("transport")
+        {
+            let name = self.contents[at].name.clone();
+            self.unbind_channels(&name);
+            self.give_up_transport(at, Cause::Transport(TransportError::Closed), now);
+        }
     }
 
     /// The peer accepted: offers what could not be offered before.

@@ -1,12 +1,12 @@
 //! What the peer says: each message is judged, applied as a whole or refused as a whole.
 
 use super::{
-    Session, SessionEvent,
-    content::{Content, ContentState},
+    Session, SessionEvent, TRANSPORT_FAILED,
+    content::{Carrier, Content, ContentState},
 };
 use crate::{
     Action, Cause, ContentPart, Element, Event, InfoTarget, Message, Modification, PeerError,
-    ReasonCondition, Role, State, TransportAnswer,
+    ReasonCondition, Role, State, TransportAnswer, TransportError,
 };
 use std::{sync::Arc, time::Instant};
 
@@ -112,7 +112,13 @@ impl Session {
                 Ok(())
             }
             Action::Redirect => self.receive_redirect(message.redirect.as_ref(), now),
-            Action::SessionInfo => Ok(()),
+            Action::SessionInfo => {
+                let failed = |info: &&Element| info.is(TRANSPORT_FAILED, "transport-failed");
+                for info in message.extra.iter().filter(failed) {
+                    self.receive_transport_failed(info, now);
+                }
+                Ok(())
+            }
             Action::TransportInfo => self.receive_transport_info(message, now),
             Action::TransportAccept => self.receive_transport_accept(message, now),
             Action::TransportReplace => {
@@ -345,7 +351,25 @@ impl Session {
             // It crossed our transport-replace: the answer to that decides.
             return Ok(());
         }
-        self.take_answer(at, answer, now)
+        let Err(error) = self.take_answer(at, answer, now) else {
+            return Ok(());
+        };
+        let content = &mut self.contents[at];
+        let offered = |c: &Carrier| &*c.namespace == answer.namespace();
+        let Some(chosen) = content.carriers.iter().position(offered) else {
+            return Err(error);
+        };
+        if content.untried.is_empty() || !self.dialect.has_modify {
+            return Err(error);
+        }
+        // The peer accepts the session; that its answer to this transport is of no use is for us to change.
+        content.deferred = true;
+        let name = content.name.clone();
+        self.unbind_channels(&name);
+        self.take_carrier(at, chosen, now);
+        let cause = TransportError::Unacceptable("the peer's answer is of no use");
+        self.warn(Cause::Transport(cause));
+        Ok(())
     }
 
     fn receive_transport_accept(

@@ -2,10 +2,13 @@
 
 use super::{Session, SessionEvent};
 use crate::{
-    Action, Cause, ChannelId, Condition, Element, Message, Modification, Peer, RequestId, Senders,
-    StanzaError,
+    Action, Cause, ChannelId, Condition, Dialect, Element, ErrorKind, Message, Modification,
+    Output, Peer, PeerError, RequestId, RequestKind, Senders, StanzaError,
 };
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 /// Signalling that waits for the link.
 #[derive(Debug)]
@@ -17,7 +20,19 @@ pub(crate) enum Outgoing {
         token: u32,
         to: Peer,
         payload: Element,
+        kind: RequestKind,
+        patience: Option<Duration>,
     },
+}
+
+/// A request of the peer that a channel answers later.
+#[derive(Debug)]
+pub(crate) struct Deferred {
+    pub(crate) channel: ChannelId,
+    pub(crate) epoch: u16,
+    pub(crate) token: u32,
+    pub(crate) id: RequestId,
+    pub(crate) from: Peer,
 }
 
 impl Outgoing {
@@ -304,7 +319,7 @@ impl Session {
                 let error = error.clone();
                 return self.fail(Cause::Refused { action, error }, true, now);
             }
-            if action == Action::SessionAccept && error.kind != crate::ErrorKind::Continue {
+            if action == Action::SessionAccept && error.kind != ErrorKind::Continue {
                 let error = error.clone();
                 return self.fail(Cause::Refused { action, error }, false, now);
             }
@@ -375,7 +390,7 @@ impl Session {
 
     fn initiate_refused(&mut self, error: StanzaError, now: Instant) {
         let action = Action::SessionInitiate;
-        if error.kind == crate::ErrorKind::Continue {
+        if error.kind == ErrorKind::Continue {
             return;
         }
         if error.is_tie_break() {
@@ -395,6 +410,46 @@ impl Session {
             Some(target) => self.follow_redirect(Peer::from(target), None, now),
             None => self.fail(Cause::Refused { action, error }, true, now),
         }
+    }
+
+    /// Answers a request of the peer that a channel kept waiting.
+    pub(crate) fn answer_deferred(
+        &mut self,
+        channel: ChannelId,
+        epoch: u16,
+        token: u32,
+        answer: Result<Option<Element>, PeerError>,
+    ) {
+        let found = self
+            .deferred
+            .iter()
+            .position(|d| (d.channel, d.epoch, d.token) == (channel, epoch, token));
+        if let Some(at) = found {
+            let deferred = self.deferred.remove(at);
+            self.reply_deferred(deferred, answer);
+        }
+    }
+
+    /// The channel is gone: nobody will answer any more.
+    pub(crate) fn refuse_deferred(&mut self, channel: ChannelId) {
+        let gone: Vec<_> = self
+            .deferred
+            .extract_if(.., |d| d.channel == channel)
+            .collect();
+        for deferred in gone {
+            let error = StanzaError::new(Condition::ItemNotFound, ErrorKind::Cancel);
+            self.reply_deferred(deferred, Err(PeerError::Stanza(Box::new(error))));
+        }
+    }
+
+    fn reply_deferred(&mut self, deferred: Deferred, answer: Result<Option<Element>, PeerError>) {
+        let dialect = Dialect::JINGLE;
+        self.data.push_back(Output::Reply {
+            id: deferred.id,
+            to: deferred.from,
+            dialect,
+            reply: answer.map_err(|error| error.to_stanza_error(dialect)),
+        });
     }
 
     /// Whether the error says that the peer does not have one of our channels (libjingle `unknown-channel-name`).

@@ -120,6 +120,7 @@ impl Crowd {
             | Output::Write { .. }
             | Output::Hold { .. }
             | Output::Inquire { .. }
+            | Output::Shutdown { .. }
             | Output::Close { .. }
             | Output::Wait(_) => None,
         }

@@ -203,6 +203,11 @@ impl<K: SocketKey> Network<K> {
         }
     }
 
+    /// Tells the other end of a connection that nothing more comes, after what was written before.
+    pub fn shutdown(&mut self, key: K, now: Instant) {
+        self.write_piece(key, Piece::Shutdown, now);
+    }
+
     /// Closes a socket. What was written before still arrives.
     pub fn close(&mut self, key: K, now: Instant) {
         self.write_piece(key, Piece::End, now);
@@ -544,6 +549,7 @@ impl<K: SocketKey> Network<K> {
                 piece,
             } => match piece {
                 Piece::Data(bytes) => self.tell(connection, to, StreamEvent::Data(bytes), now),
+                Piece::Shutdown => self.tell(connection, to, StreamEvent::Finished, now),
                 Piece::End => {
                     self.tell(connection, to, StreamEvent::Finished, now);
                     self.tell(connection, to, StreamEvent::Closed(None), now);

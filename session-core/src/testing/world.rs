@@ -28,8 +28,8 @@ use super::{
     recorder::{Log, Recorder},
 };
 use crate::{
-    Config, Input, LocalSocket, Misuse, Output, Peer, SeededEntropy, Session, SessionDescription,
-    SessionId, SessionManager, SocketId, StanzaError, State,
+    Config, Input, LocalSocket, Misuse, Output, Peer, RequestKind, SeededEntropy, Session,
+    SessionDescription, SessionId, SessionManager, SocketId, StanzaError, State,
 };
 use checks::Checks;
 use std::{
@@ -405,14 +405,21 @@ impl World {
                 from,
                 to,
                 payload,
+                kind,
             } => {
                 let parcel = Parcel::Request {
                     id,
                     from,
                     to: to.clone(),
                     payload,
+                    kind,
                 };
                 self.post(host, to, parcel);
+                if kind == RequestKind::Notice {
+                    let reply = Ok(None);
+                    let input = Input::Reply { id, reply };
+                    self.hosts[host].manager.handle_input(input, now);
+                }
             }
             Output::Reply { id, reply, .. } => {
                 let time = now - self.start;
@@ -432,6 +439,7 @@ impl World {
             Output::Inquire { id, inquiry } => {
                 self.network.inquire(host, key(id), &inquiry, now);
             }
+            Output::Shutdown { socket } => self.network.shutdown(key(socket), now),
             Output::Close { socket } => self.network.close(key(socket), now),
             Output::Transmit {
                 socket,

@@ -54,6 +54,34 @@ pub(super) fn request(
     Ok(out.into())
 }
 
+/// What a transport tells without asking: a message with this id.
+pub(super) fn notice(
+    id: &str,
+    from: &Peer,
+    to: &Peer,
+    payload: &Element,
+) -> Result<Bytes, EncodeError> {
+    let head = stanza::Head {
+        kind: None,
+        id: Some(id),
+        from: Some(from),
+        to: Some(to),
+    };
+    let mut out = Vec::new();
+    stanza::encode_chat(head, Some(payload), CONTEXT, &mut out)?;
+    Ok(out.into())
+}
+
+/// The refusal of a message.
+pub(super) fn refuse_notice(
+    notice: &stanza::Envelope,
+    error: &session_core::StanzaError,
+) -> Result<Bytes, EncodeError> {
+    let mut out = Vec::new();
+    stanza::encode_refusal(notice, error, CONTEXT, &mut out)?;
+    Ok(out.into())
+}
+
 /// What a transport's request is. One that only names what it wants to know asks: a proxy for its address
 /// (XEP-0065 §4.2). All others change something.
 pub(super) fn query_kind(payload: &Element) -> QueryKind {

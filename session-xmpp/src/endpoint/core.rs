@@ -4,15 +4,15 @@ use super::{
     LinkState, Options, QueryKind, Service, Shared, codec,
     link::{Link, LinkError, LinkEvent},
     queries::{Answer, Queries},
-    requests::Requests,
+    requests::{Asked, Requests},
     sockets::Sockets,
     stats::Counters,
 };
-use crate::stanza::{Incoming, Reply, Request};
+use crate::stanza::{Envelope, Incoming, Reply, Request};
 use bytes::Bytes;
 use session_core::{
-    Condition, Dialect, Element, ElementLimits, ErrorKind, Input, Message, Output, Peer, Reason,
-    ReasonCondition, RequestId, SessionManager, Signal, StanzaError,
+    Condition, Dialect, Element, ElementLimits, ElementRef, ErrorKind, Input, Message, Output,
+    Peer, Reason, ReasonCondition, RequestId, RequestKind, SessionManager, Signal, StanzaError,
 };
 use std::{
     collections::VecDeque,
@@ -21,13 +21,24 @@ use std::{
     ops::ControlFlow,
     sync::Arc,
     task::{Context, Poll, Wake},
-    time::Instant,
+    time::{Duration, Instant},
 };
 use tokio::sync::{mpsc, oneshot};
 use tracing::{debug, trace};
 
 /// Addresses of the past that are remembered. Past it, what is still to be said under the oldest goes out.
 const FORMER_MAX: usize = 16;
+/// How many stanzas wait for a link that is full. Past it requests are refused and answers are lost.
+const BACKLOG_MAX: usize = 1_024;
+
+/// When a link that was full is tried again: it has no word for having room.
+const BACKLOG_RETRY: Duration = Duration::from_millis(10);
+
+/// What became of a stanza.
+enum Sent {
+    Gone,
+    Waits,
+}
 
 pub(super) struct Core {
     pub(super) manager: SessionManager,
@@ -46,6 +57,8 @@ pub(super) struct Core {
     former: VecDeque<Peer>,
     service: Option<Box<dyn Service>>,
     limits: ElementLimits,
+    /// What a link that was full did not take, in order, and whose leaving is to be told.
+    backlog: VecDeque<(Bytes, Option<RequestId>)>,
     counters: Arc<Counters>,
     connections: Option<mpsc::Receiver<Infallible>>,
 }
@@ -75,6 +88,7 @@ impl Core {
             former: VecDeque::new(),
             service: options.service,
             limits: options.stanza_limits,
+            backlog: VecDeque::new(),
             counters,
             connections: Some(connections),
         }
@@ -93,12 +107,18 @@ impl Core {
 
     /// Does what the manager wants, until it wants nothing more.
     pub(super) fn drain(&mut self, shared: &Arc<Shared>, now: Instant) {
+        let retry = self.flush_backlog(now);
         let deadline = loop {
             let output = self.manager.poll_output(now);
             if let ControlFlow::Break(deadline) = self.carry_out(output, Some(shared), now) {
                 break deadline;
             }
         };
+        let waits = || {
+            now.checked_add(BACKLOG_RETRY)
+                .filter(|_| !self.backlog.is_empty())
+        };
+        let deadline = deadline.into_iter().chain(retry.or_else(waits)).min();
         self.deadline = deadline;
         let is_earlier = match (deadline, self.armed) {
             (Some(deadline), Some(armed)) => deadline < armed,
@@ -271,7 +291,7 @@ impl Core {
                     .as_mut()
                     .is_some_and(|service| service.handle_other(&other, &mut self.manager, now));
                 if !taken {
-                    self.counters.stanzas_ignored.add(1);
+                    self.notice(shared, other);
                 }
                 self.drain(shared, now);
             }
@@ -314,9 +334,33 @@ impl Core {
         dialect: &'static Dialect,
         input: impl FnOnce(RequestId) -> Input,
     ) {
-        match self.requests.receive(request) {
+        match self.requests.receive(Asked::Query(request)) {
             Ok(id) => self.input(shared, input(id)),
-            Err(request) => self.reply(&request, dialect, &Err(congested())),
+            Err(asked) => self.respond(&asked, dialect, &Err(congested())),
+        }
+    }
+
+    /// A message that may be a transport's: a block of an in-band bytestream.
+    fn notice(&mut self, shared: &Arc<Shared>, other: Envelope) {
+        let is_message = other.stanza.name() == "message" && other.kind() != Some("error");
+        let payloads = other.stanza.children().filter(|_| is_message);
+        let mut payloads = payloads.map(ElementRef::to_element);
+        let Some(payload) = payloads.find(|payload| self.manager.knows_request(payload)) else {
+            self.counters.stanzas_ignored.add(1);
+            return;
+        };
+        let (from, to) = (other.from.clone(), other.to.clone());
+        match self.requests.receive(Asked::Notice(other)) {
+            Ok(id) => {
+                let input = Input::Request {
+                    id,
+                    from,
+                    to,
+                    payload,
+                };
+                self.input(shared, input);
+            }
+            Err(asked) => self.respond(&asked, Dialect::JINGLE, &Err(congested())),
         }
     }
 
@@ -354,17 +398,24 @@ impl Core {
                 from,
                 to,
                 payload,
+                kind,
             } => {
                 let wire = self.requests.send(id, to.clone(), now);
-                let kind = codec::query_kind(&payload);
-                let bytes = codec::request(&wire, kind, Some(&from), &to, &payload);
-                self.ask(id, bytes.map_err(|error| unsayable(&error)), now);
+                let bytes = match kind {
+                    RequestKind::Query => {
+                        let kind = codec::query_kind(&payload);
+                        codec::request(&wire, kind, Some(&from), &to, &payload)
+                    }
+                    RequestKind::Notice => codec::notice(&wire, &from, &to, &payload),
+                };
+                let bytes = bytes.map_err(|error| unsayable(&error));
+                self.ask(id, bytes, kind, now);
             }
             Output::Reply {
                 id, dialect, reply, ..
             } => {
-                if let Some(request) = self.requests.answer(id) {
-                    self.reply(&request, dialect, &reply);
+                if let Some(asked) = self.requests.answer(id) {
+                    self.respond(&asked, dialect, &reply);
                 }
             }
             Output::Bind {
@@ -386,6 +437,7 @@ impl Core {
             Output::Write { socket, payload } => self.sockets.write(socket, payload),
             Output::Hold { socket, held } => self.sockets.hold(socket, held),
             Output::Inquire { id, inquiry } => self.inquire(shared, id, inquiry, now),
+            Output::Shutdown { socket } => self.sockets.shutdown(socket),
             Output::Close { socket } => self.sockets.close(socket),
             Output::Transmit {
                 socket,
@@ -409,22 +461,83 @@ impl Core {
         }
         let wire = self.requests.send(id, message.to.clone(), now);
         let bytes = codec::message(&wire, message).map_err(|error| unsayable(&error));
-        self.ask(id, bytes, now);
+        self.ask(id, bytes, RequestKind::Query, now);
     }
 
     /// Sends a request. What cannot be sent is answered here; what a link that is down did not take is lost, as what
-    /// is under way when a link breaks.
-    fn ask(&mut self, id: RequestId, bytes: Result<Bytes, StanzaError>, now: Instant) {
-        let refused = match bytes {
-            Ok(bytes) => match self.send(bytes) {
-                Ok(()) | Err(LinkError::Down) => return,
-                Err(LinkError::Full) => congested(),
-            },
-            Err(error) => error,
+    /// is under way when a link breaks. What a link that is full did not take waits, and what follows waits behind it.
+    fn ask(
+        &mut self,
+        id: RequestId,
+        bytes: Result<Bytes, StanzaError>,
+        kind: RequestKind,
+        now: Instant,
+    ) {
+        let notice = (kind == RequestKind::Notice).then_some(id);
+        let reply = match bytes.map(|bytes| self.send_in_turn(bytes, notice)) {
+            Ok(Ok(Sent::Gone)) if notice.is_some() => Ok(None),
+            Ok(Ok(Sent::Gone | Sent::Waits) | Err(LinkError::Down)) => return,
+            Ok(Err(LinkError::Full)) => Err(congested()),
+            Err(error) => Err(error),
         };
         self.requests.forget(id);
-        let reply = Err(refused);
         self.manager.handle_input(Input::Reply { id, reply }, now);
+    }
+
+    /// Gives a stanza to the link, or to those that wait for it.
+    fn send_in_turn(
+        &mut self,
+        stanza: Bytes,
+        notice: Option<RequestId>,
+    ) -> Result<Sent, LinkError> {
+        if self.backlog.is_empty() {
+            match self.send(stanza.clone()) {
+                Ok(()) => return Ok(Sent::Gone),
+                Err(LinkError::Full) => {}
+                Err(LinkError::Down) => return Err(LinkError::Down),
+            }
+        }
+        if self.backlog.len() >= BACKLOG_MAX {
+            return Err(LinkError::Full);
+        }
+        self.backlog.push_back((stanza, notice));
+        Ok(Sent::Waits)
+    }
+
+    /// Gives the link what it did not take before. `Some` says when to try again.
+    fn flush_backlog(&mut self, now: Instant) -> Option<Instant> {
+        while let Some((stanza, notice)) = self.backlog.pop_front() {
+            let link = self.link.as_mut().ok_or(LinkError::Down);
+            match link.and_then(|link| link.send(stanza.clone())) {
+                Ok(()) => {
+                    trace!(stanza = %stanza.escape_ascii(), "sent");
+                    if let Some(id) = notice {
+                        self.requests.forget(id);
+                        let reply = Ok(None);
+                        self.manager.handle_input(Input::Reply { id, reply }, now);
+                    }
+                }
+                Err(LinkError::Full) => {
+                    self.backlog.push_front((stanza, notice));
+                    return now.checked_add(BACKLOG_RETRY);
+                }
+                // It is lost, with what waits behind it, as what is under way.
+                Err(LinkError::Down) => self.backlog.clear(),
+            }
+        }
+        None
+    }
+
+    fn respond(&mut self, asked: &Asked, dialect: &'static Dialect, reply: &Answer) {
+        match (asked, reply) {
+            (Asked::Query(request), reply) => self.reply(request, dialect, reply),
+            (Asked::Notice(_), Ok(_)) => {}
+            (Asked::Notice(notice), Err(error)) => {
+                let bytes = codec::refuse_notice(notice, error);
+                // As with answers: the peer learns it later in another way.
+                let _ = bytes.map(|bytes| self.send_in_turn(bytes, None));
+            }
+        }
     }
 
     fn reply(&mut self, request: &Request, dialect: &'static Dialect, reply: &Answer) {
@@ -433,7 +546,7 @@ impl Core {
             codec::reply(request, dialect, &Err(unsayable(&error)))
         });
         // A link that does not take it has counted it; the peer will ask again or give up.
-        let _ = bytes.map(|bytes| self.send(bytes));
+        let _ = bytes.map(|bytes| self.send_in_turn(bytes, None));
     }
 }
 

@@ -1,6 +1,6 @@
 //! Which answer belongs to which request, in both directions.
 
-use crate::stanza::Request;
+use crate::stanza::{Envelope, Request};
 use session_core::{Peer, RequestId};
 use std::{
     collections::BTreeMap,
@@ -24,8 +24,17 @@ const RECEIVED_MAX: usize = 16_384;
 pub(super) struct Requests {
     prefix: String,
     sent: BTreeMap<RequestId, Sent>,
-    received: BTreeMap<RequestId, Request>,
+    received: BTreeMap<RequestId, Asked>,
     next: u64,
+}
+
+/// What a peer sent, and what its answer is made of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Asked {
+    /// A request, which is answered.
+    Query(Request),
+    /// A message for a transport, to which only a refusal is an answer.
+    Notice(Envelope),
 }
 
 #[derive(Debug)]
@@ -85,7 +94,7 @@ impl Requests {
     ///
     /// # Errors
     /// The request comes back when too many await an answer.
-    pub(super) fn receive(&mut self, request: Request) -> Result<RequestId, Request> {
+    pub(super) fn receive(&mut self, request: Asked) -> Result<RequestId, Asked> {
         if self.received.len() >= RECEIVED_MAX {
             return Err(request);
         }
@@ -96,7 +105,7 @@ impl Requests {
     }
 
     /// What a request was, once: the second answer to it finds nothing.
-    pub(super) fn answer(&mut self, id: RequestId) -> Option<Request> {
+    pub(super) fn answer(&mut self, id: RequestId) -> Option<Asked> {
         self.received.remove(&id)
     }
 }
@@ -128,10 +137,10 @@ mod tests {
         }
     }
 
-    fn request() -> Request {
+    fn request() -> Asked {
         let bytes = b"<iq type='get' id='1' from='a@x' to='b@x'><q xmlns='q'/></iq>";
         match codec::read(bytes, &"b@x".into(), &ElementLimits::default()) {
-            Ok(Incoming::Request(request)) => request,
+            Ok(Incoming::Request(request)) => Asked::Query(request),
             other => panic!("{other:?}"),
         }
     }

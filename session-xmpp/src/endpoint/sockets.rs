@@ -199,6 +199,13 @@ impl Sockets {
         }
     }
 
+    /// Ends the writing of a connection, after what was written before.
+    pub(super) fn shutdown(&self, id: SocketId) {
+        if let Some(Socket::Connection(connection)) = self.table.get(&id) {
+            connection.0.shutdown();
+        }
+    }
+
     /// Datagrams for a UDP socket. For what is none, they are lost.
     pub(super) fn transmit(&self, id: SocketId, to: SocketAddr, payload: Bytes, segment: usize) {
         if let Some(Socket::Udp(udp, _)) = self.table.get(&id) {

@@ -61,6 +61,8 @@ struct OutboxState {
     overflowed: bool,
     /// Nothing is to be read.
     held: bool,
+    /// Nothing more will be written, and reading goes on.
+    ended: bool,
 }
 
 impl Outbox {
@@ -68,7 +70,7 @@ impl Outbox {
     pub(super) fn write(&self, bytes: Bytes) {
         let mut state = lock(&self.state);
         let buffered = self.buffered();
-        if state.closed || state.overflowed || bytes.is_empty() {
+        if state.closed || state.ended || state.overflowed || bytes.is_empty() {
             return;
         }
         if buffered + bytes.len() > OUTBOX_BYTES {
@@ -84,6 +86,12 @@ impl Outbox {
     /// Stops or resumes reading.
     pub(super) fn hold(&self, held: bool) {
         lock(&self.state).held = held;
+        self.bell.notify_one();
+    }
+
+    /// Nothing more will be written. The peer is told once what was has left.
+    pub(super) fn shutdown(&self) {
+        lock(&self.state).ended = true;
         self.bell.notify_one();
     }
 
@@ -122,14 +130,14 @@ impl Outbox {
             OutboxState {
                 overflowed: true, ..
             } => Order::Fail,
-            OutboxState { held, .. } => Order::Serve { held },
+            OutboxState { held, ended, .. } => Order::Serve { held, ended },
         }
     }
 }
 
 /// What a connection's task is to do.
 enum Order {
-    Serve { held: bool },
+    Serve { held: bool, ended: bool },
     Close,
     Fail,
 }
@@ -146,12 +154,19 @@ pub(super) async fn run<S: AsyncRead + AsyncWrite>(
         chunks: Chunks::default(),
         written: 0,
         flushed: true,
+        ended: false,
     };
     let mut block = BytesMut::new();
     let mut reading = true;
     let failure = loop {
         let held = match outbox.take(&mut writing.chunks.0) {
-            Order::Serve { held } => held,
+            Order::Serve { held, ended } => {
+                if ended && !writing.is_pending() && !std::mem::replace(&mut writing.ended, true) {
+                    // What fails here fails again where it is noticed: in reading.
+                    let _ = timeout(LINGER, writing.writer.shutdown()).await;
+                }
+                held
+            }
             Order::Close => return close(reader, writing, outbox).await,
             Order::Fail => break io::Error::other("written to without regard for its buffer"),
         };
@@ -225,6 +240,8 @@ struct Writing<S> {
     /// Taken by the connection and not reported yet.
     written: usize,
     flushed: bool,
+    /// The peer was told that nothing more comes.
+    ended: bool,
 }
 
 impl<S: AsyncWrite> Writing<S> {

@@ -3,9 +3,9 @@
 use super::{Config, Error, Event, PseudoTcp, State};
 use bytes::Bytes;
 use session_core::{
-    Batch, ChannelLayer, ChannelOutput, Datagram, Element, Finding, LocalSocket, Peer, PeerError,
-    Role, SendError, SocketError, StanzaError, StreamEvent, TransportChannel, TransportContext,
-    TransportError,
+    Batch, ChannelLayer, ChannelOutput, Datagram, Element, Finding, LocalSocket, Peer,
+    RequestAnswer, Role, SendError, SocketError, StanzaError, StreamEvent, TransportChannel,
+    TransportContext, TransportError,
 };
 use std::{
     collections::VecDeque,
@@ -332,7 +332,7 @@ impl TransportChannel for StreamChannel {
         from: &Peer,
         payload: &Element,
         now: Instant,
-    ) -> Option<Result<Option<Element>, PeerError>> {
+    ) -> Option<RequestAnswer> {
         self.at(now);
         self.inner.handle_request(from, payload, now)
     }

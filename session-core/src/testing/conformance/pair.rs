@@ -10,9 +10,9 @@ use crate::testing::{
     network::{Delivery, Network, SocketKey},
 };
 use crate::{
-    BindKind, Datagram, Element, InfoTarget, LocalSocket, Peer, Role, SendError, SocketError,
-    StanzaError, StreamEvent, Transport, TransportChannel, TransportContext, TransportError,
-    TransportFactory,
+    BindKind, Datagram, Element, InfoTarget, LocalSocket, Peer, PeerError, RequestAnswer, Role,
+    SendError, SocketError, StanzaError, StreamEvent, Transport, TransportChannel,
+    TransportContext, TransportError, TransportFactory,
 };
 use bytes::Bytes;
 use std::{
@@ -71,6 +71,8 @@ pub(super) struct Pair {
     /// While it is there, datagrams are copied to it: where to, where from, what.
     pub(super) tap: Option<Vec<(SocketAddr, SocketAddr, Bytes)>>,
     wire: Agenda<Signalling>,
+    /// Requests that are answered later: end, channel, its number for it, and who waits.
+    deferred: Vec<(usize, usize, u32, Asker)>,
     layer: Option<Arc<dyn crate::ChannelLayer>>,
     breach: Option<Breach>,
     trace: VecDeque<String>,
@@ -83,7 +85,7 @@ pub(super) struct End {
     context: TransportContext,
     pub(super) channels: Vec<Channel>,
     /// For channels that do not exist yet.
-    early: Vec<(Arc<str>, Element)>,
+    early: Vec<(InfoTarget, Element)>,
     /// The infos that this end sent, wrapped.
     pub(super) sent: Vec<Element>,
 }
@@ -117,15 +119,21 @@ pub(super) enum SocketState {
     Closed,
 }
 
+/// Who asked, and under which number the answer is awaited, if it is.
+#[derive(Clone, Copy, Debug)]
+struct Asker {
+    end: usize,
+    channel: usize,
+    token: Option<u32>,
+}
+
 enum Signalling {
     Info {
         to: usize,
         info: Element,
     },
     Request {
-        from: usize,
-        channel: usize,
-        token: u32,
+        asker: Asker,
         to: Option<Peer>,
         payload: Element,
     },
@@ -162,6 +170,7 @@ impl Pair {
             transmits: 0,
             tap: None,
             wire: Agenda::default(),
+            deferred: Vec::new(),
             layer: setup.options.layer.clone(),
             breach: None,
             trace: VecDeque::new(),
@@ -257,8 +266,8 @@ impl Pair {
         let index = side.channels.len() - 1;
         let early = std::mem::take(&mut side.early);
         self.drain(end, index);
-        for (name, info) in early {
-            self.info_to_channel(end, &name, &info);
+        for (target, info) in early {
+            self.info_to_target(end, target, &info);
         }
         Ok(index)
     }
@@ -426,14 +435,7 @@ impl Pair {
         match self.ends[end].transport.split_info(info) {
             Ok(parts) => {
                 for (target, part) in parts {
-                    match target {
-                        InfoTarget::Channel(name) => self.info_to_channel(end, &name, &part),
-                        InfoTarget::All => {
-                            for channel in 0..self.ends[end].channels.len() {
-                                self.info_to(end, channel, &part);
-                            }
-                        }
-                    }
+                    self.info_to_target(end, target, &part);
                 }
             }
             Err(error) => {
@@ -445,11 +447,23 @@ impl Pair {
         }
     }
 
-    fn info_to_channel(&mut self, end: usize, name: &str, info: &Element) {
+    /// What is for nobody who is there is kept, as a session does.
+    fn info_to_target(&mut self, end: usize, target: InfoTarget, info: &Element) {
         let side = &mut self.ends[end];
-        match side.channels.iter().position(|c| &*c.name == name) {
-            Some(channel) => self.info_to(end, channel, info),
-            None => side.early.push((name.into(), info.clone())),
+        let meant = |channel: &Channel| match &target {
+            InfoTarget::Channel(name) => channel.name == *name,
+            InfoTarget::All => true,
+        };
+        let channels = side.channels.iter().enumerate();
+        let found: Vec<_> = channels
+            .filter(|(_, c)| meant(c))
+            .map(|(at, _)| at)
+            .collect();
+        if found.is_empty() {
+            side.early.push((target, info.clone()));
+        }
+        for channel in found {
+            self.info_to(end, channel, info);
         }
     }
 
@@ -483,35 +497,7 @@ impl Pair {
     fn handle_signalling(&mut self, signalling: Signalling) {
         match signalling {
             Signalling::Info { to, info } => self.handle_info(to, &info),
-            Signalling::Request {
-                from,
-                channel,
-                token,
-                to,
-                payload,
-            } => {
-                let mut response = Err(PeerAnswer::unavailable());
-                if to.is_none_or(|to| to == self.ends[1 - from].context.local) {
-                    let asker = self.ends[from].context.local.clone();
-                    for other in 0..self.ends[1 - from].channels.len() {
-                        let answer = self.with_channel(1 - from, other, |inner, now| {
-                            inner.handle_request(&asker, &payload, now)
-                        });
-                        if let Some(answer) = answer {
-                            let dialect = self.ends[from].context.dialect;
-                            response = answer.map_err(|error| error.to_stanza_error(dialect));
-                            break;
-                        }
-                    }
-                }
-                let back = Signalling::Response {
-                    to: from,
-                    channel,
-                    token,
-                    response,
-                };
-                self.wire.push(self.now + self.wire_delay, back);
-            }
+            Signalling::Request { asker, to, payload } => self.handle_request(asker, to, &payload),
             Signalling::Response {
                 to,
                 channel,
@@ -523,6 +509,69 @@ impl Pair {
                 });
             }
         }
+    }
+
+    fn handle_request(&mut self, asker: Asker, to: Option<Peer>, payload: &Element) {
+        let end = 1 - asker.end;
+        let from = self.ends[asker.end].context.local.clone();
+        let mut answer = None;
+        if to.is_none_or(|to| to == self.ends[end].context.local) {
+            let now = self.now;
+            for channel in 0..self.ends[end].channels.len() {
+                let inner = &mut self.ends[end].channels[channel].inner;
+                answer = inner.handle_request(&from, payload, now);
+                if let Some(RequestAnswer::Later(token)) = answer {
+                    // Known before the outputs are looked at: the answer may be among them.
+                    self.deferred.push((end, channel, token, asker));
+                }
+                self.drain(end, channel);
+                if answer.is_some() {
+                    break;
+                }
+            }
+        }
+        match answer {
+            Some(RequestAnswer::Now(answer)) => self.respond(asker, answer),
+            Some(RequestAnswer::Later(_)) => {}
+            None => {
+                let error = PeerError::Stanza(Box::new(unavailable()));
+                self.respond(asker, Err(error));
+            }
+        }
+    }
+
+    fn answer_later(
+        &mut self,
+        end: usize,
+        channel: usize,
+        token: u32,
+        answer: Result<Option<Element>, PeerError>,
+    ) {
+        let known = |d: &(usize, usize, u32, Asker)| (d.0, d.1, d.2) == (end, channel, token);
+        match self.deferred.iter().position(known) {
+            Some(at) => {
+                let asker = self.deferred.remove(at).3;
+                self.respond(asker, answer);
+            }
+            None => {
+                let what = format!("an answer to {token}, which nobody waits for");
+                self.breach("unknown", what);
+            }
+        }
+    }
+
+    fn respond(&mut self, asker: Asker, answer: Result<Option<Element>, PeerError>) {
+        let Some(token) = asker.token else {
+            return;
+        };
+        let dialect = self.ends[asker.end].context.dialect;
+        let back = Signalling::Response {
+            to: asker.end,
+            channel: asker.channel,
+            token,
+            response: answer.map_err(|error| error.to_stanza_error(dialect)),
+        };
+        self.wire.push(self.now + self.wire_delay, back);
     }
 
     fn handle_delivery(&mut self, key: Key, delivery: Delivery) {
@@ -635,15 +684,11 @@ fn summary(delivery: &Delivery) -> String {
     }
 }
 
-struct PeerAnswer;
-
-impl PeerAnswer {
-    fn unavailable() -> StanzaError {
-        StanzaError::new(
-            crate::Condition::ServiceUnavailable,
-            crate::ErrorKind::Cancel,
-        )
-    }
+fn unavailable() -> StanzaError {
+    StanzaError::new(
+        crate::Condition::ServiceUnavailable,
+        crate::ErrorKind::Cancel,
+    )
 }
 
 /// A socket error as a test makes it.

@@ -33,6 +33,8 @@ pub(super) struct Pipe {
 #[derive(Clone, Debug)]
 pub(super) enum Piece {
     Data(Bytes),
+    /// Nothing more comes, and the sender still reads.
+    Shutdown,
     End,
 }
 
@@ -112,7 +114,7 @@ impl<K: SocketKey> Network<K> {
         }
         match &piece {
             Piece::Data(bytes) => pipe.waiting += bytes.len(),
-            Piece::End => pipe.finished = true,
+            Piece::Shutdown | Piece::End => pipe.finished = true,
         }
         pipe.held.push_back(piece);
         self.pump(connection, 1 - side, now);
@@ -129,7 +131,7 @@ impl<K: SocketKey> Network<K> {
         while let Some(piece) = pipe.held.pop_front() {
             let bytes = match &piece {
                 Piece::Data(bytes) => bytes.len(),
-                Piece::End => 0,
+                Piece::Shutdown | Piece::End => 0,
             };
             let mut departure = pipe.busy_until.map_or(now, |busy| busy.max(now));
             if let Some(rate) = self.conditions.rate {

@@ -2,7 +2,7 @@
 
 use super::{World, unavailable};
 use crate::{
-    Element, Input, Message, Peer, RequestId, StanzaError,
+    Element, Input, Message, Peer, RequestId, RequestKind, StanzaError,
     testing::netem::{Conditions, Netem},
 };
 use std::{collections::BTreeMap, fmt, time::Instant};
@@ -38,6 +38,8 @@ pub enum Parcel {
         to: Peer,
         /// What.
         payload: Element,
+        /// Whether it is answered.
+        kind: RequestKind,
     },
     /// An answer to either.
     Reply {
@@ -199,8 +201,12 @@ impl World {
                 from: asker,
                 to: asked,
                 payload,
+                kind,
             } => Input::Request {
-                id: self.incoming(from, to, id),
+                id: match kind {
+                    RequestKind::Query => self.incoming(from, to, id),
+                    RequestKind::Notice => self.wire.request_id(),
+                },
                 from: asker,
                 to: asked,
                 payload,

@@ -1,7 +1,7 @@
 //! What a channel wants, and whether it may.
 
-use super::{Key, OUTPUTS_MAX, Pair, Signalling, SocketState};
-use crate::{ChannelOutput, Element, LocalSocket};
+use super::{Asker, Key, OUTPUTS_MAX, Pair, Signalling, SocketState};
+use crate::{ChannelOutput, Element, LocalSocket, Peer, RequestKind};
 use std::sync::Arc;
 
 impl Pair {
@@ -59,15 +59,15 @@ impl Pair {
         let now = self.now;
         match output {
             ChannelOutput::Info(info) => infos.push((Arc::clone(&this.name), info)),
-            ChannelOutput::Request { token, to, payload } => {
-                let request = Signalling::Request {
-                    from: end,
-                    channel,
-                    token,
-                    to,
-                    payload,
-                };
-                self.wire.push(now + self.wire_delay, request);
+            ChannelOutput::Request {
+                token,
+                to,
+                payload,
+                kind,
+                ..
+            } => self.take_request(end, channel, token, (to, payload), kind),
+            ChannelOutput::Answer { token, answer } => {
+                self.answer_later(end, channel, token, answer)
             }
             ChannelOutput::Bind(socket, kind, address) => {
                 if self.open_socket(end, channel, socket) {
@@ -91,6 +91,10 @@ impl Pair {
                 self.network
                     .inquire(end, key(LocalSocket(number)), &inquiry, now);
             }
+            ChannelOutput::Shutdown(socket) => {
+                self.use_socket(end, channel, socket, "Shutdown");
+                self.network.shutdown(key(socket), now);
+            }
             ChannelOutput::Close(socket) => {
                 if this.sockets.insert(socket, SocketState::Closed).is_none() {
                     let what = format!("Close of socket {}, which was never opened", socket.0);
@@ -112,6 +116,34 @@ impl Pair {
                 this.writable = false;
                 this.failed = Some(error);
             }
+        }
+    }
+
+    fn take_request(
+        &mut self,
+        end: usize,
+        channel: usize,
+        token: u32,
+        (to, payload): (Option<Peer>, Element),
+        kind: RequestKind,
+    ) {
+        let now = self.now;
+        let asker = Asker {
+            end,
+            channel,
+            token: (kind == RequestKind::Query).then_some(token),
+        };
+        let request = Signalling::Request { asker, to, payload };
+        self.wire.push(now + self.wire_delay, request);
+        if kind == RequestKind::Notice {
+            // It has left, and that is all that is known.
+            let left = Signalling::Response {
+                to: end,
+                channel,
+                token,
+                response: Ok(None),
+            };
+            self.wire.push(now, left);
         }
     }
 
