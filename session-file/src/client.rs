@@ -6,6 +6,7 @@ pub use config::{Offer, TunnelConfig, TunnelError, TunnelLimits, Verdict};
 
 use crate::{
     Tunnel,
+    moving::Report,
     stream::{Completeness, Phase, Read, TunnelStream},
     tunnel::TUNNEL,
 };
@@ -15,13 +16,21 @@ use session_core::{
     Role, Session, SessionClient, SessionDescription, SessionError, SessionId, SessionManager,
     Signal, State,
 };
-use std::{collections::BTreeMap, fmt, sync::Arc, time::Instant};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 /// The name of a tunnel's channel (libjingle `tunnelsessionclient.cc`).
 pub const CHANNEL: &str = "tcp";
 
 /// The name of a tunnel's content, where the dialect writes one (libjingle 0.7.1).
 pub const CONTENT: &str = "tunnel";
+
+/// How long a peer may take to say where a stream goes on that has another transport now.
+const MOVE_TIME: Duration = Duration::from_secs(60);
 
 type Policy = Box<dyn FnMut(&Offer) -> Verdict + Send>;
 
@@ -37,7 +46,8 @@ type Policy = Box<dyn FnMut(&Offer) -> Verdict + Send>;
 /// - A receiver whose application has read [`Read::End`] of a marked stream ends the session with `success`. A sender
 ///   whose every byte was delivered waits [`TunnelConfig::linger`] for that, and then does it itself, as libjingle's
 ///   receivers expect. In a tunnel in which both may send, both directions count.
-/// - When the transport fails for good, or is replaced while bytes are under way, the tunnel breaks.
+/// - When the transport is replaced while bytes are under way, two of ours go on where the receiver is. With another peer,
+///   and when the transport fails for good, the tunnel breaks.
 pub struct TunnelClient {
     config: TunnelConfig,
     streams: BTreeMap<SessionId, TunnelStream>,
@@ -334,7 +344,10 @@ impl TunnelClient {
             None => session.create_channel(CHANNEL, now),
         };
         match channel {
-            Ok(channel) => stream.set_channel(channel),
+            Ok(channel) => {
+                stream.set_channel(channel);
+                stream.begin(session, now);
+            }
             // It ended meanwhile, which is told next.
             Err(Misuse::TooLate(_)) => {}
             Err(misuse) => {
@@ -450,10 +463,42 @@ impl SessionClient for TunnelClient {
     }
 
     fn on_timer(&mut self, session: &mut Session, now: Instant) {
-        let stream = self.streams.get(&session.id());
-        if stream.is_some_and(TunnelStream::is_done) {
+        let Some(stream) = self.streams.get(&session.id()) else {
+            return;
+        };
+        if stream.is_done() {
             end(session, ReasonCondition::Success.into(), now);
+        } else if stream.flow().is_moving() {
+            self.broken(session, "the peer does not say where to go on", now);
         }
+    }
+
+    fn on_info(
+        &mut self,
+        session: &mut Session,
+        info: &[Element],
+        now: Instant,
+    ) -> Result<(), PeerError> {
+        let Some(report) = Report::find(info) else {
+            return Ok(());
+        };
+        let report = report?;
+        let stream = self.streams.get_mut(&session.id());
+        let Some(stream) = stream.filter(|stream| stream.channel().is_some()) else {
+            return Err(PeerError::NotAllowed(
+                "the stream has not begun, or is over",
+            ));
+        };
+        stream.told(&report, session)?;
+        if let Some(channel) = stream.channel() {
+            session.set_movable(channel, stream.flow().can_move());
+        }
+        if !stream.flow().is_moving() {
+            session.set_timer(None);
+        }
+        self.pump(session, now);
+        self.linger(session, now);
+        Ok(())
     }
 
     fn on_channel_gone(
@@ -480,14 +525,28 @@ impl SessionClient for TunnelClient {
             let _ = session.reject_content(name, reason, now);
         }
         if let Modification::TransportReplaced { .. } = modification {
-            // What was on the way is lost, and a stream must not have a gap.
-            self.broken(session, "a stream cannot move to another transport", now);
+            // What was on the way is lost, and a stream must not have a gap: whoever knows how, goes on from there.
+            match self.streams.get_mut(&session.id()) {
+                Some(stream) if stream.flow().can_move() => {
+                    stream.moved(session, now);
+                    session.set_timer(now.checked_add(MOVE_TIME));
+                }
+                Some(_) => {
+                    self.broken(session, "a stream cannot move to another transport", now);
+                }
+                None => {}
+            }
         }
     }
 
     fn on_error(&mut self, session: &mut Session, error: &SessionError, now: Instant) {
         let lost = matches!(error.cause, Cause::Transport(_) | Cause::ConnectionLost);
-        if lost && !error.fatal {
+        let stream = self.streams.get(&session.id());
+        let moves = stream.is_some_and(|stream| {
+            // A peer that has all of it need not be followed anywhere.
+            stream.flow().can_move() && !stream.is_satisfied()
+        });
+        if lost && !error.fatal && !moves {
             // The session would go on with another transport.
             self.broken(session, &error.to_string(), now);
         }

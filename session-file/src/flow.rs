@@ -1,8 +1,12 @@
 //! The bytes of one channel, both ways: what waits, how far it is, and who is held back. Tunnels and files share it.
 
-use crate::{Progress, queue::ByteQueue};
+use crate::{
+    Progress,
+    moving::{Report, Retained, TELL_EVERY, malformed},
+    queue::ByteQueue,
+};
 use bytes::Bytes;
-use session_core::{ChannelId, Reason, ReasonCondition, SendError, Session};
+use session_core::{ChannelId, PeerError, Reason, ReasonCondition, SendError, Session};
 use std::time::Instant;
 
 /// Most bytes that are handed to the channel at once.
@@ -31,6 +35,15 @@ pub(crate) struct Flow {
     peer_finished: bool,
     paused: bool,
     progress: Progress,
+    retained: Retained,
+    /// How much the peer was told that we have.
+    told: u64,
+    /// The transport was replaced, and the peer has not said where to go on.
+    moving: bool,
+    /// The channel has come to an end, which counts if everything has come.
+    ended: bool,
+    /// How much the peer sends in all.
+    peer_total: Option<u64>,
 }
 
 impl Flow {
@@ -49,6 +62,11 @@ impl Flow {
             peer_finished: false,
             paused: false,
             progress: Progress::default(),
+            retained: Retained::default(),
+            told: 0,
+            moving: false,
+            ended: false,
+            peer_total: None,
         }
     }
 
@@ -120,13 +138,18 @@ impl Flow {
         let Some(channel) = self.channel else {
             return Ok(false);
         };
+        if self.moving {
+            return Ok(false);
+        }
         while session.writable(channel)
+            && !self.retained.is_full()
             && let Some(piece) = self.outgoing.pop(self.piece)
         {
             let size = piece.len();
             let result = session.send(channel, piece.clone(), now);
             if result.is_ok() {
                 self.progress.sent += size as u64;
+                self.retained.push(piece);
                 continue;
             }
             self.outgoing.unpop(piece);
@@ -144,6 +167,9 @@ impl Flow {
         if self.finish && !self.finish_told && self.outgoing.is_empty() && began {
             self.finish_told = true;
             session.finish(channel, now);
+            if self.retained.is_proven() {
+                self.tell(None, session, now);
+            }
         }
         let room = self.refused && self.outgoing.length() <= self.send_bytes / 2;
         if room {
@@ -168,6 +194,9 @@ impl Flow {
             self.paused = true;
             session.pause(channel, true, now);
         }
+        if self.retained.is_proven() && self.progress.received - self.told >= TELL_EVERY {
+            self.tell(None, session, now);
+        }
         was_empty
     }
 
@@ -182,9 +211,91 @@ impl Flow {
         Some((bytes, resume))
     }
 
-    /// The peer said that nothing more follows. Whether that is news.
+    /// The channel has come to its end. Whether the stream has, and that is news.
+    ///
+    /// A connection that breaks may look like one that ends. A peer that can go on elsewhere says how much there is.
     pub(crate) fn peer_finished(&mut self) -> bool {
-        !std::mem::replace(&mut self.peer_finished, true)
+        self.ended = true;
+        self.review_end()
+    }
+
+    /// Whether the stream has come to its end, and that is news.
+    fn review_end(&mut self) -> bool {
+        let whole = match self.peer_total {
+            Some(total) => self.progress.received == total,
+            None => !self.retained.is_proven(),
+        };
+        self.ended && whole && !std::mem::replace(&mut self.peer_finished, true)
+    }
+
+    /// Whether the stream can go on when its transport is replaced.
+    pub(crate) fn can_move(&self) -> bool {
+        self.retained.is_proven()
+    }
+
+    /// Whether the peer has still to say where to go on.
+    pub(crate) fn is_moving(&self) -> bool {
+        self.moving
+    }
+
+    /// Lets the stream go on elsewhere, if the peer can, too: it is told that we can.
+    pub(crate) fn begin(&mut self, session: &mut Session, now: Instant) {
+        self.retained.begin();
+        self.tell(None, session, now);
+    }
+
+    /// Tells the peer where we are; with a transport, that the stream goes on there.
+    pub(crate) fn tell(&mut self, transport: Option<String>, session: &mut Session, now: Instant) {
+        if !session.dialect().has_modify {
+            return;
+        }
+        self.told = self.progress.received;
+        let report = Report {
+            received: self.progress.received,
+            total: self.finish.then_some(self.progress.written),
+            transport,
+        };
+        // A session that is over needs no more of it.
+        let _ = session.send_info(vec![report.to_element()], now);
+    }
+
+    /// The channel has another transport now.
+    pub(crate) fn moved(&mut self, session: &mut Session, now: Instant) {
+        self.moving = true;
+        self.ended = false;
+        self.finish_told = false;
+        let transport = session.transport().map(str::to_owned);
+        self.tell(transport, session, now);
+    }
+
+    /// What the peer tells. Whether the stream has come to its end, and that is news.
+    ///
+    /// # Errors
+    /// It cannot be.
+    pub(crate) fn told(&mut self, report: &Report, session: &Session) -> Result<bool, PeerError> {
+        if report.received > self.progress.sent {
+            return Err(malformed("received", "more than was sent"));
+        }
+        if let Some(total) = report.total {
+            let other = self.peer_total.is_some_and(|known| known != total);
+            if other || total < self.progress.received {
+                return Err(malformed("total", "not what it was"));
+            }
+        }
+        self.retained.prove();
+        self.peer_total = self.peer_total.or(report.total);
+        let here = report.transport.is_some() && report.transport.as_deref() == session.transport();
+        if !(here && self.moving) {
+            self.retained.release(report.received);
+            return Ok(self.review_end());
+        }
+        let Some(again) = self.retained.rewind(report.received) else {
+            return Err(malformed("received", "less than it was"));
+        };
+        again.for_each(|piece| self.outgoing.unpop(piece));
+        self.progress.sent = report.received;
+        self.moving = false;
+        Ok(self.review_end())
     }
 
     /// The transport had everything acknowledged. Whether that is news.

@@ -74,6 +74,7 @@ mod file;
 mod files;
 mod flow;
 mod hash;
+mod moving;
 mod name;
 mod own;
 mod queue;

@@ -1,8 +1,10 @@
 //! One tunnel's bytes: what waits to be sent, what waits to be read, how far it is, and how it ended.
 
-use crate::{Tunnel, TunnelLimits, flow::Flow};
+use crate::{Tunnel, TunnelLimits, flow::Flow, moving::Report};
 use bytes::Bytes;
-use session_core::{Cause, ChannelId, Peer, Reason, ReasonCondition, Role, Session, Signal};
+use session_core::{
+    Cause, ChannelId, Peer, PeerError, Reason, ReasonCondition, Role, Session, Signal,
+};
 use std::time::Instant;
 
 /// One tunnel, seen from our side. It is there from the offer until
@@ -177,6 +179,32 @@ impl TunnelStream {
     /// Whether bytes have been on the way in either direction, so that the stream cannot begin anew.
     pub(crate) fn is_under_way(&self) -> bool {
         self.flow.is_under_way()
+    }
+
+    /// What it does with the bytes.
+    pub(crate) fn flow(&self) -> &Flow {
+        &self.flow
+    }
+
+    /// Tells the peer where we are, so that it knows what we can.
+    pub(crate) fn begin(&mut self, session: &mut Session, now: Instant) {
+        self.flow.begin(session, now);
+    }
+
+    /// The channel has another transport now.
+    pub(crate) fn moved(&mut self, session: &mut Session, now: Instant) {
+        self.flow.moved(session, now);
+    }
+
+    /// What the peer tells about the stream.
+    ///
+    /// # Errors
+    /// It cannot be.
+    pub(crate) fn told(&mut self, report: &Report, session: &Session) -> Result<(), PeerError> {
+        if self.flow.told(report, session)? {
+            self.signal.emit(Change::Readable);
+        }
+        Ok(())
     }
 
     pub(crate) fn channel(&self) -> Option<ChannelId> {

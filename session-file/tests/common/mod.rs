@@ -158,7 +158,7 @@ pub struct Sender {
     pub host: usize,
     pub id: SessionId,
     pub left: Bytes,
-    finished: bool,
+    pub finished: bool,
 }
 
 impl Sender {
