@@ -68,6 +68,10 @@ enum Speech {
 enum Only {
     /// Raw UDP (XEP-0177, or Google's)
     RawUdp,
+    /// A SOCKS5 bytestream (XEP-0260): a TCP connection between the two
+    S5b,
+    /// An in-band bytestream (XEP-0261): the stanzas carry the file
+    Ibb,
 }
 
 impl Speech {
@@ -104,6 +108,14 @@ fn demonstrate(args: &Args, format: Format) -> Result<Report, Failure> {
         Some(path) => Source::open(path)?,
         None => Source::random(args.size.unwrap_or(RANDOM_BYTES)),
     };
+    let jingle_only = matches!(args.only, Some(Only::S5b | Only::Ibb));
+    if jingle_only && matches!(args.dialect, Speech::Gtalk) {
+        return Err(Failure::new(
+            "offer this transport",
+            "Google's dialects do not know it",
+            "leave out --only, or choose --dialect jingle",
+        ));
+    }
     let view = Arc::new(View::new(format, args.trace.as_deref())?);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -168,6 +180,8 @@ mod tests {
             (Speech::Gtalk, None, "p2p"),
             (Speech::Jingle, Some(Only::RawUdp), "raw-udp"),
             (Speech::Gtalk, Some(Only::RawUdp), "raw-udp"),
+            (Speech::Jingle, Some(Only::S5b), "s5b"),
+            (Speech::Jingle, Some(Only::Ibb), "ibb"),
         ] {
             let args = Args {
                 file: None,

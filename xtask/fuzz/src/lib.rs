@@ -4,6 +4,7 @@ mod google_ice;
 mod ice;
 mod pseudotcp;
 mod session_ops;
+mod socks5;
 mod splitter;
 mod stanza;
 mod stun;
@@ -13,6 +14,7 @@ pub use google_ice::google_ice;
 pub use ice::ice;
 pub use pseudotcp::pseudotcp;
 pub use session_ops::session_ops;
+pub use socks5::socks5;
 pub use splitter::splitter;
 pub use stanza::stanza;
 pub use stun::stun;
@@ -27,6 +29,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("ice", ice),
     ("pseudotcp", pseudotcp),
     ("session_ops", session_ops),
+    ("socks5", socks5),
     ("splitter", splitter),
     ("stanza", stanza),
     ("stun", stun),

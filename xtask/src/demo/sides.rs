@@ -13,6 +13,8 @@ use session_xmpp::endpoint::{Endpoint, Router};
 use transport_p2p::ice::{GoogleIceFactory, IceConfig, IceTransportFactory};
 use transport_p2p::pseudotcp::PseudoTcpLayer;
 use transport_p2p::raw_udp::{GoogleRawUdp, RawUdp};
+use transport_relay::ibb::Ibb;
+use transport_relay::s5b::{S5b, S5bConfig};
 
 use super::Only;
 use super::stanza::short;
@@ -150,6 +152,11 @@ fn register(
         (Some(Only::RawUdp), ErrorStyle::Google) => {
             manager.add_transport(GoogleRawUdp::new(loopback))?;
         }
+        (Some(Only::S5b), _) => manager.add_transport(S5b::new(S5bConfig {
+            listen: vec![loopback.ip()],
+            ..S5bConfig::default()
+        }))?,
+        (Some(Only::Ibb), _) => manager.add_transport(Ibb::new())?,
     }
     let layer = Arc::new(PseudoTcpLayer::default());
     manager.add_client(TunnelClient::new(TunnelConfig::new(layer)))

@@ -1,12 +1,51 @@
 //! A stanza as a person reads it.
 
-use session_core::{ContentPart, Element, ElementLimits, Message, Peer, SessionDescription};
+use std::collections::BTreeSet;
+
+use session_core::{
+    ContentPart, Element, ElementLimits, ElementRef, Message, Peer, SessionDescription,
+};
 use session_file::{TUNNEL, Tunnel};
 use session_xmpp::stanza::{Incoming, decode};
 use session_xmpp::xml::{self, Context};
+use transport_relay::ibb::STREAM_NAMESPACE;
 
-/// What a stanza says, in a few words.
-pub(super) fn describe(bytes: &[u8], to: &Peer) -> String {
+/// What a stanza says, in a few words; `None` for one more block of an in-band bytestream, or its answer.
+pub(super) fn describe(bytes: &[u8], to: &Peer, blocks: &mut Blocks) -> Option<String> {
+    let text = describe_all(bytes, to, blocks);
+    (!blocks.hides).then_some(text)
+}
+
+/// The blocks of in-band bytestreams: the first are shown, the rest would be all that is.
+#[derive(Debug, Default)]
+pub(super) struct Blocks {
+    count: usize,
+    unanswered: BTreeSet<String>,
+    hides: bool,
+}
+
+/// How many blocks are shown.
+const BLOCKS_SHOWN: usize = 3;
+
+impl Blocks {
+    /// How many there were that were not shown.
+    pub(super) fn hidden(&self) -> usize {
+        self.count.saturating_sub(BLOCKS_SHOWN)
+    }
+
+    fn request(&mut self, id: &str, payload: Option<ElementRef<'_>>) {
+        if payload.is_some_and(|payload| payload.is(STREAM_NAMESPACE, "data")) {
+            self.count += 1;
+            self.hides = self.count > BLOCKS_SHOWN;
+            if self.hides {
+                self.unanswered.insert(id.to_owned());
+            }
+        }
+    }
+}
+
+fn describe_all(bytes: &[u8], to: &Peer, blocks: &mut Blocks) -> String {
+    blocks.hides = false;
     let stanza = match xml::parse(bytes, &Context::CLIENT, &ElementLimits::default()) {
         Ok(stanza) => stanza,
         Err(error) => return format!("not XML: {error}"),
@@ -14,12 +53,16 @@ pub(super) fn describe(bytes: &[u8], to: &Peer) -> String {
     match decode(stanza, to) {
         Incoming::Message { message, .. } => describe_message(&message),
         Incoming::Reply(reply) => match reply.reply {
-            Ok(_) => format!("result {}", reply.id),
+            Ok(_) => {
+                blocks.hides = blocks.unanswered.remove(&*reply.id);
+                format!("result {}", reply.id)
+            }
             Err(error) => format!("error {} {error}", reply.id),
         },
         Incoming::Refused { error, .. } => format!("a request that is no message: {error}"),
         Incoming::Request(request) => {
             let payload = request.payload();
+            blocks.request(request.id(), payload);
             format!("request {}", payload.map_or("of nothing", |p| p.name()))
         }
         Incoming::Other(other) => other.stanza.name().to_owned(),
@@ -64,11 +107,12 @@ fn describe_transport(transport: &Element) -> String {
     }
 }
 
-/// Where a candidate is: XEP-0177 says `ip`, Google says `address`.
-fn address(candidate: session_core::ElementRef<'_>) -> Option<String> {
+/// Where a candidate is: XEP-0177 says `ip`, XEP-0260 `host`, Google says `address`.
+fn address(candidate: ElementRef<'_>) -> Option<String> {
     let ip = candidate
         .attribute("ip")
-        .or_else(|| candidate.attribute("address"))?;
+        .or_else(|| candidate.attribute("address"))
+        .or_else(|| candidate.attribute("host"))?;
     Some(match candidate.attribute("port") {
         Some(port) => format!("{ip}:{port}"),
         None => ip.to_owned(),
@@ -92,7 +136,31 @@ mod tests {
     use super::*;
 
     fn line(stanza: &str) -> String {
-        describe(stanza.as_bytes(), &Peer::from("bob@example.org/b"))
+        let to = Peer::from("bob@example.org/b");
+        describe(stanza.as_bytes(), &to, &mut Blocks::default()).unwrap()
+    }
+
+    #[test]
+    fn of_many_blocks_the_first_are_shown() {
+        let mut blocks = Blocks::default();
+        let to = Peer::from("bob@example.org/b");
+        let mut shown = 0;
+        for id in 0..10 {
+            let block = format!(
+                "<iq type='set' id='{id}' from='a@example.org/1' to='bob@example.org/b'>\
+                 <data xmlns='http://jabber.org/protocol/ibb' sid='s' seq='{id}'>eA==</data></iq>"
+            );
+            let answer = format!("<iq type='result' id='{id}' from='bob@example.org/b'/>");
+            for stanza in [block, answer] {
+                shown += usize::from(describe(stanza.as_bytes(), &to, &mut blocks).is_some());
+            }
+        }
+        assert_eq!(
+            (shown, blocks.hidden()),
+            (2 * BLOCKS_SHOWN, 10 - BLOCKS_SHOWN)
+        );
+        let other = "<iq type='result' id='3' from='bob@example.org/b'/>";
+        assert!(describe(other.as_bytes(), &to, &mut blocks).is_some());
     }
 
     #[test]

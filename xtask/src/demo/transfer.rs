@@ -404,9 +404,18 @@ fn failed(what: &str, why: &dyn Display) -> Failure {
 }
 
 async fn show_stanzas(mut tap: Tap, view: Arc<View>) {
+    let mut blocks = stanza::Blocks::default();
     while let Some(passed) = tap.next().await {
-        let what = stanza::describe(&passed.stanza, &passed.to);
-        view.stanza(name(&passed.from), name(&passed.to), &what, &passed.stanza);
+        let (from, to) = (name(&passed.from), name(&passed.to));
+        let what = stanza::describe(&passed.stanza, &passed.to, &mut blocks);
+        view.stanza(from, to, what.as_deref(), &passed.stanza);
+    }
+    if blocks.hidden() > 0 {
+        view.fact(
+            "router",
+            "passed",
+            format!("{} blocks more", blocks.hidden()),
+        );
     }
 }
 
