@@ -275,7 +275,7 @@ pub(super) fn can_reach(local: IpAddr, remote: IpAddr) -> bool {
 pub struct Credentials {
     pub(super) ufrag: Arc<str>,
     pub(super) password: Arc<str>,
-    pub(super) key: IntegrityKey,
+    pub(super) key: Arc<IntegrityKey>,
 }
 
 impl Credentials {
@@ -284,7 +284,7 @@ impl Credentials {
         Self {
             ufrag: ufrag.into(),
             password: password.into(),
-            key: IntegrityKey::short_term(password),
+            key: Arc::new(IntegrityKey::short_term(password)),
         }
     }
 

@@ -172,7 +172,7 @@ pub(super) struct Path {
     pub(super) rtt: Option<Duration>,
     /// For consent checks: who asks whom.
     pub(super) username: Arc<str>,
-    pub(super) remote_key: IntegrityKey,
+    pub(super) remote_key: Arc<IntegrityKey>,
     /// When to ask next, and until when it holds.
     pub(super) consent_at: Instant,
     pub(super) consent_until: Instant,

@@ -85,9 +85,7 @@ impl Path {
         if self.buffer.len() < 2_048 {
             self.buffer = BytesMut::zeroed(BLOCK);
         }
-        let received = self.ours.sockets[1]
-            .0
-            .recv_from(&mut self.buffer[..2_048]);
+        let received = self.ours.sockets[1].0.recv_from(&mut self.buffer[..2_048]);
         let (size, source) = received.expect("it was sent to loopback");
         self.hand_in(size, 0, source, SIZE, now);
     }
