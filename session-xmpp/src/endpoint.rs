@@ -32,6 +32,8 @@ mod pool;
 mod queries;
 mod requests;
 mod router;
+#[cfg(feature = "srv")]
+mod servers;
 mod sockets;
 mod stats;
 mod tcp;
@@ -45,6 +47,8 @@ pub use queries::{QueryKind, Service};
 pub use router::{
     Passed, ROUTER_QUEUE_BYTES, ROUTER_QUEUE_STANZAS, ROUTER_TAP_STANZAS, Router, RouterLink, Tap,
 };
+#[cfg(feature = "srv")]
+pub use servers::{IceServer, IceService, ice_servers};
 pub use sockets::ACCEPTED_CONNECTIONS;
 pub use stats::Stats;
 /// The TLS library whose configuration [`Options`] takes.
