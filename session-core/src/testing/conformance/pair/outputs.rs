@@ -95,13 +95,7 @@ impl Pair {
                 self.use_socket(end, channel, socket, "Shutdown");
                 self.network.shutdown(key(socket), now);
             }
-            ChannelOutput::Close(socket) => {
-                if this.sockets.insert(socket, SocketState::Closed).is_none() {
-                    let what = format!("Close of socket {}, which was never opened", socket.0);
-                    self.breach("sockets", what);
-                }
-                self.network.close(key(socket), now);
-            }
+            ChannelOutput::Close(socket) => self.take_close(key(socket)),
             ChannelOutput::Transmit(transmit) => self.take_transmit(end, channel, transmit),
             ChannelOutput::Gathered => {}
             ChannelOutput::Packet(batch) => self.take_packets(end, channel, batch),
@@ -117,6 +111,15 @@ impl Pair {
                 this.failed = Some(error);
             }
         }
+    }
+
+    fn take_close(&mut self, key: Key) {
+        let sockets = &mut self.ends[key.end].channels[key.channel].sockets;
+        if sockets.insert(key.socket, SocketState::Closed).is_none() {
+            let what = format!("Close of socket {}, which was never opened", key.socket.0);
+            self.breach("sockets", what);
+        }
+        self.network.close(key, self.now);
     }
 
     fn take_request(
