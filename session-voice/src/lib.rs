@@ -35,6 +35,7 @@ mod dtmf;
 mod encryption;
 mod info;
 mod jitter;
+mod media;
 mod negotiate;
 mod payload;
 mod quality;
@@ -62,6 +63,9 @@ pub use encryption::{
 };
 pub use info::{CallInfo, Part, RTP_INFO};
 pub use jitter::{JitterBuffer, JitterConfig, JitterStats, Playout, Stretch};
+pub use media::{
+    MediaConfig, MediaError, MediaEvent, MediaOutput, MediaStats, MediaStream, Protection,
+};
 pub use negotiate::{Abilities, NegotiationError, Preference};
 pub use payload::{COMFORT_NOISE, DYNAMIC, ID_MAX, PayloadType, TELEPHONE_EVENT};
 pub use quality::{CodecQuality, Quality, Way};

@@ -1,0 +1,428 @@
+//! The media of a call, between codec and network: RTP with its reports, SRTP, digits and the jitter buffer in one.
+
+mod receive;
+mod report;
+#[cfg(test)]
+mod tests;
+
+use crate::{
+    CodecQuality, Digit, DigitError, DigitReceiver, DigitSender, JitterBuffer, JitterConfig,
+    JitterStats, Playout, Quality, Reception, RtpError, RtpHeader, SrtpError, SrtpMaster,
+    SrtpReceiver, SrtpSender, Stretch,
+};
+use bytes::{BufMut, Bytes, BytesMut};
+use std::{
+    collections::VecDeque,
+    fmt,
+    time::{Duration, Instant},
+};
+use thiserror::Error;
+
+/// Room behind a packet for what protects it.
+const TAG_ROOM: usize = 16;
+
+/// Room before a payload.
+const HEADER_ROOM: usize = 12;
+
+/// Packets of ours that wait to be polled; older ones go.
+const OUTPUTS_MAX: usize = 64;
+
+/// What a [`MediaStream`] needs to know.
+#[derive(Clone, Debug)]
+pub struct MediaConfig {
+    /// Timestamps per second of the codec: 48,000 for Opus, 8,000 for G.711 and for G.722.
+    pub clock_rate: u32,
+    /// The payload type to send with.
+    pub send_type: u8,
+    /// The payload types that carry the peer's sound.
+    pub receive_types: Vec<u8>,
+    /// The payload type of digits, in both directions, with the codec's clock rate.
+    pub digits: Option<u8>,
+    /// How long frames are until packets say otherwise.
+    pub frame: Duration,
+    /// Whether the codec carries a copy of the frame before in each packet.
+    pub redundancy: bool,
+    /// How the codec counts in the E-model.
+    pub quality: CodecQuality,
+    /// Our canonical name: random per call, and no address (RFC 7022).
+    pub cname: String,
+    /// The mean time between two reports (RFC 3550 §6.2); each is drawn between half and one and a half of it.
+    pub report_every: Duration,
+    /// Whether to report how the peer sounds here (RFC 3611 §4.7).
+    pub metrics: bool,
+}
+
+impl MediaConfig {
+    /// With a codec's payload type and clock rate, and what is usual.
+    pub fn new(payload_type: u8, clock_rate: u32, cname: &str) -> Self {
+        Self {
+            clock_rate: clock_rate.max(1),
+            send_type: payload_type,
+            receive_types: vec![payload_type],
+            digits: None,
+            frame: Duration::from_millis(20),
+            redundancy: true,
+            quality: CodecQuality::G711,
+            cname: cname.to_owned(),
+            report_every: Duration::from_secs(5),
+            metrics: false,
+        }
+    }
+}
+
+/// How packets are protected.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Protection {
+    /// With keys, of which DTLS or signalling gave one to each side.
+    Srtp {
+        /// With which we send.
+        ours: SrtpMaster,
+        /// With which the peer sends.
+        theirs: SrtpMaster,
+    },
+    /// Not at all. Whoever chooses this has said so by name.
+    Plain,
+}
+
+/// A packet for the network.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MediaOutput {
+    /// RTP.
+    Rtp(Bytes),
+    /// RTCP.
+    Rtcp(Bytes),
+}
+
+/// What the peer's packets said, beside sound.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MediaEvent {
+    /// It pressed a key.
+    Digit(Digit),
+    /// It sends under another name from now on; its sound begins anew.
+    SourceChanged,
+    /// It will send no more.
+    Goodbye,
+}
+
+/// Why a packet of the peer was not taken. Nothing has changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum MediaError {
+    /// It is not protected as it should be.
+    #[error(transparent)]
+    Srtp(#[from] SrtpError),
+    /// It is no RTP.
+    #[error(transparent)]
+    Rtp(#[from] RtpError),
+    /// It is no RTCP.
+    #[error(transparent)]
+    Rtcp(#[from] crate::RtcpError),
+    /// Its payload type is none that was agreed on.
+    #[error("payload type {0} was not agreed on")]
+    PayloadType(u8),
+    /// It carries our own name: it came back to us.
+    #[error("the packet is our own")]
+    Looped,
+}
+
+/// How the call goes.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct MediaStats {
+    /// Packets and bytes of payload sent.
+    pub sent: (u64, u64),
+    /// Packets received, each once.
+    pub received: u64,
+    /// Packets that were refused.
+    pub refused: u64,
+    /// The time there and back, from the peer's reports.
+    pub round_trip: Option<Duration>,
+    /// Of our packets, the share that the peer said it lost in its last report, 0 to 1.
+    pub loss_there: Option<f64>,
+    /// Of the peer's frames, the share that had to be made up since the last report, 0 to 1.
+    pub loss_here: f64,
+    /// How much the peer's packets' ways differ.
+    pub jitter: Duration,
+    /// From being here to being played.
+    pub buffer: Duration,
+    /// How the peer sounds here, by the E-model.
+    pub quality: Option<Quality>,
+    /// The buffer's own counts.
+    pub playout: JitterStats,
+}
+
+/// The media of a call in both directions, of one source each. Pure: packets and instants in, packets and frames out.
+///
+/// # The run loop
+/// Encode a frame, [`send_frame`](Self::send_frame), send what comes back. Hand in what arrives
+/// ([`handle_rtp`](Self::handle_rtp), [`handle_rtcp`](Self::handle_rtcp)). When the loudspeaker needs a frame, decode what
+/// [`pull`](Self::pull) says. At [`poll_timeout`](Self::poll_timeout) call [`handle_timeout`](Self::handle_timeout), and
+/// send whatever [`poll_output`](Self::poll_output) has.
+///
+/// ```
+/// use session_voice::{MediaConfig, MediaStream, Playout, Protection, SrtpMaster, SrtpProfile};
+/// use std::time::Duration;
+/// # let mut now = session_core::testing::epoch();
+/// let key = |byte: u8| SrtpMaster::new(SrtpProfile::AeadAes128Gcm, &[byte; 16], &[byte; 12]).unwrap();
+/// let stream = |ours, theirs, seed| {
+///     let protection = Protection::Srtp { ours: key(ours), theirs: key(theirs) };
+///     MediaStream::new(MediaConfig::new(111, 48_000, "b7c1"), protection, seed, now)
+/// };
+/// let (mut alice, mut bob) = (stream(1, 2, [1; 16]), stream(2, 1, [2; 16]));
+/// let frame = Duration::from_millis(20);
+/// for number in 0..3_u8 {
+///     let packet = alice.send_frame(&[number], frame, now).unwrap();
+///     bob.handle_rtp(packet, now).unwrap();
+///     now += frame;
+/// }
+/// assert_eq!(bob.pull(now).0, Playout::Packet(b"\0"[..].into()));
+/// ```
+pub struct MediaStream {
+    config: MediaConfig,
+    sender: Option<SrtpSender>,
+    receiver: Option<SrtpReceiver>,
+    /// The time from which NTP counts in our reports (RFC 3550 §6.4.1 allows it).
+    born: Instant,
+    random: u64,
+    ssrc: u32,
+    sequence: u16,
+    /// The timestamp of the next frame, and when its first sample was spoken.
+    timestamp: u32,
+    spoken_at: Instant,
+    /// The next packet begins a talk spurt.
+    marker: bool,
+    digits_out: DigitSender,
+    digits_in: DigitReceiver,
+    /// When the last digit began, and its timestamp.
+    digit: Option<(Instant, u32)>,
+    source: Option<Source>,
+    report_at: Option<Instant>,
+    outputs: VecDeque<MediaOutput>,
+    buffer: BytesMut,
+    stats: MediaStats,
+    /// What the jitter buffer had counted at the report before.
+    counted: JitterStats,
+}
+
+/// The peer's source.
+struct Source {
+    ssrc: u32,
+    reception: Reception,
+    jitter: JitterBuffer,
+}
+
+impl MediaStream {
+    /// A stream at rest. `seed` gives our source's name, the first sequence number and timestamp, and must be random.
+    pub fn new(config: MediaConfig, protection: Protection, seed: [u8; 16], now: Instant) -> Self {
+        let [a, b] = [&seed[..8], &seed[8..]].map(|half| {
+            half.iter()
+                .fold(0_u64, |word, byte| word << 8 | u64::from(*byte))
+        });
+        let (sender, receiver) = match &protection {
+            Protection::Srtp { ours, theirs } => {
+                (Some(SrtpSender::new(ours)), Some(SrtpReceiver::new(theirs)))
+            }
+            Protection::Plain => (None, None),
+        };
+        Self {
+            digits_out: DigitSender::new(config.clock_rate),
+            digits_in: DigitReceiver::default(),
+            digit: None,
+            sender,
+            receiver,
+            born: now,
+            random: a ^ b.rotate_left(17) | 1,
+            ssrc: (a >> 32) as u32,
+            // The first half of the numbers, so that the round is known from the first packet on (RFC 3711 §3.3.1).
+            sequence: (a as u16) & 0x7FFF,
+            timestamp: (b >> 32) as u32,
+            spoken_at: now,
+            marker: true,
+            source: None,
+            report_at: None,
+            outputs: VecDeque::new(),
+            buffer: BytesMut::new(),
+            stats: MediaStats::default(),
+            counted: JitterStats::default(),
+            config,
+        }
+    }
+
+    /// Our source's name.
+    pub fn ssrc(&self) -> u32 {
+        self.ssrc
+    }
+
+    /// Makes the packet of a frame that follows the one before. None while a digit sounds, which takes the frame's place,
+    /// and when a key is used up, after which nothing more can be sent.
+    pub fn send_frame(&mut self, payload: &[u8], length: Duration, now: Instant) -> Option<Bytes> {
+        let timestamp = self.timestamp;
+        self.skip_units(length);
+        self.begin_reports(now);
+        if self.digits_out.is_sounding() {
+            self.marker = true;
+            return None;
+        }
+        let marker = std::mem::replace(&mut self.marker, false);
+        let packet = self.packet(self.config.send_type, marker, timestamp, payload)?;
+        self.stats.sent.0 += 1;
+        self.stats.sent.1 += payload.len() as u64;
+        self.spoken_at = now;
+        Some(packet)
+    }
+
+    /// Says that nothing was spoken for so long: the next frame begins a talk spurt (RFC 3551 §4.1).
+    pub fn skip(&mut self, length: Duration) {
+        self.skip_units(length);
+        self.marker = true;
+    }
+
+    /// Sends a digit, behind those that wait.
+    ///
+    /// # Errors
+    /// [`DigitError`]; without a payload type for digits nothing can wait.
+    pub fn press(&mut self, digit: Digit, now: Instant) -> Result<(), DigitError> {
+        if self.config.digits.is_none() {
+            return Err(DigitError::TooMany);
+        }
+        self.digits_out.press(digit, now)
+    }
+
+    /// The frame that the loudspeaker needs now, and whether to play it shorter or longer.
+    pub fn pull(&mut self, now: Instant) -> (Playout, Stretch) {
+        match &mut self.source {
+            Some(source) => source.jitter.pull(now),
+            None => (Playout::Silence, Stretch::Keep),
+        }
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) is due.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        [self.report_at, self.digits_out.next_at()]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    /// The instant of [`poll_timeout`](Self::poll_timeout) has come.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        self.send_digits(now);
+        if self.report_at.is_some_and(|at| at <= now) {
+            self.report(now);
+        }
+    }
+
+    /// The next packet that is to leave.
+    pub fn poll_output(&mut self) -> Option<MediaOutput> {
+        self.outputs.pop_front()
+    }
+
+    /// How it goes.
+    pub fn stats(&self, now: Instant) -> MediaStats {
+        let mut stats = self.stats;
+        if let Some(source) = &self.source {
+            stats.jitter = source.reception.jitter();
+            stats.buffer = source.jitter.delay(now).unwrap_or_default();
+            stats.playout = source.jitter.stats();
+        }
+        stats
+    }
+
+    fn send_digits(&mut self, now: Instant) {
+        let Some(payload_type) = self.config.digits else {
+            return;
+        };
+        while let Some(digit) = self.digits_out.poll(now) {
+            let at = self.digit_timestamp(digit.began);
+            let payload = digit.event.to_bytes();
+            if let Some(packet) = self.packet(payload_type, digit.marker, at, &payload) {
+                self.push(MediaOutput::Rtp(packet));
+            }
+        }
+    }
+
+    /// The timestamp of a digit that began then: that of the sound whose place it takes, and later than the one before's
+    /// by as much as it is, also when no sound is sent.
+    fn digit_timestamp(&mut self, began: Instant) -> u32 {
+        let timestamp = match self.digit {
+            Some((before, timestamp)) if before == began => return timestamp,
+            Some((before, timestamp)) => {
+                let since = self.units(began.saturating_duration_since(before));
+                let least = timestamp.wrapping_add(since);
+                let is_ahead = self.timestamp.wrapping_sub(least).cast_signed() > 0;
+                if is_ahead { self.timestamp } else { least }
+            }
+            None => self.timestamp,
+        };
+        self.digit = Some((began, timestamp));
+        timestamp
+    }
+
+    /// Writes and protects a packet. None when the key is used up.
+    fn packet(
+        &mut self,
+        payload_type: u8,
+        marker: bool,
+        timestamp: u32,
+        payload: &[u8],
+    ) -> Option<Bytes> {
+        self.buffer.reserve(HEADER_ROOM + payload.len() + TAG_ROOM);
+        let header = RtpHeader {
+            marker,
+            payload_type,
+            sequence: self.sequence,
+            timestamp,
+            ssrc: self.ssrc,
+            ..RtpHeader::default()
+        };
+        header.write(&mut self.buffer);
+        self.buffer.put_slice(payload);
+        if let Some(sender) = &mut self.sender
+            && sender.protect_rtp(&mut self.buffer).is_err()
+        {
+            self.buffer.clear();
+            return None;
+        }
+        self.sequence = self.sequence.wrapping_add(1);
+        Some(self.buffer.split().freeze())
+    }
+
+    fn push(&mut self, output: MediaOutput) {
+        if self.outputs.len() >= OUTPUTS_MAX {
+            self.outputs.pop_front();
+        }
+        self.outputs.push_back(output);
+    }
+
+    fn skip_units(&mut self, length: Duration) {
+        self.timestamp = self.timestamp.wrapping_add(self.units(length));
+    }
+
+    fn units(&self, time: Duration) -> u32 {
+        (time.as_nanos() * u128::from(self.config.clock_rate) / 1_000_000_000) as u32
+    }
+
+    /// A number that nobody guesses without the seed: for names and times, not for keys.
+    fn next_random(&mut self) -> u64 {
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 7;
+        self.random ^= self.random << 17;
+        self.random
+    }
+
+    fn new_jitter(&self) -> JitterBuffer {
+        JitterBuffer::new(JitterConfig {
+            frame: self.config.frame,
+            redundancy: self.config.redundancy,
+            ..JitterConfig::new(self.config.clock_rate)
+        })
+    }
+}
+
+impl fmt::Debug for MediaStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MediaStream")
+            .field("ssrc", &self.ssrc)
+            .field("protected", &self.sender.is_some())
+            .field("stats", &self.stats)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,133 @@
+//! What the peer's packets do.
+
+use super::{MediaError, MediaEvent, MediaStream, Source};
+use crate::{Reception, Rtcp, RtcpPacket, RtpPacket, TelephoneEvent};
+use bytes::{Bytes, BytesMut};
+use std::time::Instant;
+
+impl MediaStream {
+    /// A packet of RTP came. It is decrypted where it lies, unless somebody else holds its bytes.
+    ///
+    /// # Errors
+    /// [`MediaError`]; it is counted, and nothing else has changed.
+    pub fn handle_rtp(
+        &mut self,
+        packet: Bytes,
+        now: Instant,
+    ) -> Result<Option<MediaEvent>, MediaError> {
+        let result = self.take_rtp(packet, now);
+        self.stats.refused += u64::from(result.is_err());
+        result
+    }
+
+    /// A compound of RTCP came.
+    ///
+    /// # Errors
+    /// [`MediaError`]; it is counted, and nothing else has changed.
+    pub fn handle_rtcp(
+        &mut self,
+        packet: Bytes,
+        now: Instant,
+    ) -> Result<Option<MediaEvent>, MediaError> {
+        let result = self.take_rtcp(packet, now);
+        self.stats.refused += u64::from(result.is_err());
+        result
+    }
+
+    fn take_rtp(&mut self, packet: Bytes, now: Instant) -> Result<Option<MediaEvent>, MediaError> {
+        let mut packet = writable(packet);
+        if let Some(receiver) = &mut self.receiver {
+            receiver.unprotect_rtp(&mut packet)?;
+        }
+        let bytes = packet.freeze();
+        let rtp = RtpPacket::parse(&bytes)?;
+        let (ssrc, sequence, timestamp) = (rtp.ssrc(), rtp.sequence(), rtp.timestamp());
+        if ssrc == self.ssrc {
+            self.rename(now);
+            return Err(MediaError::Looped);
+        }
+        let payload_type = rtp.payload_type();
+        let is_digit = self.config.digits == Some(payload_type);
+        if !is_digit && !self.config.receive_types.contains(&payload_type) {
+            return Err(MediaError::PayloadType(payload_type));
+        }
+        let payload = bytes.slice_ref(rtp.payload());
+        let changed = self
+            .source
+            .as_ref()
+            .is_some_and(|source| source.ssrc != ssrc);
+        if changed || self.source.is_none() {
+            self.source = Some(Source {
+                ssrc,
+                reception: Reception::new(self.config.clock_rate),
+                jitter: self.new_jitter(),
+            });
+            self.counted = crate::JitterStats::default();
+        }
+        self.begin_reports(now);
+        let Some(source) = &mut self.source else {
+            return Ok(None);
+        };
+        self.stats.received += 1;
+        source.reception.on_packet(sequence, timestamp, now);
+        if is_digit {
+            let event = TelephoneEvent::from_bytes(&payload);
+            let digit = event.and_then(|event| self.digits_in.on_packet(timestamp, event));
+            return Ok(digit.map(MediaEvent::Digit));
+        }
+        source.jitter.insert(timestamp, payload, now);
+        Ok(changed.then_some(MediaEvent::SourceChanged))
+    }
+
+    fn take_rtcp(&mut self, packet: Bytes, now: Instant) -> Result<Option<MediaEvent>, MediaError> {
+        let mut packet = writable(packet);
+        if let Some(receiver) = &mut self.receiver {
+            receiver.unprotect_rtcp(&mut packet)?;
+        }
+        // Looked through whole before any of it counts.
+        for part in Rtcp::new(&packet) {
+            part?;
+        }
+        let mut event = None;
+        let ntp = self.ntp(now);
+        for part in Rtcp::new(&packet).flatten() {
+            let reports = match part {
+                RtcpPacket::SenderReport {
+                    ssrc, ntp, reports, ..
+                } => {
+                    if let Some(source) = self.source.as_mut().filter(|source| source.ssrc == ssrc)
+                    {
+                        source.reception.on_sender_report(ntp, now);
+                    }
+                    reports
+                }
+                RtcpPacket::ReceiverReport { reports, .. } => reports,
+                RtcpPacket::Goodbye { sources, .. } => {
+                    let ours = self.source.as_ref().map(|source| source.ssrc);
+                    if sources.iter().any(|ssrc| Some(ssrc) == ours) {
+                        event = Some(MediaEvent::Goodbye);
+                    }
+                    continue;
+                }
+                RtcpPacket::SourceDescription { .. }
+                | RtcpPacket::Nack { .. }
+                | RtcpPacket::PictureLoss { .. }
+                | RtcpPacket::Feedback { .. }
+                | RtcpPacket::VoipMetrics(_)
+                | RtcpPacket::Other { .. } => continue,
+            };
+            for report in reports.iter().filter(|report| report.ssrc == self.ssrc) {
+                self.stats.loss_there = Some(f64::from(report.fraction_lost) / 256.0);
+                self.stats.round_trip = report.round_trip(ntp).or(self.stats.round_trip);
+            }
+        }
+        Ok(event)
+    }
+}
+
+/// The same bytes, to be changed; copied only if somebody else has them too.
+fn writable(packet: Bytes) -> BytesMut {
+    packet
+        .try_into_mut()
+        .unwrap_or_else(|shared| BytesMut::from(&shared[..]))
+}

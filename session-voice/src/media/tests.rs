@@ -1,0 +1,306 @@
+#![allow(clippy::wildcard_enum_match_arm)]
+
+use super::*;
+use crate::{RtpPacket, SrtpProfile, is_rtcp};
+use proptest::prelude::*;
+use session_core::testing::epoch;
+
+const FRAME: Duration = Duration::from_millis(20);
+
+fn key(profile: SrtpProfile, byte: u8) -> SrtpMaster {
+    SrtpMaster::new(
+        profile,
+        &vec![byte; profile.key_bytes()],
+        &vec![byte; profile.salt_bytes()],
+    )
+    .unwrap()
+}
+
+fn pair(now: Instant) -> [MediaStream; 2] {
+    let config = MediaConfig {
+        digits: Some(101),
+        metrics: true,
+        ..MediaConfig::new(111, 48_000, "name")
+    };
+    [(1, 2), (2, 1)].map(|(ours, theirs)| {
+        let profile = SrtpProfile::Aes128CmSha1_80;
+        let protection = Protection::Srtp {
+            ours: key(profile, ours),
+            theirs: key(profile, theirs),
+        };
+        MediaStream::new(config.clone(), protection, [ours; 16], now)
+    })
+}
+
+/// Both talk for so many frames, over a way of this length that loses every `lose`th packet.
+struct Talk {
+    streams: [MediaStream; 2],
+    now: Instant,
+    way: Vec<(Instant, usize, MediaOutput)>,
+    heard: [u32; 2],
+    silent: [u32; 2],
+    events: [Vec<MediaEvent>; 2],
+    sent: u32,
+    lose: u32,
+}
+
+impl Talk {
+    fn new() -> Self {
+        Self {
+            streams: pair(epoch()),
+            now: epoch(),
+            way: Vec::new(),
+            heard: [0; 2],
+            silent: [0; 2],
+            events: [vec![], vec![]],
+            sent: 0,
+            lose: u32::MAX,
+        }
+    }
+
+    fn run(&mut self, frames: u32) {
+        for _ in 0..frames {
+            for side in 0..2 {
+                let stream = &mut self.streams[side];
+                let packet = stream.send_frame(b"a frame of sound", FRAME, self.now);
+                let mut out: Vec<_> = packet.map(MediaOutput::Rtp).into_iter().collect();
+                if stream.poll_timeout().is_some_and(|at| at <= self.now) {
+                    stream.handle_timeout(self.now);
+                }
+                out.extend(std::iter::from_fn(|| stream.poll_output()));
+                for output in out {
+                    self.sent += 1;
+                    if !self.sent.is_multiple_of(self.lose) {
+                        self.way
+                            .push((self.now + Duration::from_millis(30), 1 - side, output));
+                    }
+                }
+            }
+            self.now += FRAME;
+            let due: Vec<_> = self
+                .way
+                .extract_if(.., |(at, _, _)| *at <= self.now)
+                .collect();
+            for (at, side, output) in due {
+                let stream = &mut self.streams[side];
+                let event = match output {
+                    MediaOutput::Rtp(packet) => stream.handle_rtp(packet, at).unwrap(),
+                    MediaOutput::Rtcp(packet) => {
+                        assert!(is_rtcp(&packet));
+                        stream.handle_rtcp(packet, at).unwrap()
+                    }
+                };
+                self.events[side].extend(event);
+            }
+            for side in 0..2 {
+                match self.streams[side].pull(self.now).0 {
+                    Playout::Packet(_) | Playout::Recover { distance: 1, .. } => {
+                        self.heard[side] += 1
+                    }
+                    _ => self.silent[side] += 1,
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn both_hear_each_other_and_know_how_it_goes() {
+    let mut talk = Talk::new();
+    talk.run(1_000);
+    for side in 0..2 {
+        assert!(talk.heard[side] > 990, "{:?}", talk.heard);
+        let stats = talk.streams[side].stats(talk.now);
+        assert_eq!(
+            (stats.loss_here, stats.loss_there, stats.refused),
+            (0.0, Some(0.0), 0)
+        );
+        let rtt = stats.round_trip.unwrap();
+        assert!(
+            rtt.abs_diff(Duration::from_millis(60)) < Duration::from_millis(2),
+            "{rtt:?}"
+        );
+        assert!(stats.quality.unwrap().mos > 4.3, "{stats:?}");
+        assert!(stats.jitter < Duration::from_millis(1));
+    }
+}
+
+#[test]
+fn loss_is_heard_of_on_both_sides_and_hidden() {
+    let mut talk = Talk::new();
+    // Odd, so that both lose.
+    talk.lose = 21;
+    talk.run(2_000);
+    for side in 0..2 {
+        let stats = talk.streams[side].stats(talk.now);
+        let loss = stats.loss_there.unwrap();
+        assert!((0.02..0.08).contains(&loss), "{loss}");
+        assert!(stats.loss_here < 0.02, "copies hide it: {stats:?}");
+        assert!(talk.heard[side] > 1_950);
+    }
+}
+
+#[test]
+fn digits_take_the_place_of_sound_and_arrive_once() {
+    let mut talk = Talk::new();
+    talk.run(50);
+    for key in "42#".chars() {
+        let now = talk.now;
+        talk.streams[0]
+            .press(Digit::new(key).unwrap(), now)
+            .unwrap();
+    }
+    talk.lose = 7;
+    talk.run(80);
+    let digits: String = talk.events[1]
+        .iter()
+        .map(|event| match event {
+            MediaEvent::Digit(digit) => digit.key(),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(digits, "42#");
+    assert!(talk.events[0].is_empty());
+    // The other way there are none to press.
+    let mut stream = MediaStream::new(
+        MediaConfig::new(0, 8_000, "x"),
+        Protection::Plain,
+        [1; 16],
+        talk.now,
+    );
+    assert!(stream.press(Digit::new('1').unwrap(), talk.now).is_err());
+}
+
+#[test]
+fn the_end_is_told() {
+    let mut talk = Talk::new();
+    talk.run(10);
+    let last = talk.streams[0].goodbye("hung up", talk.now).unwrap();
+    assert_eq!(
+        talk.streams[1].handle_rtcp(last, talk.now),
+        Ok(Some(MediaEvent::Goodbye))
+    );
+}
+
+#[test]
+fn what_is_not_the_peers_changes_nothing() {
+    let mut talk = Talk::new();
+    talk.run(100);
+    let now = talk.now;
+    let before = talk.streams[1].stats(now);
+    let genuine = talk.streams[0].send_frame(b"sound", FRAME, now).unwrap();
+    let mut forged = BytesMut::from(&genuine[..]);
+    forged[15] ^= 1;
+    let bob = &mut talk.streams[1];
+    assert_eq!(
+        bob.handle_rtp(forged.freeze(), now),
+        Err(MediaError::Srtp(SrtpError::Forged))
+    );
+    assert_eq!(bob.handle_rtp(genuine.clone(), now), Ok(None));
+    assert_eq!(
+        bob.handle_rtp(genuine, now),
+        Err(MediaError::Srtp(SrtpError::Replayed))
+    );
+    // His own packet, sent back: its keys are the other direction's.
+    let own = bob.send_frame(b"mine", FRAME, now).unwrap();
+    assert_eq!(
+        bob.handle_rtp(own, now),
+        Err(MediaError::Srtp(SrtpError::Forged))
+    );
+    assert_eq!(
+        bob.handle_rtcp(Bytes::from_static(&[0x80, 201, 0, 1, 0, 0, 0, 1]), now),
+        Err(MediaError::Srtp(SrtpError::Truncated))
+    );
+    let after = bob.stats(now);
+    assert_eq!((after.received, after.refused), (before.received + 1, 4));
+}
+
+#[test]
+fn in_clear_our_own_packets_make_us_take_another_name() {
+    let now = epoch();
+    let mut stream = MediaStream::new(
+        MediaConfig::new(0, 8_000, "x"),
+        Protection::Plain,
+        [1; 16],
+        now,
+    );
+    let own = stream.send_frame(b"mine", FRAME, now).unwrap();
+    let before = stream.ssrc();
+    assert_eq!(stream.handle_rtp(own, now), Err(MediaError::Looped));
+    assert_ne!(stream.ssrc(), before);
+    assert!(matches!(stream.poll_output(), Some(MediaOutput::Rtcp(_))));
+    let wrong = stream.handle_rtp(
+        Bytes::from_static(&[0x80, 96, 0, 1, 0, 0, 0, 1, 0, 0, 0, 2]),
+        now,
+    );
+    assert_eq!(wrong, Err(MediaError::PayloadType(96)));
+}
+
+#[test]
+fn another_source_begins_anew() {
+    let now = epoch();
+    let stream = |seed| {
+        MediaStream::new(
+            MediaConfig::new(0, 8_000, "x"),
+            Protection::Plain,
+            [seed; 16],
+            now,
+        )
+    };
+    let (mut bob, mut one, mut two) = (stream(9), stream(1), stream(2));
+    assert_eq!(
+        bob.handle_rtp(one.send_frame(b"1", FRAME, now).unwrap(), now),
+        Ok(None)
+    );
+    assert_eq!(
+        bob.handle_rtp(two.send_frame(b"2", FRAME, now).unwrap(), now),
+        Ok(Some(MediaEvent::SourceChanged))
+    );
+    assert_eq!(
+        bob.pull(now + 3 * FRAME).0,
+        Playout::Packet(Bytes::from_static(b"2"))
+    );
+}
+
+#[test]
+fn silence_is_skipped_and_marked() {
+    let now = epoch();
+    let mut stream = MediaStream::new(
+        MediaConfig::new(0, 8_000, "x"),
+        Protection::Plain,
+        [1; 16],
+        now,
+    );
+    let send = |stream: &mut MediaStream| {
+        let packet = stream.send_frame(b"x", FRAME, now).unwrap();
+        let rtp = RtpPacket::parse(&packet).unwrap();
+        (rtp.marker(), rtp.timestamp())
+    };
+    let first = send(&mut stream);
+    assert!(first.0);
+    assert_eq!(send(&mut stream), (false, first.1.wrapping_add(160)));
+    stream.skip(Duration::from_millis(100));
+    assert_eq!(
+        send(&mut stream),
+        (true, first.1.wrapping_add(160 + 160 + 800))
+    );
+}
+
+proptest! {
+    /// Garbage, before anything and in the middle: counted, bounded, and the call goes on.
+    #[test]
+    fn garbage_is_counted(packets in prop::collection::vec((any::<bool>(), prop::collection::vec(any::<u8>(), 0..80)), 0..60)) {
+        let mut talk = Talk::new();
+        talk.run(10);
+        let now = talk.now;
+        let count = packets.len() as u64;
+        for (rtp, packet) in packets {
+            let bob = &mut talk.streams[1];
+            let refused = if rtp { bob.handle_rtp(packet.into(), now) } else { bob.handle_rtcp(packet.into(), now) };
+            prop_assert!(refused.is_err());
+        }
+        prop_assert_eq!(talk.streams[1].stats(now).refused, count);
+        talk.run(100);
+        prop_assert!(talk.heard[1] > 95);
+    }
+}
