@@ -1,7 +1,7 @@
 //! SOCKS5 bytestreams: a TCP connection between two peers, directly or through a proxy (XEP-0260, XEP-0065).
 //!
 //! [`S5b`] is the factory. Both sides offer candidates: addresses at which they listen themselves, and proxies. Each
-//! connects to the other's, best first; both say which one they reached ([`Word`](candidate), `candidate-used`), and the
+//! connects to the other's, best first; both say which one they reached (`candidate-used`), and the
 //! better of the two is used. A proxy is told by whom it belongs to that it may begin.
 //!
 //! # What peers can do to us, and what is done about it

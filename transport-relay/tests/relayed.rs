@@ -301,7 +301,11 @@ async fn a_server_that_cannot_be_trusted_or_refuses_us_ends_the_session_with_a_r
             "refuses the credentials",
         ),
     ] {
-        let (_router, alice, _bob) = two(&server, &turn);
+        // Bob's server is a good one: whichever side fails first tells the other, who then says that.
+        let router = Router::new();
+        let good = TurnServer::new(server.address, TurnProtocol::Udp, user());
+        let alice = endpoint(ALICE, &router, &server, turn, 1);
+        let _bob = endpoint(BOB, &router, &server, good, 2);
         let sending = Sending::new(&alice, ALICE, BOB, "a", data(1));
         let until = Instant::now() + Duration::from_secs(10);
         let cause = loop {
