@@ -224,6 +224,15 @@ impl Side {
         self.until(|seen| (seen == wanted).then_some(())).await;
     }
 
+    /// Waits for all of these, in whatever order they come: a path may be there before the answer or after it.
+    pub async fn until_all(&mut self, wanted: &[Seen]) {
+        let mut left: Vec<_> = wanted.iter().collect();
+        while !left.is_empty() {
+            let seen = self.next().await;
+            left.retain(|one| **one != seen);
+        }
+    }
+
     pub async fn packet(&mut self) -> Bytes {
         let packet = |seen: &Seen| match seen {
             Seen::Packet(packet) => Some(packet.clone()),
@@ -248,7 +257,7 @@ impl Side {
 
 /// A test that waits longer than this has failed.
 pub async fn soon<F: Future>(future: F) -> F::Output {
-    timeout(Duration::from_secs(20), future)
+    timeout(Duration::from_secs(60), future)
         .await
         .expect("it takes too long")
 }

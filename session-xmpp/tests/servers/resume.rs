@@ -139,8 +139,8 @@ async fn a_session_outlives_a_cut(server: &Running) {
     let (other, link, _there) = wired(server, "bob", Some("b")).await;
     let mut bob = side(link, &other).await;
     let id = alice.offer(&bob.address);
-    alice.until_seen(&Seen::State(State::InProgress)).await;
-    alice.until_seen(&Seen::Writable(true)).await;
+    let ready = [Seen::State(State::InProgress), Seen::Writable(true)];
+    alice.until_all(&ready).await;
     bob.until_seen(&Seen::State(State::InProgress)).await;
 
     wire.part();
