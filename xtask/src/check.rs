@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use crate::tidy::CRATES;
 use crate::tools::{self, Failure, Outcome};
-use crate::{diagrams, fuzz, interop, layering, purity, tidy};
+use crate::{diagrams, features, fuzz, interop, layering, purity, setup, tidy};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -29,6 +29,11 @@ const STEPS: &[Step] = &[
         name: "toolchain",
         about: "Rust, rustfmt, clippy and a linker are here",
         run: toolchain,
+    },
+    Step {
+        name: "setup",
+        about: "servers and peers that the tests meet",
+        run: setup::prepare,
     },
     Step {
         name: "fmt",
@@ -175,7 +180,7 @@ fn toolchain() -> Outcome {
         ));
     }
     for (component, command) in [("rustfmt", "fmt"), ("clippy", "clippy")] {
-        let missing = || !succeeds(&mut tools::cargo(&[command, "--version"]));
+        let missing = || !tools::succeeds(&mut tools::cargo(&[command, "--version"]));
         if missing() {
             println!("      {component} is missing: rustup component add {component}");
             tools::run(
@@ -207,7 +212,7 @@ fn format() -> Outcome {
 
 /// cargo-deny takes minutes to build, so it is not asked for.
 fn deny() -> Outcome {
-    if !succeeds(&mut tools::cargo(&["deny", "--version"])) {
+    if !tools::succeeds(&mut tools::cargo(&["deny", "--version"])) {
         return Ok("not run: cargo-deny is not installed (cargo install cargo-deny)".to_owned());
     }
     tools::run(
@@ -219,19 +224,22 @@ fn deny() -> Outcome {
 
 /// Each package alone: over the workspace, features unify and hide what a crate misses by itself.
 fn clippy() -> Outcome {
-    let mut runs: Vec<Vec<&str>> = Vec::new();
+    let mut runs: Vec<Vec<String>> = Vec::new();
+    let run = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
     for name in CRATES.iter().copied().chain(["xtask"]) {
-        runs.push(vec!["-p", name, "--all-targets", "--all-features"]);
-        runs.push(vec!["-p", name]);
+        let mut all: Vec<String> = run(&["-p", name, "--all-targets"]);
+        all.extend(features::all(Some(name))?);
+        runs.push(all);
+        runs.push(run(&["-p", name]));
     }
-    runs.push(vec!["-p", "session-xmpp", "--no-default-features"]);
-    runs.push(vec!["-p", "session-xmpp", "--features", "client"]);
+    runs.push(run(&["-p", "session-xmpp", "--no-default-features"]));
+    runs.push(run(&["-p", "session-xmpp", "--features", "client"]));
     for manifest in ["xtask/outside/Cargo.toml", "xtask/fuzz/Cargo.toml"] {
-        runs.push(vec!["--manifest-path", manifest, "--all-targets"]);
+        runs.push(run(&["--manifest-path", manifest, "--all-targets"]));
     }
     for run in &runs {
         let mut arguments = vec!["clippy", "--quiet"];
-        arguments.extend(run);
+        arguments.extend(run.iter().map(String::as_str));
         arguments.extend(["--", "-D", "warnings"]);
         println!("      cargo clippy {}", run.join(" "));
         tools::run(
@@ -246,19 +254,14 @@ fn clippy() -> Outcome {
 fn msrv() -> Outcome {
     let version = promised()?;
     let mut rustup = Command::new("rustup");
-    if !succeeds(rustup.args(["run", &version, "cargo", "--version"])) {
+    if !tools::succeeds(rustup.args(["run", &version, "cargo", "--version"])) {
         return Ok(format!(
             "not run: rustup toolchain install {version} --profile minimal"
         ));
     }
-    let arguments = [
-        "run",
-        &version,
-        "cargo",
-        "check",
-        "--workspace",
-        "--all-features",
-    ];
+    let chosen = features::all(None)?;
+    let mut arguments = vec!["run", &version, "cargo", "check", "--workspace"];
+    arguments.extend(chosen.iter().map(String::as_str));
     let mut command = Command::new("rustup");
     command.args(arguments).current_dir(tools::root());
     command.env("CARGO_TARGET_DIR", tools::target_dir());
@@ -274,23 +277,22 @@ fn msrv() -> Outcome {
 }
 
 fn tests() -> Outcome {
+    let chosen = features::all(None)?;
+    let mut arguments = vec!["test", "--workspace"];
+    arguments.extend(chosen.iter().map(String::as_str));
+    arguments.extend(["--lib", "--bins", "--tests", "--examples"]);
     counted(
-        &[
-            "test",
-            "--workspace",
-            "--all-features",
-            "--lib",
-            "--bins",
-            "--tests",
-            "--examples",
-        ],
+        &arguments,
         "run the failing test alone: cargo test -p CRATE NAME; a property prints its smallest input",
     )
 }
 
 fn doctests() -> Outcome {
+    let chosen = features::all(None)?;
+    let mut arguments = vec!["test", "--workspace", "--doc"];
+    arguments.extend(chosen.iter().map(String::as_str));
     counted(
-        &["test", "--workspace", "--all-features", "--doc"],
+        &arguments,
         "the example in the documentation does not do what it says: correct it or the code",
     )
 }
@@ -303,7 +305,10 @@ fn outside() -> Outcome {
 }
 
 fn doc() -> Outcome {
-    let mut command = tools::cargo(&["doc", "--workspace", "--all-features", "--no-deps"]);
+    let chosen = features::all(None)?;
+    let mut arguments = vec!["doc", "--workspace", "--no-deps"];
+    arguments.extend(chosen.iter().map(String::as_str));
+    let mut command = tools::cargo(&arguments);
     tools::run(
         command.env("RUSTDOCFLAGS", "-D warnings"),
         "a link in the documentation leads nowhere, or is ambiguous",
@@ -368,10 +373,6 @@ fn promised() -> Result<String, Failure> {
             "name it in [workspace.package]",
         )
     })
-}
-
-fn succeeds(command: &mut Command) -> bool {
-    command.output().is_ok_and(|output| output.status.success())
 }
 
 #[cfg(test)]

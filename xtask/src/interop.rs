@@ -189,13 +189,14 @@ impl Theirs {
             Self::Aioice => {
                 let environment = folder.join("aioice");
                 let python = environment.join("bin/python");
-                let missing = || !quietly(Command::new(&python).args(["-c", "import aioice"]));
+                let missing =
+                    || !tools::succeeds(Command::new(&python).args(["-c", "import aioice"]));
                 if missing() {
-                    let made = quietly(
+                    let made = tools::succeeds(
                         Command::new("python3")
                             .args(["-m", "venv"])
                             .arg(&environment),
-                    ) && quietly(
+                    ) && tools::succeeds(
                         Command::new(&python).args(["-m", "pip", "install", "--quiet", AIOICE]),
                     );
                     if !made || missing() {
@@ -239,10 +240,6 @@ pub(crate) fn own_program() -> Result<PathBuf, Failure> {
         let hint = "is it still where it was started from?";
         Failure::new("find this program", error.to_string(), hint)
     })
-}
-
-fn quietly(command: &mut Command) -> bool {
-    command.output().is_ok_and(|output| output.status.success())
 }
 
 fn cannot(what: &str, path: &std::path::Path, error: &std::io::Error) -> Failure {

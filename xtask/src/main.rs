@@ -8,12 +8,14 @@ mod bench;
 mod check;
 mod demo;
 mod diagrams;
+mod features;
 mod fuzz;
 mod interop;
 mod layering;
 mod natlab;
 mod peer;
 mod purity;
+mod setup;
 mod simulate;
 mod switchboard;
 mod tidy;
@@ -51,6 +53,8 @@ enum Command {
     Peer(peer::Args),
     /// Run an XMPP server for trying things out on this machine; a development tool, nothing is kept
     Switchboard(switchboard::Args),
+    /// Install the servers, peers and libraries that the tests meet (Debian, as root)
+    Setup,
     /// Check that the pure crates carry no sockets, clocks or randomness in their dependency trees
     Purity,
     /// Check which crate depends on which
@@ -72,6 +76,7 @@ fn main() -> ExitCode {
         Command::Natlab(args) => natlab::run(&args),
         Command::Peer(args) => peer::run(&args),
         Command::Switchboard(args) => switchboard::run(&args),
+        Command::Setup => setup::run(),
         Command::Purity => purity::run(),
         Command::Layering => layering::run(),
         Command::Tidy => tidy::run(),

@@ -110,6 +110,11 @@ pub(crate) fn capture(command: &mut Command, hint: &str) -> Result<String, Failu
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
+/// Whether a process ends well; what it prints is not shown.
+pub(crate) fn succeeds(command: &mut Command) -> bool {
+    command.output().is_ok_and(|output| output.status.success())
+}
+
 /// Runs a process whose output the reader sees, and shows every line of its standard output to `watch`.
 pub(crate) fn tee(
     command: &mut Command,

@@ -1,0 +1,220 @@
+//! `cargo xtask setup`: what others wrote and the tests meet: servers, peers, and libraries of the system.
+//!
+//! Nothing of it is needed to build the crates or to run the demo. Where something is missing, the tests that want it say
+//! so and do not run. Continuous integration installs it first ([`prepare`]), so that nothing is skipped there.
+
+use std::env;
+use std::path::PathBuf;
+use std::process::Command;
+
+use crate::tools::{self, Failure, Outcome};
+
+/// Something that Debian has a package of.
+struct Part {
+    package: &'static str,
+    mark: Mark,
+    about: &'static str,
+}
+
+/// By what a part is recognised.
+enum Mark {
+    /// A program in the search path, or where Debian puts what only root runs.
+    Program(&'static str),
+    /// What pkg-config knows.
+    Library(&'static str),
+    /// A module of Python.
+    Module(&'static str),
+}
+
+const PARTS: &[Part] = &[
+    Part::new(
+        "prosody",
+        Mark::Program("prosody"),
+        "an XMPP server: logins, calls, files through it",
+    ),
+    Part::new(
+        "ejabberd",
+        Mark::Program("ejabberdctl"),
+        "another XMPP server",
+    ),
+    Part::new(
+        "coturn",
+        Mark::Program("turnserver"),
+        "a TURN server: relays",
+    ),
+    Part::new(
+        "pkg-config",
+        Mark::Program("pkg-config"),
+        "finds libraries of the system",
+    ),
+    Part::new(
+        "libnice-dev",
+        Mark::Library("nice"),
+        "an ICE agent and PseudoTCP",
+    ),
+    Part::new(
+        "libssl-dev",
+        Mark::Library("openssl"),
+        "DTLS for peers with RSA certificates",
+    ),
+    Part::new("libasound2-dev", Mark::Library("alsa"), "sound devices"),
+    Part::new("cmake", Mark::Program("cmake"), "builds the codec Opus"),
+    Part::new("nftables", Mark::Program("nft"), "NATs for natlab"),
+    Part::new("iproute2", Mark::Program("ip"), "hosts for natlab"),
+    Part::new(
+        "rsync",
+        Mark::Program("rsync"),
+        "a peer of the file benchmarks",
+    ),
+    Part::new(
+        "python3-venv",
+        Mark::Module("ensurepip"),
+        "peers written in Python",
+    ),
+];
+
+/// Peers from PyPI, each in an environment of its own below the target folder, by its folder and what is asked for.
+const PYTHON: &[(&str, &str, &str)] = &[("slixmpp", "slixmpp", "slixmpp==1.17.0")];
+
+impl Part {
+    const fn new(package: &'static str, mark: Mark, about: &'static str) -> Self {
+        Self {
+            package,
+            mark,
+            about,
+        }
+    }
+
+    fn is_there(&self) -> bool {
+        match self.mark {
+            Mark::Program(name) => has_program(name),
+            Mark::Library(name) => has_library(name),
+            Mark::Module(name) => {
+                let import = format!("import {name}");
+                tools::succeeds(Command::new("python3").args(["-c", &import]))
+            }
+        }
+    }
+}
+
+/// Whether a program is installed.
+pub(crate) fn has_program(name: &str) -> bool {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let system = ["/usr/sbin", "/sbin"].map(PathBuf::from);
+    env::split_paths(&path)
+        .chain(system)
+        .any(|folder| folder.join(name).is_file())
+}
+
+/// Whether pkg-config finds a library to build with.
+pub(crate) fn has_library(name: &str) -> bool {
+    tools::succeeds(Command::new("pkg-config").args(["--exists", name]))
+}
+
+/// Installs what is missing.
+pub(crate) fn run() -> Outcome {
+    let wanted: Vec<&Part> = PARTS.iter().filter(|part| !part.is_there()).collect();
+    for part in &wanted {
+        println!("      {:14} {}", part.package, part.about);
+    }
+    if !wanted.is_empty() {
+        install(&wanted)?;
+    }
+    for (folder, module, package) in PYTHON {
+        environment(folder, module, package)?;
+    }
+    let left: Vec<String> = PARTS
+        .iter()
+        .filter(|part| !part.is_there())
+        .map(|part| part.package.to_owned())
+        .collect();
+    if left.is_empty() {
+        return Ok(format!(
+            "{} packages were missing, all {} are there",
+            wanted.len(),
+            PARTS.len() + PYTHON.len()
+        ));
+    }
+    Err(Failure::findings(
+        "what the tests meet",
+        &left,
+        "the packages' names are Debian's; install them as your system does",
+    ))
+}
+
+/// Before the tests: continuous integration installs, anybody else is told what the tests will not meet.
+pub(crate) fn prepare() -> Outcome {
+    if env::var_os("CI").is_some() && has_program("apt-get") && is_root() {
+        return run();
+    }
+    let missing: Vec<&str> = PARTS
+        .iter()
+        .filter(|part| !part.is_there())
+        .map(|part| part.package)
+        .collect();
+    if missing.is_empty() {
+        return Ok("everything that the tests meet is there".to_owned());
+    }
+    Ok(format!(
+        "not here, and what needs it is skipped: {} (cargo xtask setup installs it)",
+        missing.join(" ")
+    ))
+}
+
+fn install(parts: &[&Part]) -> Result<(), Failure> {
+    let names: Vec<&str> = parts.iter().map(|part| part.package).collect();
+    let by_hand = format!("as root: apt-get install {}", names.join(" "));
+    if !has_program("apt-get") || !is_root() {
+        let why = "only root installs packages, and only where apt-get is";
+        return Err(Failure::new("install packages", why, by_hand));
+    }
+    let apt = |arguments: &[&str]| {
+        let mut command = Command::new("apt-get");
+        command
+            .args(arguments)
+            .env("DEBIAN_FRONTEND", "noninteractive")
+            // What is installed is for tests, which start their own: no service of the system is to run.
+            .env("RUNLEVEL", "1");
+        tools::capture(&mut command, &by_hand)
+    };
+    apt(&["update", "-q"])?;
+    let mut arguments = vec!["install", "-q", "-y", "--no-install-recommends"];
+    arguments.extend(names);
+    apt(&arguments)?;
+    Ok(())
+}
+
+fn environment(folder: &str, module: &str, package: &str) -> Result<(), Failure> {
+    let folder = tools::target_dir().join(folder);
+    let python = folder.join("bin/python");
+    let import = format!("import {module}");
+    if tools::succeeds(Command::new(&python).args(["-c", &import])) {
+        return Ok(());
+    }
+    let hint = "python3 with venv and PyPI are wanted (Debian: apt-get install python3-venv)";
+    tools::capture(
+        Command::new("python3").args(["-m", "venv"]).arg(&folder),
+        hint,
+    )?;
+    let mut pip = Command::new(&python);
+    pip.args(["-m", "pip", "install", "--quiet", package]);
+    tools::capture(&mut pip, hint)?;
+    Ok(())
+}
+
+fn is_root() -> bool {
+    let user = Command::new("id").arg("-u").output();
+    user.is_ok_and(|output| output.stdout.trim_ascii() == b"0")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_there_is_found() {
+        assert!(has_program("cargo"));
+        assert!(!has_program("no-such-program-here"));
+        assert!(!has_library("no-such-library-here"));
+    }
+}
