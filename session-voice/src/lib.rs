@@ -30,6 +30,7 @@
 
 mod call;
 mod client;
+mod codec;
 mod description;
 mod dtmf;
 mod encryption;
@@ -42,11 +43,22 @@ mod quality;
 mod rtcp;
 mod rtp;
 mod srtp;
+mod stretch;
 
 pub use call::{Call, CallChange, CallPhase, CallSecurity, Sides};
 pub use client::{
     AUDIO_CONTENT, CallConfig, CallError, CallForm, CallOffer, CallVerdict, GoogleForm, JingleForm,
     MediaPacket, RTCP_CHANNEL, RTP_CHANNEL, VoiceClient,
+};
+#[cfg(feature = "g722")]
+pub use codec::G722;
+#[cfg(feature = "opus")]
+pub use codec::LibOpus;
+#[cfg(feature = "ropus")]
+pub use codec::RustOpus;
+pub use codec::{
+    AudioCodec, COMFORT_NOISE_ORDER, CodecError, ComfortNoise, G711, Law, LossPattern,
+    SpeechActivity, codec_for, codecs,
 };
 pub use description::{
     Bandwidth, Feedback, GOOGLE_PHONE, GOOGLE_VIDEO, GROUPING, HeaderExtension, LIST_MAX, Media,
@@ -77,3 +89,4 @@ pub use rtp::{
     SequenceExtender, is_rtcp,
 };
 pub use srtp::{SOURCES_MAX, SrtpError, SrtpMaster, SrtpProfile, SrtpReceiver, SrtpSender};
+pub use stretch::{lengthen, shorten};

@@ -24,6 +24,12 @@ impl CodecQuality {
         robustness: 4.3,
     };
 
+    /// Opus with its own concealment. The recommendation has no figure for it: it is taken to be as good as G.711.
+    pub const OPUS: Self = Self::G711;
+
+    /// G.722 with concealment. In narrow-band terms it is taken to be as good as G.711.
+    pub const G722: Self = Self::G711;
+
     /// G.729A with silence suppression (G.113: Ie 11, Bpl 19).
     pub const G729A: Self = Self {
         impairment: 11.0,
