@@ -29,6 +29,8 @@ mod link;
 #[cfg(feature = "mdns")]
 mod names;
 mod pool;
+#[cfg(feature = "port-mapping")]
+mod ports;
 mod queries;
 mod requests;
 mod router;
@@ -43,6 +45,8 @@ mod udp;
 pub use link::{Link, LinkError, LinkEvent};
 #[cfg(feature = "mdns")]
 pub use names::LocalNames;
+#[cfg(feature = "port-mapping")]
+pub use ports::{MappedPort, PortError, PortMapper};
 pub use queries::{QueryKind, Service};
 pub use router::{
     Passed, ROUTER_QUEUE_BYTES, ROUTER_QUEUE_STANZAS, ROUTER_TAP_STANZAS, Router, RouterLink, Tap,
@@ -95,6 +99,9 @@ pub struct Options {
     /// their addresses, and can hide ours. `None`: there are no such names.
     #[cfg(feature = "mdns")]
     pub local_names: Option<LocalNames>,
+    /// Asks the router in front of us for ports, for channels that want one: ICE with `map_ports`. `None`: no router is asked.
+    #[cfg(feature = "port-mapping")]
+    pub port_mapper: Option<PortMapper>,
     /// The limits on stanzas that are received.
     pub stanza_limits: ElementLimits,
     /// Takes what is not for sessions. `None`: requests go to the transports, and the rest is ignored.
@@ -131,6 +138,8 @@ impl Endpoint {
         let trust = Trust::new(options.tls.clone());
         #[cfg(feature = "mdns")]
         let names = options.local_names.clone();
+        #[cfg(feature = "port-mapping")]
+        let ports = options.port_mapper.clone();
         let mut core = Core::new(manager, Box::new(link), options, counters.clone());
         core.manager.set_waker(Waker::from(bell.clone()));
         let shared = Arc::new(Shared {
@@ -142,6 +151,8 @@ impl Endpoint {
             trust,
             #[cfg(feature = "mdns")]
             names,
+            #[cfg(feature = "port-mapping")]
+            ports,
         });
         lock(&shared.core).input(&shared, session_core::Input::Link(false));
         shared.runtime.spawn(drive(Arc::downgrade(&shared), bell));
@@ -274,6 +285,8 @@ struct Shared {
     trust: Trust,
     #[cfg(feature = "mdns")]
     names: Option<LocalNames>,
+    #[cfg(feature = "port-mapping")]
+    ports: Option<PortMapper>,
 }
 
 /// Wakes the driver's task. On its own, because the manager keeps a waker and must not keep itself alive through it.

@@ -3,18 +3,15 @@
 #![cfg(feature = "mdns")]
 #![allow(clippy::unwrap_used)]
 
-use bytes::Bytes;
-use session_core::testing::{Answer, Note, RECORDER_NAMESPACE, Recorder};
-use session_core::{
-    ChannelOutput, Config, Datagram, Element, Finding, Inquiry, LocalSocket, SeededEntropy,
-    SendError, SessionManager, SocketError, Transport, TransportChannel, TransportContext,
-    TransportError, TransportFactory, TransportKind,
-};
-use session_xmpp::endpoint::{Endpoint, LocalNames, Options, Router};
+#[path = "inquiries/asking.rs"]
+mod asking;
+
+use asking::Asking;
+use session_core::{ChannelOutput, Finding, Inquiry};
+use session_xmpp::endpoint::{LocalNames, Options};
 use std::{
-    collections::VecDeque,
-    net::{IpAddr, Ipv4Addr, SocketAddr},
-    time::{Duration, Instant},
+    net::{IpAddr, Ipv4Addr},
+    time::Duration,
 };
 use tokio::time::timeout;
 
@@ -51,128 +48,25 @@ async fn what_nobody_announces_is_not_found() {
     assert_eq!(timeout(Duration::from_secs(8), nobody).await, Ok(None));
 }
 
-const NAMESPACE: &str = "urn:example:names";
-
-/// A transport whose channel hides an address, looks up the name that it got, and is writable once that leads back.
-#[derive(Default)]
-struct Asking(VecDeque<ChannelOutput>);
-
-struct AskingFactory;
-
-impl TransportFactory for AskingFactory {
-    fn namespace(&self) -> &str {
-        NAMESPACE
-    }
-
-    fn kind(&self) -> TransportKind {
-        TransportKind::Datagram
-    }
-
-    fn create(&self, _: &TransportContext) -> Box<dyn Transport> {
-        Box::new(Self)
-    }
-}
-
-impl Transport for AskingFactory {
-    fn namespace(&self) -> &str {
-        NAMESPACE
-    }
-
-    fn offer(&mut self) -> Element {
-        Element::new(NAMESPACE, "transport")
-    }
-
-    fn accept_offer(&mut self, _: &Element) -> Result<Element, TransportError> {
-        Ok(self.offer())
-    }
-
-    fn accept_answer(&mut self, _: &Element) -> Result<(), TransportError> {
-        Ok(())
-    }
-
-    fn create_channel(&mut self, _: &str) -> Result<Box<dyn TransportChannel>, TransportError> {
-        Ok(Box::<Asking>::default())
-    }
-}
-
-impl TransportChannel for Asking {
-    fn connect(&mut self, _: Instant) {
-        let hide = Inquiry::HideAddress(IpAddr::V4(Ipv4Addr::LOCALHOST));
-        self.0.push_back(ChannelOutput::Inquire(1, hide));
-    }
-
-    fn handle_finding(&mut self, inquiry: u32, finding: Finding, _: Instant) {
-        self.0.push_back(match (inquiry, finding) {
-            (1, Finding::Name(name)) => ChannelOutput::Inquire(2, Inquiry::LocalName(name)),
-            (2, Finding::Address(ip)) if ip.is_loopback() => ChannelOutput::Writable(true),
-            (_, other) => {
-                let why = format!("{other:?}").into();
-                ChannelOutput::Failed(TransportError::NoResource(why))
-            }
-        });
-    }
-
-    fn handle_info(&mut self, _: &Element, _: Instant) -> Result<(), TransportError> {
-        Ok(())
-    }
-
-    fn handle_bound(&mut self, _: LocalSocket, _: Result<SocketAddr, SocketError>, _: Instant) {}
-
-    fn handle_datagram(&mut self, _: Datagram, _: Instant) {}
-
-    fn handle_timeout(&mut self, _: Instant) {}
-
-    fn send(&mut self, _: Bytes, _: Instant) -> Result<(), SendError> {
-        Ok(())
-    }
-
-    fn poll_timeout(&self) -> Option<Instant> {
-        None
-    }
-
-    fn poll_output(&mut self) -> Option<ChannelOutput> {
-        self.0.pop_front()
-    }
-}
-
+/// A channel hides an address, looks up the name that it got, and is writable once that leads back.
 #[tokio::test]
 async fn a_channel_asks_through_its_endpoint() {
-    let router = Router::new();
-    let endpoint = |address: &str, names: Option<LocalNames>| {
-        let mut manager = SessionManager::new(Config::default(), SeededEntropy::new(1));
-        manager.add_transport(AskingFactory).unwrap();
-        let recorder = Recorder::new()
-            .with_channel("data")
-            .with_answer(Answer::Accept);
-        manager.add_client(recorder).unwrap();
+    let asking = Asking {
+        first: || {
+            let hide = Inquiry::HideAddress(IpAddr::V4(Ipv4Addr::LOCALHOST));
+            ChannelOutput::Inquire(1, hide)
+        },
+        bound: || None,
+        found: |inquiry, finding| match (inquiry, finding) {
+            (1, Finding::Name(name)) => Some(ChannelOutput::Inquire(2, Inquiry::LocalName(name))),
+            (2, Finding::Address(ip)) if ip.is_loopback() => Some(ChannelOutput::Writable(true)),
+            _ => None,
+        },
+    };
+    let options = || {
         let mut options = Options::default();
-        options.local_names = names;
-        Endpoint::spawn_with(manager, router.link(address), options)
+        options.local_names = Some(names());
+        options
     };
-    let (a, b) = ("a@example.org/1", "b@example.org/2");
-    // Both, or the callee's transport fails and takes the session with it.
-    let (caller, callee) = (endpoint(a, Some(names())), endpoint(b, Some(names())));
-    let id = caller.update(|manager, now| {
-        let id = manager
-            .create_session(a.into(), RECORDER_NAMESPACE, now)
-            .unwrap();
-        let session = manager.session(id).unwrap();
-        let note = Note("call".into());
-        session.initiate(b.into(), Vec::new(), &note, now).unwrap();
-        id
-    });
-    let writable = || {
-        caller.update(|manager, _| {
-            let session = manager.session(id)?;
-            Some(session.writable(session.channel("data")?))
-        })
-    };
-    for _ in 0..400 {
-        if writable() == Some(true) {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    assert_eq!(writable(), Some(true));
-    drop(callee);
+    drop(asking::call(asking, options).await);
 }

@@ -25,6 +25,13 @@ impl Core {
                 Inquiry::MapPort(_) | _ => {}
             }
         }
+        #[cfg(feature = "port-mapping")]
+        if let (Inquiry::MapPort(socket), Some(shared)) = (&inquiry, shared)
+            && let Some(ports) = &shared.ports
+            && let Some(open) = self.sockets.kept(id.sibling(*socket))
+        {
+            return map_port(ports, shared, id, open);
+        }
         let _ = (shared, inquiry);
         self.found(id, Finding::Unavailable, now);
     }
@@ -47,6 +54,36 @@ fn look_up(names: &super::LocalNames, shared: &Arc<Shared>, id: SocketId, name: 
                 finding,
             };
             shared.update(|manager, now| manager.handle_input(input, now));
+        }
+    });
+}
+
+#[cfg(feature = "port-mapping")]
+fn map_port(
+    ports: &super::PortMapper,
+    shared: &Arc<Shared>,
+    id: SocketId,
+    open: super::sockets::Kept,
+) {
+    let (ports, weak) = (ports.clone(), Arc::downgrade(shared));
+    shared.runtime.spawn(async move {
+        let mapped = ports.map(open.kind, open.local).await;
+        let finding = match &mapped {
+            Ok(port) => Finding::Mapped(port.external()),
+            Err(error) => {
+                tracing::debug!(%error, socket = %open.local, "no port of a router");
+                Finding::Unavailable
+            }
+        };
+        if let Some(shared) = weak.upgrade() {
+            let input = Input::Found {
+                inquiry: id,
+                finding,
+            };
+            shared.update(|manager, now| manager.handle_input(input, now));
+        }
+        if let Ok(port) = mapped {
+            port.keep_until(open.closed).await;
         }
     });
 }

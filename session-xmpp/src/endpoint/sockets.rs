@@ -41,6 +41,9 @@ const BACKOFF_MAX: Duration = Duration::from_secs(1);
 pub(super) struct Sockets {
     table: HashMap<SocketId, Socket>,
     next_accepted: u32,
+    /// Dropped with a socket: whoever keeps something for it sees it go.
+    #[cfg(feature = "port-mapping")]
+    keepers: HashMap<SocketId, tokio::sync::oneshot::Sender<Infallible>>,
     /// Held by every task that still has bytes to send after its socket was closed.
     alive: mpsc::Sender<Infallible>,
 }
@@ -48,8 +51,23 @@ pub(super) struct Sockets {
 #[derive(Debug)]
 enum Socket {
     Udp(Arc<Udp>, #[allow(dead_code, reason = "ends with it")] Task),
-    Listener(#[allow(dead_code, reason = "ends with it")] Task),
+    Listener(
+        #[cfg_attr(
+            not(feature = "port-mapping"),
+            allow(dead_code, reason = "for what is kept")
+        )]
+        SocketAddr,
+        #[allow(dead_code, reason = "ends with it")] Task,
+    ),
     Connection(Closing),
+}
+
+/// A socket, and when it is closed.
+#[cfg(feature = "port-mapping")]
+pub(super) struct Kept {
+    pub(super) kind: BindKind,
+    pub(super) local: SocketAddr,
+    pub(super) closed: tokio::sync::oneshot::Receiver<Infallible>,
 }
 
 /// A task that ends with its socket.
@@ -79,6 +97,8 @@ impl Sockets {
         let sockets = Self {
             table: HashMap::new(),
             next_accepted: LocalSocket::FIRST_ACCEPTED,
+            #[cfg(feature = "port-mapping")]
+            keepers: HashMap::new(),
             alive,
         };
         (sockets, ended)
@@ -153,7 +173,7 @@ impl Sockets {
         let task = shared
             .runtime
             .spawn(accept(listener, id, Arc::downgrade(shared)));
-        Ok((Socket::Listener(Task(task.abort_handle())), local))
+        Ok((Socket::Listener(local, Task(task.abort_handle())), local))
     }
 
     /// Opens a connection; its events tell the rest.
@@ -216,6 +236,25 @@ impl Sockets {
     /// Closes a socket. What was written to it is still sent.
     pub(super) fn close(&mut self, id: SocketId) {
         self.table.remove(&id);
+        #[cfg(feature = "port-mapping")]
+        self.keepers.remove(&id);
+    }
+
+    /// A socket for which something is to be kept as long as it is open.
+    #[cfg(feature = "port-mapping")]
+    pub(super) fn kept(&mut self, id: SocketId) -> Option<Kept> {
+        let (kind, local) = match self.table.get(&id)? {
+            Socket::Udp(udp, _) => (BindKind::Udp, udp.local_addr().ok()?),
+            Socket::Listener(local, _) => (BindKind::TcpListener, *local),
+            Socket::Connection(_) => return None,
+        };
+        let (keeper, closed) = tokio::sync::oneshot::channel();
+        self.keepers.insert(id, keeper);
+        Some(Kept {
+            kind,
+            local,
+            closed,
+        })
     }
 
     /// Numbers an accepted connection and serves it.
