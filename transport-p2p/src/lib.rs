@@ -5,6 +5,7 @@
 //!   [`raw_udp`], in the words of Jingle and of libjingle.
 //! - Layers that make a stream of whatever carries datagrams, each a [`ChannelLayer`]: [`pseudotcp`], which libjingle
 //!   and libnice speak.
+//! - [`congestion`], how fast such streams send: one controller for all of them.
 //!
 //! Each part can be used without the others: [`pseudotcp::PseudoTcp`] needs nothing but segments and the time, and
 //! [`Agent`] is ICE by itself, without sessions and XMPP: its page has the run loop, `examples/two_agents.rs` does it
@@ -110,6 +111,7 @@
 //! [`TransportChannel`]: session_core::TransportChannel
 //! [`TransportFactory`]: session_core::TransportFactory
 
+pub mod congestion;
 pub mod ice;
 pub mod pseudotcp;
 pub mod raw_udp;
