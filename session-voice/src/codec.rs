@@ -11,7 +11,6 @@ mod g722;
 #[cfg(feature = "opus")]
 mod libopus;
 mod noise;
-#[cfg(any(feature = "opus", feature = "ropus"))]
 pub(crate) mod opus_packet;
 #[cfg(feature = "ropus")]
 mod rust_opus;

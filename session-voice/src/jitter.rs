@@ -21,9 +21,9 @@ pub struct JitterConfig {
     pub clock_rate: u32,
     /// How long a frame is until packets say otherwise. Default 20 ms.
     pub frame: Duration,
-    /// Whether a packet carries a copy of the frame before it (Opus in-band FEC), which is worth waiting for when
-    /// packets get lost. Default yes.
-    pub redundancy: bool,
+    /// How many of the frames before it a packet carries copies of, where [`JitterBuffer::insert`] is not told: copies
+    /// are worth waiting for when packets get lost. Default 1 (Opus in-band FEC).
+    pub copies: u32,
     /// The share of frames that may come too late, 0 to 1. Less costs delay. Default 0.01.
     pub late_share: f64,
     /// The delay is never aimed below this. Default 0.
@@ -42,7 +42,7 @@ impl JitterConfig {
         Self {
             clock_rate: clock_rate.max(1),
             frame: Duration::from_millis(20),
-            redundancy: true,
+            copies: 1,
             late_share: 0.01,
             delay_min: Duration::ZERO,
             delay_max: Duration::from_secs(1),
@@ -52,11 +52,38 @@ impl JitterConfig {
     }
 }
 
+/// A frame as it came.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JitterFrame {
+    /// That of RTP. Which round it belongs to is found out.
+    pub timestamp: u32,
+    /// What the codec understands.
+    pub payload: Bytes,
+    /// How many of the frames before it have a copy in it.
+    pub copies: u32,
+    /// What it means.
+    pub kind: FrameKind,
+}
+
+/// What a frame means.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum FrameKind {
+    /// Sound.
+    #[default]
+    Sound,
+    /// Sound behind which nobody speaks: what does not come after it is not missing.
+    Last,
+    /// What the background sounds like while nobody speaks (RFC 3389).
+    Noise,
+}
+
 /// What to play next.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Playout {
     /// This packet.
     Packet(Bytes),
+    /// Nobody speaks: noise as this packet describes it.
+    Noise(Bytes),
     /// The frame did not come in time; this later packet may carry a copy of it.
     Recover {
         /// The packet.
@@ -96,7 +123,12 @@ pub struct JitterStats {
     pub recovered: u64,
     /// Frames that were made up.
     pub concealed: u64,
+    /// Frames that were not there when they should have sounded, and how many times in a row that began.
+    pub missing: (u64, u64),
 }
+
+/// Frames between two that came that are looked for in copies: what is longer than this is another talk spurt.
+const COPIES_MAX: u32 = 50;
 
 /// Frames of made-up sound before it is taken for silence: what is made up does not get better.
 const CONCEALED_MAX: u32 = 10;
@@ -125,7 +157,7 @@ pub struct JitterBuffer {
     config: JitterConfig,
     delay: DelayModel,
     /// By the timestamp, with its rounds.
-    frames: BTreeMap<u64, Bytes>,
+    frames: BTreeMap<u64, Waiting>,
     /// The timestamp of the frame that is to be played next; none before the first one and in silence.
     cursor: Option<u64>,
     /// Everything before it is late.
@@ -138,7 +170,19 @@ pub struct JitterBuffer {
     /// Frames made up in a row.
     concealed: u32,
     strays: u32,
+    /// The newest frame was the last of a talk spurt.
+    pauses: bool,
+    /// The frame before was missing.
+    misses: bool,
     stats: JitterStats,
+}
+
+/// A frame that waits for its time.
+#[derive(Clone, Debug, Default)]
+struct Waiting {
+    payload: Bytes,
+    copies: u32,
+    kind: FrameKind,
 }
 
 impl JitterBuffer {
@@ -154,14 +198,28 @@ impl JitterBuffer {
             waited: 0,
             concealed: 0,
             strays: 0,
+            pauses: false,
+            misses: false,
             stats: JitterStats::default(),
             config,
         }
     }
 
-    /// A packet came. `timestamp` is that of RTP; which round it belongs to is found out here.
+    /// A packet came, with as many copies as [`JitterConfig::copies`] says. `timestamp` is that of RTP; which round it
+    /// belongs to is found out here.
     pub fn insert(&mut self, timestamp: u32, payload: Bytes, now: Instant) {
-        let extended = self.extend(timestamp);
+        let frame = JitterFrame {
+            timestamp,
+            payload,
+            copies: self.config.copies,
+            kind: FrameKind::Sound,
+        };
+        self.insert_frame(frame, now);
+    }
+
+    /// A frame came.
+    pub fn insert_frame(&mut self, frame: JitterFrame, now: Instant) {
+        let extended = self.extend(frame.timestamp);
         let gap = units(GAP_MAX, self.config.clock_rate);
         if self.highest.is_some_and(|highest| extended > highest + gap) {
             self.begin_anew();
@@ -179,16 +237,21 @@ impl JitterBuffer {
             self.stats.dropped += 1;
             return;
         }
-        self.learn(extended, now);
+        self.learn(extended, &frame, now);
         self.stats.received += 1;
         if self.frames.len() >= self.config.frames_max.max(1) {
             self.make_room();
         }
         if self.played_to.is_some_and(|played| extended < played) {
             self.stats.late += 1;
-        } else {
-            self.frames.insert(extended, payload);
+            return;
         }
+        let waiting = Waiting {
+            payload: frame.payload,
+            copies: frame.copies,
+            kind: frame.kind,
+        };
+        self.frames.insert(extended, waiting);
     }
 
     /// What to play next, for a player that needs it now; and whether to make it shorter or longer.
@@ -199,13 +262,16 @@ impl JitterBuffer {
         let Some(cursor) = self.cursor else {
             return (Playout::Silence, Stretch::Keep);
         };
+        self.skip_made_up(cursor, now);
+        let cursor = self.cursor.unwrap_or(cursor);
         let stretch = self.stretch(cursor, now);
-        if let Some(payload) = self.frames.remove(&cursor) {
-            self.advance(cursor + self.frame);
-            self.concealed = 0;
-            self.stats.played += 1;
-            return (Playout::Packet(payload), stretch);
+        if let Some(frame) = self.frames.remove(&cursor) {
+            return (self.play(cursor, frame), stretch);
         }
+        if !std::mem::replace(&mut self.misses, true) {
+            self.stats.missing.1 += 1;
+        }
+        self.stats.missing.0 += 1;
         match self.frames.first_key_value() {
             Some((&first, _)) => self.bridge(cursor, first, stretch),
             None => self.wait(),
@@ -243,8 +309,8 @@ impl JitterBuffer {
         highest.saturating_add_signed(ahead)
     }
 
-    /// How long the ways of packets are, also of those that came as a copy in the next one.
-    fn learn(&mut self, timestamp: u64, now: Instant) {
+    /// How long the ways of packets are, also of those that came as a copy in a later one.
+    fn learn(&mut self, timestamp: u64, frame: &JitterFrame, now: Instant) {
         let Some(highest) = self.highest else {
             self.highest = Some(timestamp);
             self.delay.on_frame(timestamp, now);
@@ -257,11 +323,15 @@ impl JitterBuffer {
             if gap < self.frame && gap >= shortest {
                 self.frame = gap;
             }
-            let is_one_lost = gap == 2 * self.frame;
-            if is_one_lost && self.config.redundancy && self.cursor.is_some() {
-                self.delay.on_frame(timestamp - self.frame, now);
+            let lost = (gap / self.frame).saturating_sub(1);
+            let copies = u64::from(frame.copies.min(COPIES_MAX));
+            if lost > 0 && lost <= copies && !self.pauses && self.cursor.is_some() {
+                for back in 1..=lost {
+                    self.delay.on_frame(timestamp - back * self.frame, now);
+                }
             }
             self.highest = Some(timestamp);
+            self.pauses = frame.kind != FrameKind::Sound;
         }
         self.delay.on_frame(timestamp, now);
     }
@@ -279,38 +349,63 @@ impl JitterBuffer {
         }
     }
 
+    /// What was made up has taken the place of as many frames: the rest is played in its time, unless there is less
+    /// delay than is needed.
+    fn skip_made_up(&mut self, cursor: u64, now: Instant) {
+        if self.waited == 0 || self.frames.is_empty() {
+            return;
+        }
+        let Some((&first, _)) = self.frames.first_key_value() else {
+            return;
+        };
+        let made_up = u64::from(self.waited) * self.frame;
+        let skipped = if first > cursor {
+            made_up.min(first - cursor)
+        } else {
+            let needed = self.delay.target();
+            let later = self.delay.since_best(cursor + made_up, now);
+            if later.is_none_or(|later| later < needed) {
+                self.waited = 0;
+                return;
+            }
+            made_up
+        };
+        self.advance(cursor + skipped);
+    }
+
+    fn play(&mut self, cursor: u64, frame: Waiting) -> Playout {
+        self.advance(cursor + self.frame);
+        self.concealed = 0;
+        self.misses = false;
+        match frame.kind {
+            FrameKind::Sound => {}
+            FrameKind::Last | FrameKind::Noise => self.cursor = None,
+        }
+        self.stats.played += u64::from(frame.kind != FrameKind::Noise);
+        match frame.kind {
+            FrameKind::Sound | FrameKind::Last => Playout::Packet(frame.payload),
+            FrameKind::Noise => Playout::Noise(frame.payload),
+        }
+    }
+
     /// A frame is missing, and there are later ones.
     fn bridge(&mut self, cursor: u64, first: u64, stretch: Stretch) -> (Playout, Stretch) {
-        let missing = (first - cursor).div_ceil(self.frame);
-        if u64::from(self.waited) >= missing {
-            // As much was made up as is missing: the later ones are played in their time.
-            self.advance(first);
-            let payload = self.frames.remove(&first).unwrap_or_default();
-            self.advance(first + self.frame);
-            self.concealed = 0;
-            self.stats.played += 1;
-            return (Playout::Packet(payload), stretch);
-        }
+        let distance = u32::try_from((first - cursor).div_ceil(self.frame)).unwrap_or(u32::MAX);
         self.advance((cursor + self.frame).min(first));
-        let from = self.frames.get(&first).filter(|_| self.config.redundancy);
+        let from = self.frames.get(&first);
+        let from = from.filter(|frame| frame.copies >= distance);
         if let Some(from) = from {
-            let distance = u32::try_from(missing).unwrap_or(u32::MAX);
-            self.stats.recovered += u64::from(distance == 1);
-            self.stats.concealed += u64::from(distance != 1);
-            return (
-                Playout::Recover {
-                    from: from.clone(),
-                    distance,
-                },
-                stretch,
-            );
+            self.stats.recovered += 1;
+            self.concealed = 0;
+            let from = from.payload.clone();
+            return (Playout::Recover { from, distance }, stretch);
         }
         self.concealed += 1;
         self.stats.concealed += 1;
         (Playout::Conceal, stretch)
     }
 
-    /// Nothing is there at all: late, lost, or nobody speaks. What comes late is still played: the delay has grown.
+    /// Nothing is there at all: late, lost, or nobody speaks.
     fn wait(&mut self) -> (Playout, Stretch) {
         self.waited += 1;
         self.concealed += 1;

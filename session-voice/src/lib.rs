@@ -34,6 +34,7 @@ mod codec;
 mod description;
 mod dtmf;
 mod encryption;
+mod engine;
 mod info;
 mod jitter;
 mod media;
@@ -73,16 +74,21 @@ pub use encryption::{
     AES_CM_128_HMAC_SHA1_32, AES_CM_128_HMAC_SHA1_80, Crypto, Encryption, EncryptionMismatch,
     KEY_BYTES, Policy,
 };
+pub use engine::{EngineConfig, EngineError, EngineStats, VoiceEngine};
 pub use info::{CallInfo, Part, RTP_INFO};
-pub use jitter::{JitterBuffer, JitterConfig, JitterStats, Playout, Stretch};
+pub use jitter::{
+    FrameKind, JitterBuffer, JitterConfig, JitterFrame, JitterStats, Playout, Stretch,
+};
 pub use media::{
     MediaConfig, MediaError, MediaEvent, MediaOutput, MediaStats, MediaStream, Protection,
+    Redundancy,
 };
 pub use negotiate::{Abilities, NegotiationError, Preference};
 pub use payload::{COMFORT_NOISE, DYNAMIC, ID_MAX, PayloadType, TELEPHONE_EVENT};
 pub use quality::{CodecQuality, Quality, Way};
 pub use rtcp::{
-    COUNT_MAX, Lost, Reports, Rtcp, RtcpError, RtcpPacket, RtcpWriter, Sources, VoipMetrics,
+    COUNT_MAX, LossCount, LossRuns, Lost, Reports, Rtcp, RtcpError, RtcpPacket, RtcpWriter,
+    Sources, VoipMetrics,
 };
 pub use rtp::{
     Extensions, HEADER_BYTES, Reception, ReceptionReport, RtpError, RtpHeader, RtpPacket,

@@ -5,6 +5,7 @@ mod report;
 #[cfg(test)]
 mod tests;
 
+use crate::rtcp::ReceivedMap;
 use crate::{
     CodecQuality, Digit, DigitError, DigitReceiver, DigitSender, JitterBuffer, JitterConfig,
     JitterStats, Playout, Quality, Reception, RtpError, RtpHeader, SrtpError, SrtpMaster,
@@ -32,16 +33,22 @@ const OUTPUTS_MAX: usize = 64;
 pub struct MediaConfig {
     /// Timestamps per second of the codec: 48,000 for Opus, 8,000 for G.711 and for G.722.
     pub clock_rate: u32,
+    /// The same of what is received, which may be another codec.
+    pub receive_rate: u32,
     /// The payload type to send with.
     pub send_type: u8,
     /// The payload types that carry the peer's sound.
     pub receive_types: Vec<u8>,
     /// The payload type of digits, in both directions, with the codec's clock rate.
     pub digits: Option<u8>,
+    /// Other payload types in which the peer may send digits.
+    pub receive_digits: Vec<u8>,
     /// How long frames are until packets say otherwise.
     pub frame: Duration,
-    /// Whether the codec carries a copy of the frame before in each packet.
-    pub redundancy: bool,
+    /// The payload type of comfort noise, with the codec's clock rate.
+    pub noise: Option<u8>,
+    /// What packets carry of the frames before them.
+    pub redundancy: Redundancy,
     /// How the codec counts in the E-model.
     pub quality: CodecQuality,
     /// Our canonical name: random per call, and no address (RFC 7022).
@@ -57,17 +64,32 @@ impl MediaConfig {
     pub fn new(payload_type: u8, clock_rate: u32, cname: &str) -> Self {
         Self {
             clock_rate: clock_rate.max(1),
+            receive_rate: clock_rate.max(1),
             send_type: payload_type,
             receive_types: vec![payload_type],
             digits: None,
+            receive_digits: Vec::new(),
             frame: Duration::from_millis(20),
-            redundancy: true,
+            noise: None,
+            redundancy: Redundancy::None,
             quality: CodecQuality::G711,
             cname: cname.to_owned(),
             report_every: Duration::from_secs(5),
             metrics: false,
         }
     }
+}
+
+/// What packets carry of the frames before them, so that it is worth waiting for the next one when one is lost.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Redundancy {
+    /// Nothing.
+    #[default]
+    None,
+    /// Each a copy of the frame before it.
+    Next,
+    /// What each packet of Opus says itself (RFC 6716): a copy of the frame before, or deep redundancy.
+    Opus,
 }
 
 /// How packets are protected.
@@ -137,6 +159,8 @@ pub struct MediaStats {
     pub round_trip: Option<Duration>,
     /// Of our packets, the share that the peer said it lost in its last report, 0 to 1.
     pub loss_there: Option<f64>,
+    /// How many of our packets get lost in a row on average, if the peer says which it got.
+    pub burst_there: Option<f64>,
     /// Of the peer's frames, the share that had to be made up since the last report, 0 to 1.
     pub loss_here: f64,
     /// How much the peer's packets' ways differ.
@@ -200,12 +224,15 @@ pub struct MediaStream {
     stats: MediaStats,
     /// What the jitter buffer had counted at the report before.
     counted: JitterStats,
+    /// Of our packets, as the peer says: how many were lost, in how many runs. Older ones count less.
+    runs: (f64, f64),
 }
 
 /// The peer's source.
 struct Source {
     ssrc: u32,
     reception: Reception,
+    arrived: ReceivedMap,
     jitter: JitterBuffer,
 }
 
@@ -242,6 +269,7 @@ impl MediaStream {
             buffer: BytesMut::new(),
             stats: MediaStats::default(),
             counted: JitterStats::default(),
+            runs: (0.0, 0.0),
             config,
         }
     }
@@ -267,6 +295,28 @@ impl MediaStream {
         self.stats.sent.1 += payload.len() as u64;
         self.spoken_at = now;
         Some(packet)
+    }
+
+    /// Makes the packet that says what the background sounds like while nobody speaks (RFC 3389). None without a payload
+    /// type for it, and while a digit sounds.
+    pub fn send_noise(&mut self, payload: &[u8], now: Instant) -> Option<Bytes> {
+        let payload_type = self.config.noise?;
+        self.begin_reports(now);
+        if self.digits_out.is_sounding() {
+            return None;
+        }
+        let packet = self.packet(payload_type, false, self.timestamp, payload)?;
+        self.stats.sent.0 += 1;
+        self.stats.sent.1 += payload.len() as u64;
+        Some(packet)
+    }
+
+    /// The peer sends with another of the agreed codecs from now on: its sound begins anew.
+    pub fn set_receive(&mut self, config: &MediaConfig) {
+        self.config.receive_types.clone_from(&config.receive_types);
+        self.config.receive_rate = config.receive_rate;
+        self.config.redundancy = config.redundancy;
+        self.source = None;
     }
 
     /// Says that nothing was spoken for so long: the next frame begins a talk spurt (RFC 3551 §4.1).
@@ -411,8 +461,9 @@ impl MediaStream {
     fn new_jitter(&self) -> JitterBuffer {
         JitterBuffer::new(JitterConfig {
             frame: self.config.frame,
-            redundancy: self.config.redundancy,
-            ..JitterConfig::new(self.config.clock_rate)
+            // Said of each packet.
+            copies: 0,
+            ..JitterConfig::new(self.config.receive_rate)
         })
     }
 }

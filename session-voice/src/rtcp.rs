@@ -1,9 +1,12 @@
 //! RTCP packets (RFC 3550 §6, RFC 4585, RFC 3611), read where they lie and written in place.
 
+mod loss;
 #[cfg(test)]
 mod tests;
 mod write;
 
+pub(crate) use loss::ReceivedMap;
+pub use loss::{LossCount, LossRuns};
 pub use write::RtcpWriter;
 
 use crate::rtp::ReceptionReport;
@@ -24,6 +27,7 @@ pub(crate) mod kind {
     pub(crate) const EXTENDED_REPORT: u8 = 207;
     pub(crate) const GENERIC_NACK: u8 = 1;
     pub(crate) const PICTURE_LOSS: u8 = 1;
+    pub(crate) const LOSS_RLE: u8 = 1;
     pub(crate) const VOIP_METRICS: u8 = 7;
 }
 
@@ -129,6 +133,8 @@ pub enum RtcpPacket<'a> {
     },
     /// How well the peer hears us (RFC 3611 §4.7).
     VoipMetrics(VoipMetrics),
+    /// Which packets the peer did not get (RFC 3611 §4.1).
+    LossRuns(LossRuns<'a>),
     /// Something else, well formed.
     Other {
         /// Its type.
@@ -271,10 +277,7 @@ fn parse(kind: u8, count: u8, body: &[u8]) -> Result<RtcpPacket<'_>, RtcpError> 
                 },
             })
         }
-        kind::EXTENDED_REPORT => match voip_metrics(body)? {
-            Some(metrics) => Ok(RtcpPacket::VoipMetrics(metrics)),
-            None => other(),
-        },
+        kind::EXTENDED_REPORT => Ok(extended(body)?.unwrap_or(RtcpPacket::Other { kind, body })),
         _ => other(),
     }
 }
@@ -328,35 +331,56 @@ fn canonical_name(body: &[u8], count: u8) -> Result<Option<(u32, &[u8])>, RtcpEr
     Ok(None)
 }
 
-fn voip_metrics(body: &[u8]) -> Result<Option<VoipMetrics>, RtcpError> {
+/// The first block of an extended report that is understood.
+fn extended(body: &[u8]) -> Result<Option<RtcpPacket<'_>>, RtcpError> {
     let sender = read_word(body, 0)?;
     let mut rest = &body[4..];
+    let mut found = None;
     while let Some(&[block, _, a, b]) = rest.first_chunk() {
         let length = usize::from(u16::from_be_bytes([a, b])) * 4;
         let data = rest
             .get(4..4 + length)
             .ok_or(RtcpError::Truncated("report block"))?;
         rest = &rest[4 + length..];
-        if block == kind::VOIP_METRICS
-            && let Some(data) = data.first_chunk::<32>()
-        {
-            let half = |at: usize| u16::from_be_bytes([data[at], data[at + 1]]);
-            return Ok(Some(VoipMetrics {
-                sender,
-                source: read_word(data, 0)?,
-                loss_rate: data[4],
-                discard_rate: data[5],
-                round_trip: half(12),
-                end_system_delay: half(14),
-                r_factor: data[20],
-                mos_listening: data[22],
-                mos_conversational: data[23],
-                jitter_buffer: half(26),
-                jitter_buffer_max: half(28),
-            }));
+        if found.is_none() {
+            found = match block {
+                kind::VOIP_METRICS => voip_metrics(sender, data),
+                kind::LOSS_RLE => loss_runs(sender, data),
+                _ => None,
+            };
         }
     }
-    Ok(None)
+    Ok(found)
+}
+
+fn voip_metrics(sender: u32, data: &[u8]) -> Option<RtcpPacket<'_>> {
+    let data = data.first_chunk::<32>()?;
+    let half = |at: usize| u16::from_be_bytes([data[at], data[at + 1]]);
+    Some(RtcpPacket::VoipMetrics(VoipMetrics {
+        sender,
+        source: read_word(data, 0).ok()?,
+        loss_rate: data[4],
+        discard_rate: data[5],
+        round_trip: half(12),
+        end_system_delay: half(14),
+        r_factor: data[20],
+        mos_listening: data[22],
+        mos_conversational: data[23],
+        jitter_buffer: half(26),
+        jitter_buffer_max: half(28),
+    }))
+}
+
+fn loss_runs(sender: u32, data: &[u8]) -> Option<RtcpPacket<'_>> {
+    let (head, chunks) = data.split_first_chunk::<8>()?;
+    let half = |at: usize| u16::from_be_bytes([head[at], head[at + 1]]);
+    Some(RtcpPacket::LossRuns(LossRuns {
+        sender,
+        source: read_word(head, 0).ok()?,
+        begin: half(4),
+        end: half(6),
+        chunks,
+    }))
 }
 
 fn read_word(bytes: &[u8], at: usize) -> Result<u32, RtcpError> {

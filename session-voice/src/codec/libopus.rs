@@ -14,8 +14,17 @@ const RATE: u32 = 48_000;
 /// The longest packet that there is: 120 ms.
 const PACKET_MAX: usize = 5_760;
 
-/// Bits per second.
+/// Bits per second on a network that loses nothing.
 const BIT_RATE: u32 = 32_000;
+
+/// Bits per second from this share of lost packets on: copies would take them from the sound itself.
+const LOSSY: (f64, u32) = (0.03, 36_000);
+
+/// Bits per second where packets are lost in bursts; deep redundancy comes on top.
+const BURSTY: u32 = 40_000;
+
+/// The loss that the encoder is told of for deep redundancy, in percent. More would take bits from the sound itself.
+const DEEP_LOSS: u8 = 5;
 
 /// From this share of lost packets on, copies are worth their bits.
 const COPIES_FROM: f64 = 0.01;
@@ -178,18 +187,26 @@ impl AudioCodec for LibOpus {
         // Deep redundancy gets hardly a bit where copies are on, so it is one or the other.
         self.deep = pattern.is_bursty();
         let copies = !self.deep && pattern.loss >= COPIES_FROM;
-        let percent = (pattern.loss * 100.0).round().clamp(0.0, 30.0) as u8;
-        let fec = if copies {
-            InbandFec::Mode1
+        let percent = if self.deep {
+            DEEP_LOSS
         } else {
-            InbandFec::Off
+            (pattern.loss * 100.0).round().clamp(0.0, 30.0) as u8
+        };
+        let (fec, depth) = match (self.deep, copies) {
+            (true, _) => (InbandFec::Off, DEPTH),
+            (false, true) => (InbandFec::Mode1, 0),
+            (false, false) => (InbandFec::Off, 0),
+        };
+        let rate = match self.deep {
+            true => BURSTY,
+            false if pattern.loss >= LOSSY.0 => LOSSY.1,
+            false => BIT_RATE,
         };
         // An encoder that refuses goes on as it was.
         let _ = self.encoder.set_inband_fec(fec);
         let _ = self.encoder.set_packet_loss(percent);
-        let _ = self
-            .encoder
-            .set_dred_duration(if self.deep { DEPTH } else { 0 });
+        let _ = self.encoder.set_dred_duration(depth);
+        let _ = self.encoder.set_bitrate(Bitrate::Value(rate));
     }
 
     fn set_dtx(&mut self, on: bool) {

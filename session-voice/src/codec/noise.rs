@@ -8,14 +8,14 @@ pub const COMFORT_NOISE_ORDER: usize = 8;
 /// ```
 /// use session_voice::ComfortNoise;
 ///
-/// let hum: Vec<f32> = (0..800).map(|at| (at as f32 * 0.3).sin() * 0.01).collect();
-/// let payload = ComfortNoise::describe(&hum);
+/// let hiss: Vec<f32> = (0..800).map(|at| (at as f32 * 7_919.0).sin() * 0.01).collect();
+/// let payload = ComfortNoise::describe(&hiss);
 /// let mut noise = ComfortNoise::new();
 /// noise.learn(&payload);
 /// let mut sound = Vec::new();
 /// noise.fill(800, &mut sound);
 /// let power = |sound: &[f32]| sound.iter().map(|s| s * s).sum::<f32>() / 800.0;
-/// assert!((power(&sound) / power(&hum)).log10().abs() < 0.3);
+/// assert!((power(&sound) / power(&hiss)).log10().abs() < 0.3);
 /// ```
 #[derive(Clone, Debug)]
 pub struct ComfortNoise {

@@ -13,8 +13,11 @@ const RATE: u32 = 48_000;
 /// The longest packet that there is: 120 ms.
 const PACKET_MAX: usize = 5_760;
 
-/// Bits per second.
+/// Bits per second on a network that loses nothing.
 const BIT_RATE: u32 = 32_000;
+
+/// Bits per second from this share of lost packets on: copies would take them from the sound itself.
+const LOSSY: (f64, u32) = (0.03, 36_000);
 
 /// From this share of lost packets on, copies are worth their bits.
 const COPIES_FROM: f64 = 0.01;
@@ -136,7 +139,13 @@ impl AudioCodec for RustOpus {
         } else {
             InbandFec::Disabled
         };
+        let rate = if pattern.loss >= LOSSY.0 {
+            LOSSY.1
+        } else {
+            BIT_RATE
+        };
         // An encoder that refuses goes on as it was.
+        let _ = self.encoder.set_bitrate(Bitrate::Bits(rate));
         let _ = self.encoder.set_inband_fec(fec);
         let _ = self.encoder.set_packet_loss_perc(percent);
     }

@@ -3,14 +3,27 @@
 use super::JitterConfig;
 use std::time::{Duration, Instant};
 
-/// The width of a class of delays.
+/// The width of a class of short delays, of which there are [`SHORT`].
 const CLASS: Duration = Duration::from_millis(5);
 
-/// Classes: all beyond the last count as in it.
-const CLASSES: usize = 200;
+/// Classes of short delays: up to 200 ms.
+const SHORT: usize = 40;
 
-/// How much of what was known remains when the next packet comes, once much is known: half after about 7 s.
-const MEMORY: f64 = 0.998;
+/// The width of a class of long delays.
+const LONG_CLASS: Duration = Duration::from_millis(20);
+
+/// All classes: up to 1 s. All beyond the last count as in it.
+const CLASSES: usize = 80;
+
+/// Packets between two looks at the classes.
+const LOOK_EVERY: u32 = 8;
+
+/// Beyond this, weights are made small again.
+const WEIGHT_MAX: f32 = 1e18;
+
+/// How much of what was known remains when the next packet comes: half after about 28 s. A longer delay is
+/// learned at once, because it weighs as much as all that was on time; a shorter one slowly, because each change is heard.
+const MEMORY: f32 = 0.9995;
 
 /// How long the shortest way is remembered: clocks that differ move it.
 const EPOCH: Duration = Duration::from_secs(5);
@@ -19,7 +32,7 @@ const EPOCH: Duration = Duration::from_secs(5);
 #[derive(Clone, Debug)]
 pub(super) struct DelayModel {
     clock_rate: u32,
-    late_share: f64,
+    late_share: f32,
     delay_min: Duration,
     delay_max: Duration,
     /// The first frame, to count from.
@@ -28,9 +41,11 @@ pub(super) struct DelayModel {
     shortest: i64,
     shortest_before: i64,
     epoch_ends: Option<Instant>,
-    /// The share of packets by their class.
-    shares: Box<[f64; CLASSES]>,
-    seen: u64,
+    /// The packets of each class, the newer the heavier. Of a size that is cheap to touch once a packet.
+    weights: Box<[f32; CLASSES]>,
+    all: f32,
+    weight: f32,
+    seen: u32,
     target: Duration,
 }
 
@@ -38,14 +53,16 @@ impl DelayModel {
     pub(super) fn new(config: &JitterConfig) -> Self {
         Self {
             clock_rate: config.clock_rate,
-            late_share: config.late_share.clamp(0.0001, 0.5),
+            late_share: config.late_share.clamp(0.0001, 0.5) as f32,
             delay_min: config.delay_min,
             delay_max: config.delay_max.max(config.delay_min),
             origin: None,
             shortest: 0,
             shortest_before: i64::MAX,
             epoch_ends: None,
-            shares: Box::new([0.0; CLASSES]),
+            weights: Box::new([0.0; CLASSES]),
+            all: 0.0,
+            weight: 1.0,
             seen: 0,
             target: config.delay_start,
         }
@@ -83,27 +100,32 @@ impl DelayModel {
     }
 
     fn count(&mut self, extra: Duration) {
-        let class = (extra.as_nanos() / CLASS.as_nanos()) as usize;
-        self.seen += 1;
-        // At first all packets count the same; later the new ones count more.
-        let memory = MEMORY.min(1.0 - 1.0 / self.seen as f64);
-        for share in self.shares.iter_mut() {
-            *share *= memory;
+        self.seen = self.seen.saturating_add(1);
+        self.weights[class_of(extra)] += self.weight;
+        self.all += self.weight;
+        // A new one weighs more, which is cheaper than to make all before it weigh less.
+        self.weight /= MEMORY;
+        if self.weight > WEIGHT_MAX {
+            for weight in self.weights.iter_mut().chain([&mut self.all]) {
+                *weight /= WEIGHT_MAX;
+            }
+            self.weight /= WEIGHT_MAX;
         }
-        self.shares[class.min(CLASSES - 1)] += 1.0 - memory;
+        let end = end_of(class_of(extra));
         // A few packets say little about the rare ones.
-        if self.seen >= 10 {
+        if self.seen >= 10 && (self.seen.is_multiple_of(LOOK_EVERY) || end > self.target) {
             self.target = self.quantile();
         }
     }
 
     /// The least delay at which no more than the share comes too late.
     fn quantile(&self) -> Duration {
+        let most = self.late_share * self.all;
         let mut late = 0.0;
-        for (class, share) in self.shares.iter().enumerate().rev() {
-            late += share;
-            if late > self.late_share {
-                return CLASS * (class as u32 + 1);
+        for (class, weight) in self.weights.iter().enumerate().rev() {
+            late += weight;
+            if late > most {
+                return end_of(class);
             }
         }
         CLASS
@@ -124,4 +146,19 @@ impl DelayModel {
         };
         i64::try_from(passed - by_stamp).ok()
     }
+}
+
+fn class_of(delay: Duration) -> usize {
+    let short = CLASS * SHORT as u32;
+    let class = match delay.checked_sub(short) {
+        Some(long) => SHORT + (long.as_nanos() / LONG_CLASS.as_nanos()) as usize,
+        None => (delay.as_nanos() / CLASS.as_nanos()) as usize,
+    };
+    class.min(CLASSES - 1)
+}
+
+fn end_of(class: usize) -> Duration {
+    let short = (class + 1).min(SHORT) as u32;
+    let long = (class + 1).saturating_sub(SHORT) as u32;
+    CLASS * short + LONG_CLASS * long
 }

@@ -1,7 +1,10 @@
 //! What the peer's packets do.
 
-use super::{MediaError, MediaEvent, MediaStream, Source};
-use crate::{Reception, Rtcp, RtcpPacket, RtpPacket, TelephoneEvent};
+use super::{MediaError, MediaEvent, MediaStream, Redundancy, Source};
+use crate::{
+    FrameKind, JitterFrame, LossRuns, Reception, Rtcp, RtcpPacket, RtpPacket, TelephoneEvent,
+    codec::opus_packet, rtcp::ReceivedMap,
+};
 use bytes::{Bytes, BytesMut};
 use std::time::Instant;
 
@@ -47,8 +50,10 @@ impl MediaStream {
             return Err(MediaError::Looped);
         }
         let payload_type = rtp.payload_type();
-        let is_digit = self.config.digits == Some(payload_type);
-        if !is_digit && !self.config.receive_types.contains(&payload_type) {
+        let is_digit = self.config.digits == Some(payload_type)
+            || self.config.receive_digits.contains(&payload_type);
+        let is_noise = self.config.noise == Some(payload_type);
+        if !is_digit && !is_noise && !self.config.receive_types.contains(&payload_type) {
             return Err(MediaError::PayloadType(payload_type));
         }
         let payload = bytes.slice_ref(rtp.payload());
@@ -59,24 +64,62 @@ impl MediaStream {
         if changed || self.source.is_none() {
             self.source = Some(Source {
                 ssrc,
-                reception: Reception::new(self.config.clock_rate),
+                reception: Reception::new(self.config.receive_rate),
+                arrived: ReceivedMap::new(),
                 jitter: self.new_jitter(),
             });
             self.counted = crate::JitterStats::default();
         }
         self.begin_reports(now);
+        let frame = self.frame(timestamp, payload_type, payload);
         let Some(source) = &mut self.source else {
             return Ok(None);
         };
         self.stats.received += 1;
-        source.reception.on_packet(sequence, timestamp, now);
+        let extended = source.reception.on_packet(sequence, timestamp, now);
+        source.arrived.insert(extended);
         if is_digit {
-            let event = TelephoneEvent::from_bytes(&payload);
+            let event = TelephoneEvent::from_bytes(&frame.payload);
             let digit = event.and_then(|event| self.digits_in.on_packet(timestamp, event));
             return Ok(digit.map(MediaEvent::Digit));
         }
-        source.jitter.insert(timestamp, payload, now);
+        source.jitter.insert_frame(frame, now);
         Ok(changed.then_some(MediaEvent::SourceChanged))
+    }
+
+    /// What a payload says of itself.
+    fn frame(&self, timestamp: u32, payload_type: u8, payload: Bytes) -> JitterFrame {
+        let is_opus = self.config.redundancy == Redundancy::Opus;
+        let copies = match self.config.redundancy {
+            Redundancy::None => 0,
+            Redundancy::Next => 1,
+            Redundancy::Opus if opus_packet::has_extension(&payload) => DEEP,
+            Redundancy::Opus => u32::from(opus_packet::has_copy(&payload)),
+        };
+        let kind = if self.config.noise == Some(payload_type) {
+            FrameKind::Noise
+        } else if is_opus && opus_packet::is_silence(&payload) {
+            FrameKind::Last
+        } else {
+            FrameKind::Sound
+        };
+        JitterFrame {
+            timestamp,
+            payload,
+            copies,
+            kind,
+        }
+    }
+
+    /// Halves what is known of bursts with every report, so that it follows the network.
+    fn learn_bursts(&mut self, runs: &LossRuns<'_>) {
+        let count = runs.count();
+        let (lost, begun) = self.runs;
+        self.runs = (
+            lost / 2.0 + f64::from(count.lost),
+            begun / 2.0 + f64::from(count.runs),
+        );
+        self.stats.burst_there = Some(self.runs.0 / self.runs.1.max(1.0));
     }
 
     fn take_rtcp(&mut self, packet: Bytes, now: Instant) -> Result<Option<MediaEvent>, MediaError> {
@@ -109,6 +152,12 @@ impl MediaStream {
                     }
                     continue;
                 }
+                RtcpPacket::LossRuns(runs) => {
+                    if runs.source == self.ssrc {
+                        self.learn_bursts(&runs);
+                    }
+                    continue;
+                }
                 RtcpPacket::SourceDescription { .. }
                 | RtcpPacket::Nack { .. }
                 | RtcpPacket::PictureLoss { .. }
@@ -124,6 +173,9 @@ impl MediaStream {
         Ok(event)
     }
 }
+
+/// How many frames back the deep redundancy of Opus reaches at most: a second of 20 ms.
+const DEEP: u32 = 50;
 
 /// The same bytes, to be changed; copied only if somebody else has them too.
 fn writable(packet: Bytes) -> BytesMut {

@@ -38,6 +38,7 @@ impl MediaStream {
             && let Some(metrics) = self.metrics(now)
         {
             writer.voip_metrics(&metrics);
+            self.write_runs(&mut writer);
         }
         if let Some(compound) = self.protect(writer) {
             self.push(MediaOutput::Rtcp(compound));
@@ -127,6 +128,15 @@ impl MediaStream {
             jitter_buffer: milliseconds(buffer),
             jitter_buffer_max: milliseconds(Duration::from_secs(1)),
         })
+    }
+
+    fn write_runs(&mut self, writer: &mut RtcpWriter) {
+        let ours = self.ssrc;
+        if let Some(source) = &mut self.source
+            && let Some((begin, arrived)) = source.arrived.report()
+        {
+            writer.loss_runs(ours, source.ssrc, begin as u16, arrived);
+        }
     }
 
     fn protect(&mut self, writer: RtcpWriter) -> Option<Bytes> {

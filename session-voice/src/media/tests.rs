@@ -20,6 +20,7 @@ fn pair(now: Instant) -> [MediaStream; 2] {
     let config = MediaConfig {
         digits: Some(101),
         metrics: true,
+        redundancy: Redundancy::Next,
         ..MediaConfig::new(111, 48_000, "name")
     };
     [(1, 2), (2, 1)].map(|(ours, theirs)| {

@@ -133,6 +133,42 @@ impl RtcpWriter {
         });
     }
 
+    /// Which packets of a source arrived, from the sequence number `begin` on, as bit vectors (RFC 3611 §4.1).
+    pub fn loss_runs(
+        &mut self,
+        sender: u32,
+        source: u32,
+        begin: u16,
+        arrived: impl Iterator<Item = bool>,
+    ) {
+        self.packet(kind::EXTENDED_REPORT, 0, |buffer| {
+            buffer.put_u32(sender);
+            let start = buffer.len();
+            buffer.put_slice(&[kind::LOSS_RLE, 0, 0, 0]);
+            buffer.put_u32(source);
+            buffer.put_u16(begin);
+            buffer.put_u16(0);
+            let (mut end, mut chunk, mut bits) = (begin, 0_u16, 0);
+            for arrived in arrived {
+                chunk = chunk << 1 | u16::from(arrived);
+                (end, bits) = (end.wrapping_add(1), bits + 1);
+                if bits == 15 {
+                    buffer.put_u16(0x8000 | chunk);
+                    (chunk, bits) = (0, 0);
+                }
+            }
+            if bits > 0 {
+                buffer.put_u16(0x8000 | chunk << (15 - bits));
+            }
+            if !(buffer.len() - start).is_multiple_of(4) {
+                buffer.put_u16(0);
+            }
+            let words = ((buffer.len() - start) / 4 - 1) as u16;
+            buffer[start + 2..start + 4].copy_from_slice(&words.to_be_bytes());
+            buffer[start + 10..start + 12].copy_from_slice(&end.to_be_bytes());
+        });
+    }
+
     fn packet(&mut self, kind: u8, count: u8, body: impl FnOnce(&mut BytesMut)) {
         let start = self.buffer.len();
         self.buffer.put_slice(&[0x80 | count, kind, 0, 0]);
