@@ -44,6 +44,7 @@ mod random;
 mod relay;
 mod report;
 mod sdp;
+mod seldom;
 mod standalone;
 mod tcp;
 mod transport;

@@ -5,6 +5,7 @@ use super::candidate::Candidate;
 use super::description::Description;
 use super::pair::{Base, Path};
 use super::relay::{RELAY_SOCKETS_MAX, RelayOutput, RelaySource};
+use super::seldom::Seldom;
 use super::tcp::Tcp;
 use crate::stun::{Retransmission, TransactionId};
 use bytes::Bytes;
@@ -23,7 +24,7 @@ const SEND_QUEUE_MAX: usize = 1 << 12;
 /// As many of the agent's own on top.
 const CONTROL_QUEUE_MAX: usize = 1 << 10;
 /// Room for outputs that an idle component keeps.
-const OUTPUTS_KEPT: usize = 4;
+const OUTPUTS_KEPT: usize = 1;
 /// The largest payload of a UDP datagram over IPv4.
 const DATAGRAM_MAX: usize = 65_507;
 
@@ -33,7 +34,7 @@ pub(super) struct Component {
     pub(super) sockets: Vec<Socket>,
     pub(super) next_socket: u32,
     pub(super) relays: Vec<Relay>,
-    pub(super) tcp: Tcp,
+    pub(super) tcp: Seldom<Tcp>,
     pub(super) locals: Vec<Local>,
     pub(super) gathers: Vec<Gather>,
     pub(super) keepalive_at: Option<Instant>,
@@ -110,7 +111,7 @@ impl Component {
             sockets: Vec::new(),
             next_socket: 0,
             relays: Vec::new(),
-            tcp: Tcp::default(),
+            tcp: Seldom::default(),
             locals: Vec::new(),
             gathers: Vec::new(),
             keepalive_at: None,

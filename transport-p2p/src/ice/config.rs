@@ -203,6 +203,10 @@ impl Interfaces {
             state.watchers.retain(|(alive, _)| alive.strong_count() > 0);
             state.prune_at = 2 * state.watchers.len() + WATCHERS_KEPT;
         }
+        if state.watchers.is_empty() {
+            // Many have interfaces of their own.
+            state.watchers.reserve_exact(1);
+        }
         state.watchers.push((Arc::downgrade(&alive), waker.clone()));
         Some(alive)
     }

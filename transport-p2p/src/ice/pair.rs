@@ -6,7 +6,6 @@ use crate::stun::{IntegrityKey, Retransmission, TransactionId};
 use bytes::Bytes;
 use session_core::LocalSocket;
 use std::{
-    collections::VecDeque,
     net::SocketAddr,
     sync::Arc,
     time::{Duration, Instant},
@@ -176,5 +175,5 @@ pub(super) struct Path {
     /// When to ask next, and until when it holds.
     pub(super) consent_at: Instant,
     pub(super) consent_until: Instant,
-    pub(super) asked: VecDeque<(TransactionId, Instant)>,
+    pub(super) asked: Vec<(TransactionId, Instant)>,
 }

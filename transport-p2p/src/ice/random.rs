@@ -16,17 +16,17 @@ const PASSWORD_LENGTH: usize = 24;
 /// HMAC-SHA1 over a counter, keyed with the seed: who does not know the seed cannot tell the next from what it saw.
 #[derive(Clone)]
 pub(super) struct Random {
-    key: Hmac<Sha1>,
+    /// The seed and not the key that is made of it, which is four times as large and not needed often.
+    seed: [u8; 32],
     counter: u64,
     block: [u8; 20],
-    used: usize,
+    used: u8,
 }
 
 impl Random {
     pub(super) fn new(seed: &[u8; 32]) -> Self {
         Self {
-            key: Hmac::<Sha1>::new_from_slice(seed)
-                .unwrap_or_else(|_| Hmac::<Sha1>::new(&Default::default())),
+            seed: *seed,
             counter: 0,
             block: [0; 20],
             used: 20,
@@ -35,14 +35,15 @@ impl Random {
 
     pub(super) fn fill(&mut self, buffer: &mut [u8]) {
         for byte in buffer {
-            if self.used == self.block.len() {
-                let mut mac = self.key.clone();
+            if usize::from(self.used) == self.block.len() {
+                let mut mac = Hmac::<Sha1>::new_from_slice(&self.seed)
+                    .unwrap_or_else(|_| Hmac::<Sha1>::new(&Default::default()));
                 mac.update(&self.counter.to_be_bytes());
                 self.block = mac.finalize().into_bytes().into();
                 self.counter += 1;
                 self.used = 0;
             }
-            *byte = self.block[self.used];
+            *byte = self.block[usize::from(self.used)];
             self.used += 1;
         }
     }

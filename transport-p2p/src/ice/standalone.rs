@@ -66,10 +66,10 @@ pub struct Agent {
     /// Of the credentials that the application knows.
     told: Arc<str>,
     /// What follows new credentials.
-    held: Option<(u16, Inner)>,
+    held: Option<Box<(u16, Inner)>>,
     /// Half of the peer's credentials, as attributes bring them.
-    ufrag: Option<String>,
-    password: Option<String>,
+    ufrag: Option<Box<str>>,
+    password: Option<Box<str>>,
 }
 
 /// What an [`Agent`] wants or says.
@@ -200,8 +200,8 @@ impl Agent {
     ) -> Result<(), AttributeError> {
         match attribute.parse() {
             Ok(Attribute::Candidate(candidate)) => self.add_remote_candidate(candidate, now),
-            Ok(Attribute::Ufrag(ufrag)) => self.ufrag = Some(ufrag),
-            Ok(Attribute::Password(password)) => self.password = Some(password),
+            Ok(Attribute::Ufrag(ufrag)) => self.ufrag = Some(ufrag.into()),
+            Ok(Attribute::Password(password)) => self.password = Some(password.into()),
             Ok(Attribute::EndOfCandidates) => self.end_remote_candidates(now),
             Ok(Attribute::Lite | Attribute::Options) | Err(AttributeError::Unsupported(_)) => {}
             Err(error) => return Err(error),
@@ -277,18 +277,17 @@ impl Agent {
 
     /// The next thing that it wants or says. To be drained after each call.
     pub fn poll_output(&mut self) -> Option<Output> {
-        if let Some(output) = self
-            .held
-            .take()
-            .and_then(|(id, output)| translate(id, output))
-        {
-            return Some(output);
+        if let Some(held) = self.held.take() {
+            let (id, output) = *held;
+            if let Some(output) = translate(id, output) {
+                return Some(output);
+            }
         }
         for at in 0..self.components.len() {
             let id = self.components[at];
             while let Some(output) = self.inner.poll_output(id) {
                 if let Some(credentials) = self.new_credentials(&output) {
-                    self.held = Some((id, output));
+                    self.held = Some(Box::new((id, output)));
                     return Some(Output::Credentials(credentials));
                 }
                 if let Some(output) = translate(id, output) {

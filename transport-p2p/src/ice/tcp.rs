@@ -1,5 +1,6 @@
 //! Datagrams over TCP connections (RFC 6544): their framing (RFC 4571 §2), and the connections of a component.
 
+use super::seldom::Nothing;
 use super::{component::Component, pair::Base};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use session_core::{Batch, ChannelOutput, LocalSocket, StreamTarget};
@@ -45,6 +46,17 @@ pub(super) struct Tcp {
     pub(super) listeners: Vec<Listener>,
     pub(super) connections: Vec<Connection>,
     opened: u32,
+}
+
+impl Nothing for Tcp {
+    fn nothing() -> &'static Self {
+        static NOTHING: Tcp = Tcp {
+            listeners: Vec::new(),
+            connections: Vec::new(),
+            opened: 0,
+        };
+        &NOTHING
+    }
 }
 
 impl Connection {

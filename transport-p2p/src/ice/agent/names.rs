@@ -5,6 +5,7 @@ use crate::ice::{
     candidate::{Candidate, CandidateKind, is_private, is_usable},
     component::SocketState,
     pair::Base,
+    seldom::{Nothing, Seldom},
 };
 use session_core::{ChannelOutput, Finding, Inquiry, LocalSocket};
 use std::{
@@ -16,9 +17,11 @@ use std::{
 /// Names of the peer that are looked up in one generation: each asks everybody on our local network.
 const NAMES_MAX: usize = 16;
 
-/// What was asked of the host.
+/// What was asked of the host. Most agents ask nothing.
+pub(super) type Names = Seldom<Asked>;
+
 #[derive(Default)]
-pub(super) struct Names {
+pub(super) struct Asked {
     next: u32,
     remote: Vec<RemoteName>,
     hidden: Vec<Hidden>,
@@ -53,13 +56,25 @@ struct Mapping {
     socket: LocalSocket,
 }
 
-impl Names {
+impl Nothing for Asked {
+    fn nothing() -> &'static Self {
+        static NOTHING: Asked = Asked {
+            next: 0,
+            remote: Vec::new(),
+            hidden: Vec::new(),
+            mapped: Vec::new(),
+        };
+        &NOTHING
+    }
+}
+
+impl Asked {
     fn number(&mut self) -> u32 {
         self.next = self.next.wrapping_add(1);
         self.next
     }
 
-    /// Forgets the peer's names, as of a generation that is over.
+    /// Forgets the peer's names.
     pub(super) fn forget_remote(&mut self) {
         self.remote.clear();
     }

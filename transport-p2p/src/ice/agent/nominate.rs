@@ -9,7 +9,6 @@ use crate::ice::{
 use crate::stun::{Attribute, Class, MessageBuilder, Method, Scan};
 use session_core::Role;
 use std::{
-    collections::VecDeque,
     net::SocketAddr,
     time::{Duration, Instant},
 };
@@ -122,7 +121,11 @@ impl Agent {
             }
             let transaction = self.random.transaction();
             path.asked.truncate(ASKED_MAX - 1);
-            path.asked.push_front((transaction, now));
+            if path.asked.is_empty() {
+                // Most often the next is asked after the last was answered.
+                path.asked.reserve_exact(1);
+            }
+            path.asked.insert(0, (transaction, now));
             self.stats.consents_sent += 1;
             let role = if self.controlling {
                 Attribute::IceControlling(self.tie_breaker)
@@ -268,7 +271,7 @@ impl Agent {
             // The check that made the pair valid was the first consent.
             consent_at: now + self.random.around(self.config.consent_every),
             consent_until: now + self.config.consent_for,
-            asked: VecDeque::new(),
+            asked: Vec::new(),
         };
         component.set_path(Some(path));
     }

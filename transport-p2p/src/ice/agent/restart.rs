@@ -188,7 +188,10 @@ impl Agent {
         self.triggered.clear();
         self.early.clear();
         self.remotes.clear();
-        self.names.forget_remote();
+        if let Some(names) = self.names.there() {
+            // Those of a generation that is over.
+            names.forget_remote();
+        }
         self.remote_ended = false;
         self.checking = false;
         self.started = Some(now);
