@@ -5,6 +5,7 @@
 //!   [`raw_udp`], in the words of Jingle and of libjingle.
 //! - Layers that make a stream of whatever carries datagrams, each a [`ChannelLayer`]: [`pseudotcp`], which libjingle
 //!   and libnice speak.
+//! - [`sctp`], WebRTC's data channels above any channel that protects datagrams.
 //! - [`congestion`], how fast such streams send: one controller for all of them.
 //!
 //! Each part can be used without the others: [`pseudotcp::PseudoTcp`] needs nothing but segments and the time, and
@@ -115,6 +116,7 @@ pub mod congestion;
 pub mod ice;
 pub mod pseudotcp;
 pub mod raw_udp;
+pub mod sctp;
 
 pub use ice::Agent;
 pub use transport_relay::stun;

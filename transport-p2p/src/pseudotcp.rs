@@ -86,8 +86,8 @@ mod input;
 mod layer;
 mod output;
 mod queue;
-mod ranges;
-mod rtt;
+pub(crate) mod ranges;
+pub(crate) mod rtt;
 mod timers;
 mod wire;
 

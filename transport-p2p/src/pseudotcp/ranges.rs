@@ -3,50 +3,54 @@
 use std::{collections::VecDeque, ops::Range};
 
 /// Where 32-bit sequence number 0 of the first lap lies, so that no difference of two positions can fall below zero.
-pub(super) const ORIGIN: u64 = 1 << 32;
+pub(crate) const ORIGIN: u64 = 1 << 32;
 
 /// The position that the wire number `wire` means, given one that it must be near to (within 2 GiB).
 ///
 /// Positions count on past 4 GiB where the wire's numbers wrap, so that plain comparisons hold for transfers of any
 /// length.
-pub(super) fn expand(near: u64, wire: u32) -> u64 {
+pub(crate) fn expand(near: u64, wire: u32) -> u64 {
     let distance = wire.wrapping_sub(near as u32).cast_signed();
     near.wrapping_add_signed(distance.into())
 }
 
 /// A sorted set of disjoint, non-adjacent ranges.
 #[derive(Debug, Default)]
-pub(super) struct Ranges {
+pub(crate) struct Ranges {
     ranges: VecDeque<Range<u64>>,
     length: u64,
 }
 
 impl Ranges {
     /// Sum of the lengths of all ranges, in bytes.
-    pub(super) fn length(&self) -> u64 {
+    pub(crate) fn length(&self) -> u64 {
         self.length
     }
 
     /// How many ranges there are.
-    pub(super) fn count(&self) -> usize {
+    pub(crate) fn count(&self) -> usize {
         self.ranges.len()
     }
 
-    pub(super) fn first(&self) -> Option<&Range<u64>> {
+    pub(crate) fn first(&self) -> Option<&Range<u64>> {
         self.ranges.front()
     }
 
-    pub(super) fn last(&self) -> Option<&Range<u64>> {
+    pub(crate) fn last(&self) -> Option<&Range<u64>> {
         self.ranges.back()
     }
 
-    pub(super) fn clear(&mut self) {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Range<u64>> {
+        self.ranges.iter()
+    }
+
+    pub(crate) fn clear(&mut self) {
         self.ranges.clear();
         self.length = 0;
     }
 
     /// Adds a range, merging it with those that it touches.
-    pub(super) fn insert(&mut self, mut range: Range<u64>) {
+    pub(crate) fn insert(&mut self, mut range: Range<u64>) {
         if range.is_empty() {
             return;
         }
@@ -68,7 +72,7 @@ impl Ranges {
     }
 
     /// Takes a range out of the set, cutting those that it overlaps.
-    pub(super) fn remove(&mut self, range: Range<u64>) {
+    pub(crate) fn remove(&mut self, range: Range<u64>) {
         if range.is_empty() {
             return;
         }
@@ -102,7 +106,7 @@ impl Ranges {
     }
 
     /// Forgets everything below `position`.
-    pub(super) fn remove_below(&mut self, position: u64) {
+    pub(crate) fn remove_below(&mut self, position: u64) {
         while let Some(first) = self
             .ranges
             .front_mut()
@@ -119,7 +123,7 @@ impl Ranges {
     }
 
     /// The parts of `span` that are not in the set, in order.
-    pub(super) fn gaps(&self, span: Range<u64>) -> impl Iterator<Item = Range<u64>> + '_ {
+    pub(crate) fn gaps(&self, span: Range<u64>) -> impl Iterator<Item = Range<u64>> + '_ {
         let first = self.ranges.partition_point(|held| held.end <= span.start);
         let mut at = span.start;
         let mut held = self.ranges.range(first..);

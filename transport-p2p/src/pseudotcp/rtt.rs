@@ -3,15 +3,15 @@
 use std::time::Duration;
 
 /// Shortest retransmission timeout.
-pub(super) const MIN_RTO: Duration = Duration::from_millis(250);
+pub(crate) const MIN_RTO: Duration = Duration::from_millis(250);
 /// Longest retransmission timeout.
-pub(super) const MAX_RTO: Duration = Duration::from_secs(60);
+pub(crate) const MAX_RTO: Duration = Duration::from_secs(60);
 /// Longest retransmission timeout before the connection is open.
-pub(super) const MAX_CONNECT_RTO: Duration = Duration::from_secs(3);
+pub(crate) const MAX_CONNECT_RTO: Duration = Duration::from_secs(3);
 
 /// Smoothed round-trip time.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Rtt {
+pub(crate) struct Rtt {
     smoothed: Option<Duration>,
     variation: Duration,
     least: Option<Duration>,
@@ -19,7 +19,7 @@ pub(super) struct Rtt {
 }
 
 impl Rtt {
-    pub(super) fn new(initial: Duration) -> Self {
+    pub(crate) fn new(initial: Duration) -> Self {
         Self {
             smoothed: None,
             variation: Duration::ZERO,
@@ -28,7 +28,7 @@ impl Rtt {
         }
     }
 
-    pub(super) fn sample(&mut self, rtt: Duration) {
+    pub(crate) fn sample(&mut self, rtt: Duration) {
         let rtt = rtt.min(MAX_RTO);
         self.least = Some(self.least.map_or(rtt, |least| least.min(rtt)));
         match self.smoothed {
@@ -43,17 +43,17 @@ impl Rtt {
         }
     }
 
-    pub(super) fn smoothed(&self) -> Option<Duration> {
+    pub(crate) fn smoothed(&self) -> Option<Duration> {
         self.smoothed
     }
 
     /// Shortest round trip seen.
-    pub(super) fn least(&self) -> Option<Duration> {
+    pub(crate) fn least(&self) -> Option<Duration> {
         self.least
     }
 
     /// The timeout after `backoff` consecutive expiries, at most `most`.
-    pub(super) fn timeout(&self, backoff: u32, most: Duration) -> Duration {
+    pub(crate) fn timeout(&self, backoff: u32, most: Duration) -> Duration {
         let base = match self.smoothed {
             None => self.initial,
             Some(smoothed) => smoothed + self.variation * 4,

@@ -3,6 +3,7 @@
 mod google_ice;
 mod ice;
 mod pseudotcp;
+mod sctp;
 mod session_ops;
 mod socks5;
 mod splitter;
@@ -13,6 +14,7 @@ mod turn;
 pub use google_ice::google_ice;
 pub use ice::ice;
 pub use pseudotcp::pseudotcp;
+pub use sctp::sctp;
 pub use session_ops::session_ops;
 pub use socks5::socks5;
 pub use splitter::splitter;
@@ -28,6 +30,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("google_ice", google_ice),
     ("ice", ice),
     ("pseudotcp", pseudotcp),
+    ("sctp", sctp),
     ("session_ops", session_ops),
     ("socks5", socks5),
     ("splitter", splitter),

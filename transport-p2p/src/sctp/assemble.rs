@@ -1,0 +1,216 @@
+//! Messages out of fragments.
+
+use bytes::{Bytes, BytesMut};
+use std::collections::BTreeMap;
+
+/// What a fragment counts beside its data while it waits, so that many small ones cannot take much memory.
+const OVERHEAD: usize = 128;
+
+/// A message's first buffer.
+const FIRST_BUFFER: usize = 4096;
+
+/// Where a fragment belongs: its message (all are one with DATA, whose fragments stand behind each other in the
+/// numbering of chunks), and its place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Place {
+    /// Stream, order and message identifier, with I-DATA.
+    pub(super) lane: u64,
+    pub(super) position: u64,
+}
+
+impl Place {
+    fn next(self) -> Self {
+        Self {
+            position: self.position + 1,
+            ..self
+        }
+    }
+}
+
+/// What a chunk says of a fragment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Label {
+    pub(super) stream: u16,
+    pub(super) unordered: bool,
+    /// Stream sequence number or message identifier.
+    pub(super) number: u32,
+    /// Payload protocol identifier; with I-DATA known of the first fragment only.
+    pub(super) protocol: u32,
+    pub(super) begin: bool,
+    pub(super) end: bool,
+}
+
+/// A message that is whole.
+#[derive(Debug)]
+pub(super) struct Whole {
+    pub(super) label: Label,
+    pub(super) payload: Bytes,
+}
+
+#[derive(Debug)]
+struct Partial {
+    label: Label,
+    buffer: BytesMut,
+}
+
+/// A fragment that contradicts others, or a message that is too long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Violation {
+    /// Fragments of one message tell different streams, or a message begins within another.
+    Fragments,
+    /// It is longer than we have said we take.
+    TooLong,
+    /// More is held than any window has permitted.
+    Overrun,
+}
+
+#[derive(Debug)]
+pub(super) struct Assembler {
+    most: usize,
+    /// The message that grows at present, by the place of its next fragment: without the map in the usual case.
+    current: Option<(Place, Partial)>,
+    /// Other messages that have begun.
+    partials: BTreeMap<Place, Partial>,
+    /// Fragments that wait for those before them.
+    loose: BTreeMap<Place, (Label, Bytes)>,
+    held: usize,
+}
+
+impl Assembler {
+    /// For messages of at most `most` bytes.
+    pub(super) fn new(most: usize) -> Self {
+        Self {
+            most,
+            current: None,
+            partials: BTreeMap::new(),
+            loose: BTreeMap::new(),
+            held: 0,
+        }
+    }
+
+    /// Bytes held.
+    pub(super) fn held(&self) -> usize {
+        self.held
+    }
+
+    /// Takes a fragment in; gives out the message that it completes.
+    pub(super) fn accept(
+        &mut self,
+        place: Place,
+        label: Label,
+        data: &[u8],
+    ) -> Result<Option<Whole>, Violation> {
+        if label.begin && label.end {
+            let payload = Bytes::copy_from_slice(data);
+            return Ok(Some(Whole { label, payload }));
+        }
+        let mut partial = if label.begin {
+            let buffer = BytesMut::with_capacity(FIRST_BUFFER.max(data.len()));
+            Partial { label, buffer }
+        } else if let Some(partial) = self.take(place) {
+            partial
+        } else {
+            if data.len() > self.most {
+                return Err(Violation::TooLong);
+            }
+            self.held += data.len() + OVERHEAD;
+            self.loose
+                .insert(place, (label, Bytes::copy_from_slice(data)));
+            return Ok(None);
+        };
+        let mut next = place.next();
+        let mut done = self.append(&mut partial, label, data)?;
+        while !done && let Some((label, data)) = self.loose.remove(&next) {
+            self.held -= data.len() + OVERHEAD;
+            next = next.next();
+            done = self.append(&mut partial, label, &data)?;
+        }
+        if done {
+            self.held -= partial.buffer.len();
+            let payload = partial.buffer.freeze();
+            let label = partial.label;
+            return Ok(Some(Whole { label, payload }));
+        }
+        if let Some((place, other)) = self.current.replace((next, partial)) {
+            self.held += OVERHEAD;
+            self.partials.insert(place, other);
+        }
+        Ok(None)
+    }
+
+    fn take(&mut self, place: Place) -> Option<Partial> {
+        if self
+            .current
+            .as_ref()
+            .is_some_and(|(next, _)| *next == place)
+        {
+            return self.current.take().map(|(_, partial)| partial);
+        }
+        let partial = self.partials.remove(&place)?;
+        self.held -= OVERHEAD;
+        Some(partial)
+    }
+
+    fn append(
+        &mut self,
+        partial: &mut Partial,
+        label: Label,
+        data: &[u8],
+    ) -> Result<bool, Violation> {
+        let (first, empty) = (partial.label, partial.buffer.is_empty());
+        let same = label.stream == first.stream
+            && label.unordered == first.unordered
+            && label.number == first.number
+            && (empty || !label.begin);
+        if !same {
+            return Err(Violation::Fragments);
+        }
+        if partial.buffer.len() + data.len() > self.most {
+            return Err(Violation::TooLong);
+        }
+        let (length, capacity) = (partial.buffer.len(), partial.buffer.capacity());
+        if capacity - length < data.len() {
+            partial.buffer.reserve(data.len().max(capacity));
+        }
+        partial.buffer.extend_from_slice(data);
+        self.held += data.len();
+        Ok(label.end)
+    }
+
+    /// Forgets what the peer has given up: with DATA all that would have to go on at or before `position`.
+    pub(super) fn skip_to(&mut self, position: u64) {
+        self.drop_partials(|place| place.position <= position);
+        self.drop_loose(|place| place.position <= position + 1);
+    }
+
+    /// Forgets the messages of an I-DATA stream up to one.
+    pub(super) fn skip_lanes(&mut self, gone: impl Fn(u64) -> bool) {
+        self.drop_partials(|place| gone(place.lane));
+        self.drop_loose(|place| gone(place.lane));
+    }
+
+    fn drop_partials(&mut self, gone: impl Fn(&Place) -> bool) {
+        if let Some((_, partial)) = self.current.take_if(|(place, _)| gone(place)) {
+            self.held -= partial.buffer.len();
+        }
+        let held = &mut self.held;
+        self.partials.retain(|place, partial| {
+            let gone = gone(place);
+            if gone {
+                *held -= partial.buffer.len() + OVERHEAD;
+            }
+            !gone
+        });
+    }
+
+    fn drop_loose(&mut self, gone: impl Fn(&Place) -> bool) {
+        let held = &mut self.held;
+        self.loose.retain(|place, (_, data)| {
+            let gone = gone(place);
+            if gone {
+                *held -= data.len() + OVERHEAD;
+            }
+            !gone
+        });
+    }
+}

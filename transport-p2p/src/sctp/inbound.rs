@@ -1,0 +1,335 @@
+//! What arrives: which chunks are here, messages out of them, and each stream's order.
+
+use super::{
+    Message,
+    assemble::{Assembler, Label, Place, Violation, Whole},
+};
+use crate::pseudotcp::ranges::Ranges;
+use bytes::{BufMut, BytesMut};
+use std::collections::{BTreeMap, VecDeque};
+
+/// Most separate ranges of chunks behind holes.
+const MAX_RANGES: usize = 8192;
+/// How far ahead of the cumulative acknowledgement a chunk may be.
+const MAX_AHEAD: u64 = 1 << 18;
+/// Most duplicates that an acknowledgement tells of.
+const MAX_DUPLICATES: usize = 16;
+/// What a message counts beside its data while it waits to be read or for its turn.
+const OVERHEAD: usize = 64;
+
+/// What became of a chunk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Arrival {
+    InOrder,
+    OutOfOrder,
+    Duplicate,
+    /// No room: it must come again.
+    Dropped,
+}
+
+#[derive(Debug)]
+pub(super) struct Inbound {
+    /// Everything before this has arrived.
+    next: u64,
+    arrived: Ranges,
+    duplicates: Vec<u32>,
+    capacity: usize,
+    most: usize,
+    assembler: Assembler,
+    /// What each stream delivers next, if it is not its first.
+    streams: BTreeMap<u16, u32>,
+    /// Whole messages that wait for those before them.
+    waiting: BTreeMap<(u16, u32), Whole>,
+    messages: VecDeque<Message>,
+    /// Bytes in `waiting` and `messages`.
+    held: usize,
+    /// The window told last, in bytes.
+    told: usize,
+    interleaved: bool,
+}
+
+impl Inbound {
+    pub(super) fn new(next: u64, capacity: usize, most: usize, interleaved: bool) -> Self {
+        Self {
+            next,
+            arrived: Ranges::default(),
+            duplicates: Vec::new(),
+            capacity,
+            most,
+            assembler: Assembler::new(most),
+            streams: BTreeMap::new(),
+            waiting: BTreeMap::new(),
+            messages: VecDeque::new(),
+            held: 0,
+            told: capacity,
+            interleaved,
+        }
+    }
+
+    /// The cumulative acknowledgement is the number before this.
+    pub(super) fn next(&self) -> u64 {
+        self.next
+    }
+
+    pub(super) fn has_holes(&self) -> bool {
+        self.arrived.count() > 0
+    }
+
+    /// Bytes held, with what bookkeeping counts.
+    pub(super) fn held(&self) -> usize {
+        self.held + self.assembler.held()
+    }
+
+    pub(super) fn has_messages(&self) -> bool {
+        !self.messages.is_empty()
+    }
+
+    /// Whether reading has opened the window so far that the peer should hear of it.
+    pub(super) fn window_opened(&self) -> bool {
+        self.window() >= self.told + self.capacity / 4
+    }
+
+    fn window(&self) -> usize {
+        self.capacity.saturating_sub(self.held())
+    }
+
+    pub(super) fn read(&mut self) -> Option<Message> {
+        let message = self.messages.pop_front()?;
+        self.held -= message.payload.len() + OVERHEAD;
+        Some(message)
+    }
+
+    /// Takes a chunk of data in. `index` is the fragment's number within its message, with I-DATA.
+    pub(super) fn accept(
+        &mut self,
+        number: u64,
+        label: Label,
+        index: u32,
+        data: &[u8],
+    ) -> Result<Arrival, Violation> {
+        let known = number < self.next || self.arrived.gaps(number..number + 1).next().is_none();
+        if known {
+            if self.duplicates.len() < MAX_DUPLICATES {
+                self.duplicates.push(number as u32);
+            }
+            return Ok(Arrival::Duplicate);
+        }
+        // What comes next is always taken: without it nothing else could be given out.
+        let follows = number == self.next;
+        let full = self.held() + data.len() > self.capacity;
+        if !follows
+            && (full || number > self.next + MAX_AHEAD || self.arrived.count() >= MAX_RANGES)
+        {
+            return Ok(Arrival::Dropped);
+        }
+        if follows && full && !self.messages.is_empty() {
+            return Ok(Arrival::Dropped);
+        }
+        if self.held() > self.capacity + self.most {
+            return Err(Violation::Overrun);
+        }
+        let in_order = follows && !self.has_holes();
+        self.mark(number);
+        let place = if self.interleaved {
+            let lane = lane(label.stream, label.unordered, label.number);
+            Place {
+                lane,
+                position: index.into(),
+            }
+        } else {
+            Place {
+                lane: 0,
+                position: number,
+            }
+        };
+        if let Some(whole) = self.assembler.accept(place, label, data)? {
+            self.deliver(whole);
+        }
+        Ok(if in_order {
+            Arrival::InOrder
+        } else {
+            Arrival::OutOfOrder
+        })
+    }
+
+    /// A chunk that is acknowledged and thrown away.
+    pub(super) fn mark(&mut self, number: u64) {
+        if number == self.next {
+            self.next += 1;
+            if let Some(first) = self
+                .arrived
+                .first()
+                .filter(|first| first.start == self.next)
+            {
+                self.next = first.end;
+                self.arrived.remove_below(self.next);
+            }
+        } else if number > self.next {
+            self.arrived.insert(number..number + 1);
+        }
+    }
+
+    fn deliver(&mut self, whole: Whole) {
+        self.held += whole.payload.len() + OVERHEAD;
+        let label = whole.label;
+        if label.unordered {
+            self.hand_out(whole);
+            return;
+        }
+        let next = self.streams.get(&label.stream).copied().unwrap_or(0);
+        if label.number != next {
+            // A number behind the next is a lie of the peer's: it waits for as long as the association lives, and
+            // counts.
+            if let Some(other) = self.waiting.insert((label.stream, label.number), whole) {
+                self.held -= other.payload.len() + OVERHEAD;
+            }
+            return;
+        }
+        self.hand_out(whole);
+        self.go_on(label.stream, self.following(next));
+    }
+
+    /// Hands out what waited for `next`.
+    fn go_on(&mut self, stream: u16, mut next: u32) {
+        while let Some(whole) = self.waiting.remove(&(stream, next)) {
+            self.hand_out(whole);
+            next = self.following(next);
+        }
+        self.streams.insert(stream, next);
+    }
+
+    fn following(&self, number: u32) -> u32 {
+        let next = number.wrapping_add(1);
+        if self.interleaved {
+            next
+        } else {
+            next & 0xffff
+        }
+    }
+
+    fn hand_out(&mut self, whole: Whole) {
+        self.messages.push_back(Message {
+            stream: whole.label.stream,
+            protocol: whole.label.protocol,
+            unordered: whole.label.unordered,
+            payload: whole.payload,
+        });
+    }
+
+    /// The peer gives up everything before `next` that is not here (RFC 3758 §3.6), and with it the messages of
+    /// `streams` up to a number.
+    pub(super) fn skip(
+        &mut self,
+        next: u64,
+        streams: impl Iterator<Item = (u16, bool, u32)>,
+    ) -> bool {
+        if next <= self.next || next > self.next + MAX_AHEAD {
+            return false;
+        }
+        self.next = next;
+        self.arrived.remove_below(next);
+        if let Some(first) = self.arrived.first().filter(|first| first.start == next) {
+            self.next = first.end;
+            self.arrived.remove_below(self.next);
+        }
+        if !self.interleaved {
+            self.assembler.skip_to(next - 1);
+        }
+        for (stream, unordered, number) in streams {
+            if self.interleaved {
+                let until = lane(stream, unordered, number);
+                let first = lane(stream, unordered, 0);
+                self.assembler
+                    .skip_lanes(|lane| (first..=until).contains(&lane));
+            }
+            if !unordered {
+                self.skip_stream(stream, number);
+            }
+        }
+        true
+    }
+
+    fn skip_stream(&mut self, stream: u16, number: u32) {
+        let next = self.streams.get(&stream).copied().unwrap_or(0);
+        let ahead = if self.interleaved {
+            number.wrapping_sub(next) < 1 << 31
+        } else {
+            number.wrapping_sub(next) as u16 & 0x8000 == 0
+        };
+        if !ahead {
+            return;
+        }
+        let until = self.following(number);
+        // What is whole before that is still handed out, in its order.
+        let ready: Vec<_> = self
+            .waiting
+            .range((stream, 0)..=(stream, u32::MAX))
+            .map(|(key, _)| key.1)
+            .collect();
+        let span = until.wrapping_sub(next);
+        let distance = |number: u32| {
+            let distance = number.wrapping_sub(next);
+            if self.interleaved {
+                distance
+            } else {
+                distance & 0xffff
+            }
+        };
+        let span = if self.interleaved {
+            span
+        } else {
+            span & 0xffff
+        };
+        let mut ready: Vec<_> = ready
+            .into_iter()
+            .filter(|number| distance(*number) < span)
+            .collect();
+        ready.sort_by_key(|number| distance(*number));
+        for number in ready {
+            if let Some(whole) = self.waiting.remove(&(stream, number)) {
+                self.hand_out(whole);
+            }
+        }
+        self.go_on(stream, until);
+    }
+
+    /// The peer begins these streams anew (RFC 6525 §5.2.2); all when there are none.
+    pub(super) fn reset(&mut self, streams: &[u16]) {
+        if streams.is_empty() {
+            self.streams.clear();
+        }
+        for stream in streams {
+            self.streams.remove(stream);
+        }
+    }
+
+    /// Writes the value of a SACK (RFC 9260 §3.3.4) of at most `most` bytes.
+    pub(super) fn write_sack(&mut self, buffer: &mut BytesMut, most: usize) {
+        let window = self.window();
+        self.told = window;
+        buffer.put_u32((self.next - 1) as u32);
+        buffer.put_u32(window as u32);
+        let room = most.saturating_sub(12 + self.duplicates.len() * 4) / 4;
+        let near = |position: u64| u16::try_from(position + 1 - self.next).ok();
+        let blocks = || {
+            self.arrived
+                .iter()
+                .map_while(|range| Some((near(range.start)?, near(range.end - 1)?)))
+                .take(room)
+        };
+        buffer.put_u16(blocks().count() as u16);
+        buffer.put_u16(self.duplicates.len() as u16);
+        for (start, end) in blocks() {
+            buffer.put_u16(start);
+            buffer.put_u16(end);
+        }
+        for duplicate in self.duplicates.drain(..) {
+            buffer.put_u32(duplicate);
+        }
+    }
+}
+
+/// Stream, order and message as one number, in which messages of one stream follow each other.
+fn lane(stream: u16, unordered: bool, number: u32) -> u64 {
+    u64::from(stream) << 33 | u64::from(unordered) << 32 | u64::from(number)
+}

@@ -1,0 +1,6 @@
+//! Two ends and a network between them, in virtual time.
+
+mod hostile;
+mod network;
+mod properties;
+mod scenarios;
