@@ -106,6 +106,7 @@
 //!
 //! # Features
 //! - `gtalk`: `ice::GoogleIceFactory`, ICE as libjingle had it, for the dialects of Google Talk.
+//! - `quic`: `quic::QuicStream`, an encrypted stream between two of ours.
 //! - `testing`: entry points for fuzzers.
 //!
 //! [`ChannelLayer`]: session_core::ChannelLayer
@@ -115,6 +116,8 @@
 pub mod congestion;
 pub mod ice;
 pub mod pseudotcp;
+#[cfg(feature = "quic")]
+pub mod quic;
 pub mod raw_udp;
 pub mod sctp;
 
