@@ -90,6 +90,14 @@ impl LocalSocket {
     pub const FIRST_ACCEPTED: u32 = 1 << 31;
 }
 
+/// `SLOT.GENERATION/CHANNEL.SOCKET`, for people.
+impl fmt::Display for SocketId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (session, socket) = (self.session, self.socket.0);
+        write!(f, "{session}/{}.{socket}", self.channel.0)
+    }
+}
+
 /// A socket of the whole manager: which session, which channel, the channel's own number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SocketId {

@@ -138,7 +138,7 @@ pub use shared::Config;
 pub use signal::{Notice, SIGNAL_CAPACITY, Signal, Slot};
 pub use state::{Event, State};
 pub use transport::{
-    Batch, ChannelLayer, ChannelOutput, Datagram, InfoTarget, RequestAnswer, RequestKind,
-    StreamEvent, StreamTarget, TlsTarget, Transmit, Transport, TransportChannel, TransportContext,
-    TransportFactory, TransportKind,
+    Batch, ChannelLayer, ChannelOutput, Datagram, InfoTarget, PathReport, RequestAnswer,
+    RequestKind, StreamEvent, StreamTarget, TlsTarget, Transmit, Transport, TransportChannel,
+    TransportContext, TransportFactory, TransportKind,
 };

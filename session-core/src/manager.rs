@@ -192,6 +192,13 @@ impl SessionManager {
         self.shared.set_dialect_policy(Box::new(policy));
     }
 
+    /// Decides for each new session whether its channels may connect before it is accepted, where
+    /// [`Config::speculative`] allows that at all. A stranger who calls learns none of our addresses then until the call is
+    /// accepted.
+    pub fn set_speculation_policy(&mut self, policy: impl Fn(&Peer) -> bool + Send + 'static) {
+        self.shared.set_speculation_policy(Box::new(policy));
+    }
+
     /// The dialect to speak to a peer first: the policy's, or the configured one.
     pub fn dialect_for(&self, peer: &Peer) -> &'static Dialect {
         self.shared.dialect_for(peer)

@@ -424,6 +424,7 @@ impl Session {
             Role::Initiator => local.clone(),
             Role::Responder => remote.clone(),
         };
+        let speculative = shared.speculates(&remote);
         let content = Content::new(
             DEFAULT_CONTENT.into(),
             Role::Initiator,
@@ -440,7 +441,7 @@ impl Session {
             dialect,
             dialect_chosen: role == Role::Responder,
             state: State::Init,
-            speculative: shared.config.speculative,
+            speculative,
             batches: false,
             contents: vec![content],
             groups: Vec::new(),

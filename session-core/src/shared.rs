@@ -33,6 +33,7 @@ impl Default for Config {
 }
 
 type RedirectPolicy = Box<dyn Fn(&Peer, &Peer) -> bool + Send>;
+type SpeculationPolicy = Box<dyn Fn(&Peer) -> bool + Send>;
 type DialectPolicy = Box<dyn Fn(&Peer) -> &'static Dialect + Send>;
 
 /// One per manager, behind an `Arc`.
@@ -41,6 +42,7 @@ pub(crate) struct Shared {
     entropy: Mutex<Box<dyn Entropy>>,
     redirects: Mutex<Option<RedirectPolicy>>,
     dialects: Mutex<Option<DialectPolicy>>,
+    speculation: Mutex<Option<SpeculationPolicy>>,
     wakes: Mutex<Wakes>,
 }
 
@@ -56,6 +58,7 @@ impl Shared {
             entropy: Mutex::new(entropy),
             redirects: Mutex::new(None),
             dialects: Mutex::new(None),
+            speculation: Mutex::new(None),
             wakes: Mutex::new(Wakes {
                 sessions: Vec::new(),
                 bell: Waker::noop().clone(),
@@ -100,6 +103,18 @@ impl Shared {
 
     pub(crate) fn set_dialect_policy(&self, policy: DialectPolicy) {
         *lock(&self.dialects) = Some(policy);
+    }
+
+    /// Whether channels to a peer connect before the session is accepted.
+    pub(crate) fn speculates(&self, peer: &Peer) -> bool {
+        self.config.speculative
+            && lock(&self.speculation)
+                .as_ref()
+                .is_none_or(|policy| policy(peer))
+    }
+
+    pub(crate) fn set_speculation_policy(&self, policy: SpeculationPolicy) {
+        *lock(&self.speculation) = Some(policy);
     }
 
     pub(crate) fn set_bell(&self, bell: Waker) {

@@ -241,6 +241,24 @@ pub trait TransportChannel: Send {
     fn describe(&self) -> Option<String> {
         None
     }
+
+    /// The paths that were tried or are being tried, for traces. The default knows none.
+    fn report(&self) -> Vec<PathReport> {
+        Vec::new()
+    }
+}
+
+/// One way that a channel tries, for people and for traces: a pair of candidates.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PathReport {
+    /// Our end: what kind of address, and which.
+    pub local: String,
+    /// The peer's end.
+    pub remote: String,
+    /// How far it has come, in one or two words.
+    pub state: String,
+    /// Why it is there, in a few words.
+    pub detail: String,
 }
 
 /// Everything a channel can want from the world.

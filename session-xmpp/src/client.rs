@@ -31,6 +31,7 @@ pub mod extdisco;
 mod features;
 mod management;
 mod ns;
+pub mod policy;
 mod sasl;
 mod scram;
 #[cfg(feature = "srv")]
@@ -43,6 +44,7 @@ pub use disco::Info;
 pub use discovery::Discovery;
 pub use error::LoginError;
 pub use management::{QUEUE_BYTES, QUEUE_STANZAS};
+pub use policy::{Policy, Rule, Verdict};
 pub use sasl::{Credentials, Mechanism, Password, Secured};
 pub use scram::{Hash, ITERATIONS_MAX, ITERATIONS_MIN};
 pub use stream::{Login, Stream};
@@ -53,6 +55,8 @@ use crate::{
 };
 use bytes::Bytes;
 use driver::Shared;
+#[cfg(feature = "cli")]
+pub(crate) use driver::random as driver_random;
 use session_core::{Peer, Slot};
 use std::{
     sync::Arc,

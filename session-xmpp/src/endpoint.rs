@@ -28,6 +28,7 @@ mod inquiries;
 mod link;
 #[cfg(feature = "mdns")]
 mod names;
+mod observer;
 mod pool;
 #[cfg(feature = "port-mapping")]
 mod ports;
@@ -45,6 +46,7 @@ mod udp;
 pub use link::{Link, LinkError, LinkEvent};
 #[cfg(feature = "mdns")]
 pub use names::LocalNames;
+pub use observer::Observer;
 #[cfg(feature = "port-mapping")]
 pub use ports::{MappedPort, PortError, PortMapper};
 pub use queries::{QueryKind, Service};
@@ -106,6 +108,8 @@ pub struct Options {
     pub stanza_limits: ElementLimits,
     /// Takes what is not for sessions. `None`: requests go to the transports, and the rest is ignored.
     pub service: Option<Box<dyn Service>>,
+    /// Sees what the manager and the world tell each other: for traces. `None`: nobody.
+    pub observer: Option<Box<dyn Observer>>,
 }
 
 /// Whether the way for stanzas is there.
@@ -215,6 +219,11 @@ impl Endpoint {
         Ok(lock(&self.0.core).send(bytes).is_ok())
     }
 
+    /// A handle that does not keep the endpoint alive.
+    pub fn downgrade(&self) -> WeakEndpoint {
+        WeakEndpoint(Arc::downgrade(&self.0))
+    }
+
     /// Ends all sessions for this reason, waits until their peers have confirmed it and everything written has left, and
     /// closes. Returns whether all of that came to pass in time.
     ///
@@ -272,6 +281,23 @@ impl fmt::Debug for Options {
         f.debug_struct("Options")
             .field("stanza_limits", &self.stanza_limits)
             .finish_non_exhaustive()
+    }
+}
+
+/// A handle of an [`Endpoint`] that does not keep it alive.
+#[derive(Clone)]
+pub struct WeakEndpoint(Weak<Shared>);
+
+impl WeakEndpoint {
+    /// The endpoint, if it is still there.
+    pub fn upgrade(&self) -> Option<Endpoint> {
+        self.0.upgrade().map(Endpoint)
+    }
+}
+
+impl fmt::Debug for WeakEndpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WeakEndpoint").finish_non_exhaustive()
     }
 }
 

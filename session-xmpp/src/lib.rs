@@ -9,7 +9,9 @@
 //! - [`address`]: JIDs, and nowhere else;
 //! - [`jmi`]: calls that ring on all devices of an account (XEP-0353);
 //! - `endpoint` (a feature, on by default): the driver, which runs a manager over stanzas, sockets and the clock;
-//! - `client` (a feature): a login at a server, as a link for the driver.
+//! - `client` (a feature): a login at a server, as a link for the driver;
+//! - `trace` (a feature): everything that happens as lines of JSON, secrets masked;
+//! - `cli` (a feature): accounts for programs: options, configuration, login, transports.
 //!
 //! # What it is not
 //! It keeps no sessions and knows no descriptions, transports or candidates: those are elements, which it hands on as they
@@ -84,6 +86,8 @@
 //! ```
 
 pub mod address;
+#[cfg(feature = "cli")]
+pub mod cli;
 #[cfg(feature = "client")]
 pub mod client;
 pub mod dialect;
@@ -95,6 +99,8 @@ pub mod jmi;
 pub mod ns;
 pub mod splitter;
 pub mod stanza;
+#[cfg(feature = "trace")]
+pub mod trace;
 pub mod xml;
 
 #[cfg(feature = "endpoint")]

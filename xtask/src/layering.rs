@@ -13,8 +13,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("session-voice", &["session-core"]),
     ("session-file", &["session-core"]),
 ];
-/// Crates with a program of their own, which may use anything behind the feature [`PROGRAM`].
-const WITH_PROGRAM: &[&str] = &["session-file", "session-voice"];
+/// Crates with a program of their own, or with what programs share, which may use anything behind the feature [`PROGRAM`].
+const WITH_PROGRAM: &[&str] = &["session-file", "session-voice", "session-xmpp"];
 /// The feature that builds a program; off by default.
 const PROGRAM: &str = "cli";
 

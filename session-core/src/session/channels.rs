@@ -3,8 +3,9 @@
 use super::{Deferred, Session, SessionEvent, content::Carrier};
 use crate::{
     Batch, ChannelId, ChannelLayer, ChannelOutput, Datagram, Element, Finding, LocalSocket, Misuse,
-    Output, Peer, PeerError, RequestAnswer, RequestId, SendError, SocketError, SocketId,
-    StanzaError, StreamEvent, TransportChannel, TransportContext, TransportError, TransportKind,
+    Output, PathReport, Peer, PeerError, RequestAnswer, RequestId, SendError, SocketError,
+    SocketId, StanzaError, StreamEvent, TransportChannel, TransportContext, TransportError,
+    TransportKind,
 };
 use bytes::Bytes;
 use std::{net::SocketAddr, sync::Arc, time::Instant};
@@ -222,6 +223,13 @@ impl Session {
         if let Some(at) = self.position(channel) {
             self.channels[at].movable = movable;
         }
+    }
+
+    /// The paths that a channel tries, or has tried.
+    pub fn report_channel(&self, channel: ChannelId) -> Vec<PathReport> {
+        let channel = self.channel_at(channel);
+        let implementation = channel.and_then(|channel| channel.implementation.as_ref());
+        implementation.map_or_else(Vec::new, |channel| channel.report())
     }
 
     /// A line for people about the path that a channel uses.

@@ -1,15 +1,16 @@
 //! [`Calls`]: Jingle Message Initiation in an endpoint.
 
+use super::{Policy, Verdict};
 use crate::{
     address,
     endpoint::{Endpoint, LinkState, QueryKind, Service, lock},
-    jmi::{Jmi, JmiConfig, JmiOutput},
+    jmi::{JMI, Jmi, JmiConfig, JmiOutput},
     stanza::Envelope,
 };
 use session_core::{Element, ElementRef, Notice, Peer, SessionManager};
 use std::{
     fmt,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, OnceLock},
     time::{Duration, Instant, SystemTime},
 };
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
@@ -36,6 +37,8 @@ pub struct Calls(Arc<Inner>);
 
 struct Inner {
     jmi: Mutex<Jmi>,
+    /// Who may call; anybody, if there is none.
+    policy: OnceLock<Policy>,
     /// Something was done to it.
     bell: Notify,
     events: mpsc::Sender<JmiOutput>,
@@ -47,10 +50,17 @@ impl Calls {
         let (events, receiver) = mpsc::channel(EVENTS_MAX);
         let calls = Self(Arc::new(Inner {
             jmi: Mutex::new(Jmi::new(Peer::from(""), config)),
+            policy: OnceLock::new(),
             bell: Notify::new(),
             events,
         }));
         (calls, receiver)
+    }
+
+    /// Who may call. Others hear nothing, as if nobody were here (XEP-0353 §7). To be said once, before the first message.
+    pub fn set_policy(&self, policy: Policy) {
+        // The first word counts.
+        let _ = self.0.policy.set(policy);
     }
 
     /// What takes messages in an endpoint.
@@ -143,11 +153,24 @@ impl Service for Messages {
             return false;
         }
         let inner = &self.0.0;
+        if let Some(policy) = inner.policy.get()
+            && proposes(other)
+            && (policy.decide(&other.from) == Verdict::Refuse || !policy.count(&other.from, now))
+        {
+            debug!(from = %other.from, "a call of somebody who may not, or too often");
+            return true;
+        }
         let delay = delay(other.stanza.view(), SystemTime::now());
         let taken = lock(&inner.jmi).handle_message(other, delay, now);
         inner.bell.notify_one();
         taken
     }
+}
+
+/// Whether a message begins a call.
+fn proposes(message: &Envelope) -> bool {
+    let mut children = message.stanza.children();
+    children.any(|child| child.namespace() == JMI && child.name() == "propose")
 }
 
 /// For how long a message, or what a carbon carries, was on its way (XEP-0203).

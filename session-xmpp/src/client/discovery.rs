@@ -23,7 +23,7 @@ const ANSWER_MAX: Duration = Duration::from_secs(12);
 /// The most devices of one account that are asked.
 const QUESTIONS_MAX: usize = 16;
 
-const PING: &str = "urn:xmpp:ping";
+pub(crate) const PING: &str = "urn:xmpp:ping";
 
 /// Presence, service discovery and pings, for an [`Endpoint`]: [`Self::service`] goes into its
 /// [`Options`](crate::endpoint::Options). Cheap to clone.

@@ -424,7 +424,7 @@ where
 }
 
 /// Random bytes of the system, by way of the TLS library.
-pub(super) fn random(buffer: &mut [u8]) {
+pub(crate) fn random(buffer: &mut [u8]) {
     // A system without randomness has no TLS either, and then no login is protected.
     if default_provider().secure_random.fill(buffer).is_err() {
         debug!("the system has no randomness");

@@ -16,6 +16,12 @@ impl Password {
     pub fn new(password: impl Into<String>) -> Self {
         Self(Zeroizing::new(password.into()))
     }
+
+    /// The password itself.
+    #[cfg(any(feature = "keyring", all(test, feature = "cli")))]
+    pub(crate) fn reveal(&self) -> &str {
+        &self.0
+    }
 }
 
 impl fmt::Debug for Password {

@@ -1,7 +1,7 @@
 //! What an endpoint's lock protects: the manager, and the hands that do what it wants.
 
 use super::{
-    LinkState, Options, QueryKind, Service, Shared, codec,
+    LinkState, Observer, Options, QueryKind, Service, Shared, codec,
     link::{Link, LinkError, LinkEvent},
     queries::{Answer, Queries},
     requests::{Asked, Requests},
@@ -13,6 +13,7 @@ use bytes::Bytes;
 use session_core::{
     Condition, Dialect, Element, ElementLimits, ElementRef, ErrorKind, Input, Message, Output,
     Peer, Reason, ReasonCondition, RequestId, RequestKind, SessionManager, Signal, StanzaError,
+    StreamEvent,
 };
 use std::{
     collections::VecDeque,
@@ -56,6 +57,7 @@ pub(super) struct Core {
     /// Addresses that were ours on this link and are not any more, the latest last.
     former: VecDeque<Peer>,
     service: Option<Box<dyn Service>>,
+    observer: Option<Box<dyn Observer>>,
     limits: ElementLimits,
     /// What a link that was full did not take, in order, and whose leaving is to be told.
     backlog: VecDeque<(Bytes, Option<RequestId>)>,
@@ -87,6 +89,7 @@ impl Core {
             address: None,
             former: VecDeque::new(),
             service: options.service,
+            observer: options.observer,
             limits: options.stanza_limits,
             backlog: VecDeque::new(),
             counters,
@@ -101,8 +104,25 @@ impl Core {
     /// Tells the manager, and does what it wants.
     pub(super) fn input(&mut self, shared: &Arc<Shared>, input: Input) {
         let now = Instant::now();
+        self.observe_input(&input);
         self.manager.handle_input(input, now);
         self.drain(shared, now);
+    }
+
+    fn observe_input(&mut self, input: &Input) {
+        if let Some(observer) = &mut self.observer {
+            let is_data = matches!(input, Input::Datagram { .. })
+                || matches!(
+                    input,
+                    Input::Stream {
+                        event: StreamEvent::Data(_) | StreamEvent::Buffered(_),
+                        ..
+                    }
+                );
+            if !is_data {
+                observer.input(input);
+            }
+        }
     }
 
     /// Does what the manager wants, until it wants nothing more.
@@ -120,6 +140,9 @@ impl Core {
         };
         let deadline = deadline.into_iter().chain(retry.or_else(waits)).min();
         self.deadline = deadline;
+        if let Some(observer) = &mut self.observer {
+            observer.drained(&self.manager, now);
+        }
         let is_earlier = match (deadline, self.armed) {
             (Some(deadline), Some(armed)) => deadline < armed,
             (Some(_), None) => true,
@@ -268,6 +291,11 @@ impl Core {
         match incoming {
             Incoming::Message { request, message } => {
                 let dialect = message.dialect;
+                let now = Instant::now();
+                let service = self.service.as_mut();
+                if let Some(Err(error)) = service.map(|service| service.admit(&message, now)) {
+                    return self.reply(&request, dialect, &Err(error));
+                }
                 self.request(shared, request, dialect, |id| Input::Message {
                     id,
                     message,
@@ -391,6 +419,11 @@ impl Core {
         shared: Option<&Arc<Shared>>,
         now: Instant,
     ) -> ControlFlow<Option<Instant>> {
+        if let Some(observer) = &mut self.observer
+            && !matches!(output, Output::Transmit { .. } | Output::Write { .. })
+        {
+            observer.output(&output);
+        }
         match output {
             Output::Message { id, message } => self.message(id, &message, now),
             Output::Request {
@@ -426,6 +459,7 @@ impl Core {
                 if let Some(shared) = shared {
                     let address = self.sockets.bind(shared, socket, kind, address);
                     let input = Input::Bound { socket, address };
+                    self.observe_input(&input);
                     self.manager.handle_input(input, now);
                 }
             }

@@ -1,7 +1,7 @@
 //! Requests beside those of sessions: of the application, and to it.
 
 use crate::stanza::{Envelope, Request};
-use session_core::{Condition, Element, ErrorKind, Peer, SessionManager, StanzaError};
+use session_core::{Condition, Element, ErrorKind, Message, Peer, SessionManager, StanzaError};
 use std::{collections::BTreeMap, time::Instant};
 use tokio::sync::oneshot;
 
@@ -34,6 +34,14 @@ pub trait Service: Send + 'static {
         None
     }
 
+    /// Decides whether a session's message reaches the manager: an offer of somebody who is not welcome, say.
+    ///
+    /// # Errors
+    /// What the sender is answered instead. The manager hears nothing of it.
+    fn admit(&mut self, message: &Message, now: Instant) -> Result<(), StanzaError> {
+        Ok(())
+    }
+
     /// Takes a message or a presence. Returns whether it had a use for it.
     fn handle_other(
         &mut self,
@@ -45,7 +53,8 @@ pub trait Service: Send + 'static {
     }
 }
 
-/// Several services as one: a request goes to the first that answers it, messages and presence to all.
+/// Several services as one: a request goes to the first that answers it, messages and presence to all; a session's message
+/// reaches the manager when all admit it.
 impl Service for Vec<Box<dyn Service>> {
     fn handle_request(
         &mut self,
@@ -55,6 +64,11 @@ impl Service for Vec<Box<dyn Service>> {
     ) -> Option<Result<Option<Element>, StanzaError>> {
         let mut services = self.iter_mut();
         services.find_map(|service| service.handle_request(request, manager, now))
+    }
+
+    fn admit(&mut self, message: &Message, now: Instant) -> Result<(), StanzaError> {
+        self.iter_mut()
+            .try_for_each(|service| service.admit(message, now))
     }
 
     fn handle_other(

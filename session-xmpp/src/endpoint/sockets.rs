@@ -348,6 +348,6 @@ async fn accept(listener: TcpListener, id: SocketId, core: Weak<Shared>) {
 fn tell(core: &Weak<Shared>, id: SocketId, event: StreamEvent) {
     if let Some(shared) = core.upgrade() {
         let input = Input::Stream { socket: id, event };
-        shared.update(|manager, now| manager.handle_input(input, now));
+        lock(&shared.core).input(&shared, input);
     }
 }

@@ -2,6 +2,7 @@
 
 use super::candidate::CandidateKind;
 use super::pair::{Base, Pair, PairState, Path};
+use session_core::PathReport;
 use std::{fmt, net::SocketAddr, time::Duration};
 
 /// The pair that data takes (RFC 8445 §8).
@@ -106,6 +107,17 @@ impl PairReport {
             sent: pair.sent,
             answered: pair.answered,
             rtt: pair.rtt,
+        }
+    }
+
+    /// The same for traces, without what changes all the time.
+    pub(super) fn path(&self) -> PathReport {
+        let nominated = if self.nominated { " nominated" } else { "" };
+        PathReport {
+            local: format!("{} {}", self.local_kind.as_str(), self.local),
+            remote: format!("{} {}", self.remote_kind.as_str(), self.remote),
+            state: format!("{:?}{nominated}", self.state),
+            detail: self.why.to_owned(),
         }
     }
 }

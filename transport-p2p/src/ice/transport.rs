@@ -7,9 +7,9 @@ use super::{
     xml,
 };
 use session_core::{
-    Batch, ChannelOutput, Datagram, Dialect, Element, Finding, InfoTarget, LocalSocket, SendError,
-    SocketError, StanzaError, StreamEvent, Transport, TransportChannel, TransportContext,
-    TransportError, TransportFactory, TransportKind,
+    Batch, ChannelOutput, Datagram, Dialect, Element, Finding, InfoTarget, LocalSocket, PathReport,
+    SendError, SocketError, StanzaError, StreamEvent, Transport, TransportChannel,
+    TransportContext, TransportError, TransportFactory, TransportKind,
 };
 use std::{
     net::SocketAddr,
@@ -302,6 +302,14 @@ impl TransportChannel for IceChannel {
 
     fn describe(&self) -> Option<String> {
         self.agent.lock().describe(self.component)
+    }
+
+    fn report(&self) -> Vec<PathReport> {
+        let pairs = self.agent.lock().pair_reports();
+        let own = pairs
+            .into_iter()
+            .filter(|pair| pair.component == self.component);
+        own.map(|pair| pair.path()).collect()
     }
 }
 

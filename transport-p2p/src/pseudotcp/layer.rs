@@ -3,7 +3,7 @@
 use super::{Config, Error, Event, PseudoTcp, State};
 use bytes::Bytes;
 use session_core::{
-    Batch, ChannelLayer, ChannelOutput, Datagram, Element, Finding, LocalSocket, Peer,
+    Batch, ChannelLayer, ChannelOutput, Datagram, Element, Finding, LocalSocket, PathReport, Peer,
     RequestAnswer, Role, SendError, SocketError, StanzaError, StreamEvent, TransportChannel,
     TransportContext, TransportError,
 };
@@ -443,6 +443,10 @@ impl TransportChannel for StreamChannel {
                 return None;
             }
         }
+    }
+
+    fn report(&self) -> Vec<PathReport> {
+        self.inner.report()
     }
 
     fn describe(&self) -> Option<String> {

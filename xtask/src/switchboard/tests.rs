@@ -4,6 +4,8 @@
     reason = "a test names only what it looks for"
 )]
 
+mod programs;
+
 use std::collections::BTreeMap;
 use std::process::Stdio;
 use std::time::Duration;

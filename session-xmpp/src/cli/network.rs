@@ -1,0 +1,324 @@
+//! Addresses, transports, and how they are chosen.
+
+use super::{AccountArgs, Problem, TransportName, account::place, relays::Relays};
+use crate::endpoint::Endpoint;
+use session_core::{Misuse, SessionManager};
+use std::{
+    fmt,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+use tokio::time::{sleep, timeout};
+use transport_p2p::{
+    ice::{GoogleIceFactory, IceConfig, IceTransportFactory, Interfaces},
+    raw_udp::{GoogleRawUdp, RawUdp},
+};
+use transport_relay::{
+    ibb::Ibb,
+    s5b::{Proxies, S5b, S5bConfig},
+    turn::{Credentials, TurnProtocol},
+};
+
+/// How often the addresses of this host are looked at.
+pub const INTERFACES_EVERY: Duration = Duration::from_secs(5);
+
+/// How long a name may take to be looked up.
+const LOOK_UP_MAX: Duration = Duration::from_secs(5);
+
+/// Addresses of one name that are used.
+const ADDRESSES_MAX: usize = 4;
+
+/// The port of STUN and TURN (RFC 8489 §18.6), and that over TLS.
+pub(super) const STUN_PORT: u16 = 3478;
+pub(super) const STUNS_PORT: u16 = 5349;
+
+type Adjust = Box<dyn Fn(&mut IceConfig) + Send + Sync>;
+
+/// How to reach peers: what `--transports`, `--relay-only`, `--stun` and `--turn` say.
+#[non_exhaustive]
+pub struct Ways {
+    /// The transports, best first.
+    pub transports: Vec<TransportName>,
+    /// Whether nobody is told our addresses.
+    pub relay_only: bool,
+    /// STUN servers: names or addresses, and ports.
+    pub stun: Vec<(String, u16)>,
+    /// Relays.
+    pub(super) turn: Vec<Relay>,
+    /// Changes the configuration of ICE before it is used.
+    adjust: Option<Adjust>,
+}
+
+/// A relay, by name.
+#[derive(Clone, Debug)]
+pub(super) struct Relay {
+    pub(super) host: String,
+    pub(super) port: u16,
+    pub(super) protocol: TurnProtocol,
+    pub(super) credentials: Credentials,
+}
+
+impl Ways {
+    pub(super) fn new(args: &AccountArgs) -> Result<Self, Problem> {
+        let mut transports = Vec::new();
+        for name in &args.transports {
+            if !transports.contains(name) {
+                transports.push(*name);
+            }
+        }
+        if transports.is_empty() {
+            transports.extend(TransportName::DEFAULT);
+        }
+        if args.relay_only && transports.contains(&TransportName::RawUdp) {
+            let hint = "leave out one of them";
+            let why = "raw UDP tells the peer our address";
+            return Err(Problem::usage(
+                "--relay-only with --transports raw-udp",
+                why,
+                hint,
+            ));
+        }
+        let stun = args.stun.iter().map(|text| {
+            place(text, STUN_PORT).ok_or_else(|| {
+                let hint = "like --stun stun.example.org:3478";
+                Problem::usage(format!("--stun {text:?}"), "that is not HOST:PORT", hint)
+            })
+        });
+        let turn = args.turn.iter().map(|text| {
+            relay(text).ok_or_else(|| {
+                // It may hold a password, so it is not repeated.
+                let hint = "like --turn alice:sesame@relay.example.org:3478?transport=udp";
+                Problem::usage("--turn", "that is not USER:PASSWORD@HOST:PORT", hint)
+            })
+        });
+        Ok(Self {
+            transports,
+            relay_only: args.relay_only,
+            stun: stun.collect::<Result<_, _>>()?,
+            turn: turn.collect::<Result<_, _>>()?,
+            adjust: None,
+        })
+    }
+
+    /// Lets a program change the configuration of ICE: its companion, say, or limits.
+    pub fn adjust_ice(&mut self, adjust: impl Fn(&mut IceConfig) + Send + Sync + 'static) {
+        self.adjust = Some(Box::new(adjust));
+    }
+
+    /// Whether ICE is among them.
+    pub(super) fn has_ice(&self) -> bool {
+        let ice = [TransportName::Ice, TransportName::IceTcp];
+        ice.iter().any(|name| self.transports.contains(name))
+    }
+
+    /// Registers the transports, best first; where proxies go that are found later.
+    pub(super) fn register(
+        &self,
+        manager: &mut SessionManager,
+        network: &Network,
+    ) -> Result<Proxies, Misuse> {
+        let mut ice = IceConfig::new(network.interfaces.clone());
+        ice.stun_servers.clone_from(&network.stun);
+        ice.relay_only = self.relay_only;
+        if !network.relays.is_empty() {
+            ice.relays.push(Arc::new(network.relays.clone()));
+        }
+        if let Some(adjust) = &self.adjust {
+            adjust(&mut ice);
+        }
+        let addresses = network.interfaces.addresses();
+        let first = addresses
+            .iter()
+            .find(|ip| ip.is_ipv4())
+            .or_else(|| addresses.first());
+        let bind = SocketAddr::new(first.copied().unwrap_or(Ipv4Addr::LOCALHOST.into()), 0);
+        let s5b = S5b::new(S5bConfig {
+            listen: if self.relay_only {
+                Vec::new()
+            } else {
+                addresses
+            },
+            ..S5bConfig::default()
+        });
+        let proxies = s5b.proxies();
+        let (mut google_ice, mut s5b) = (Some(GoogleIceFactory::new(ice.clone())), Some(s5b));
+        for name in &self.transports {
+            match name {
+                TransportName::Ice => {
+                    manager.add_transport(IceTransportFactory::new(ice.clone()))?
+                }
+                TransportName::IceTcp => {
+                    manager.add_transport(IceTransportFactory::with_tcp(ice.clone()))?;
+                }
+                TransportName::S5b => {
+                    if let Some(s5b) = s5b.take() {
+                        manager.add_transport(s5b)?;
+                    }
+                }
+                TransportName::Ibb => manager.add_transport(Ibb::new())?,
+                TransportName::RawUdp => {
+                    manager.add_transport(RawUdp::new(bind))?;
+                    manager.add_transport(GoogleRawUdp::new(bind))?;
+                }
+            }
+            let is_ice = matches!(name, TransportName::Ice | TransportName::IceTcp);
+            // Google's own ICE tells candidates of this host whatever the policy is.
+            if let Some(google) = google_ice.take_if(|_| is_ice && !self.relay_only) {
+                manager.add_transport(google)?;
+            }
+        }
+        Ok(proxies)
+    }
+}
+
+impl fmt::Debug for Ways {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ways")
+            .field("transports", &self.transports)
+            .field("relay_only", &self.relay_only)
+            .field("stun", &self.stun)
+            .field("turn", &self.turn)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What is known of the network around us.
+pub(super) struct Network {
+    pub(super) interfaces: Interfaces,
+    pub(super) stun: Vec<SocketAddr>,
+    pub(super) relays: Relays,
+}
+
+/// The addresses of this host that others may reach, those of IPv4 first. Loopback counts where there is nothing else.
+pub(super) fn interfaces() -> Vec<IpAddr> {
+    let all = if_addrs::get_if_addrs().unwrap_or_default();
+    let up = all
+        .into_iter()
+        .filter(|interface| !interface.is_link_local());
+    let mut addresses: Vec<IpAddr> = up.map(|interface| interface.ip()).collect();
+    addresses.sort_by_key(|ip| (!ip.is_ipv4(), *ip));
+    addresses.dedup();
+    if addresses.iter().any(|ip| !ip.is_loopback()) {
+        addresses.retain(|ip| !ip.is_loopback());
+    }
+    addresses
+}
+
+/// Looks at the addresses of this host again and again, as long as there is the endpoint.
+pub(super) async fn watch(interfaces: Interfaces, endpoint: crate::endpoint::WeakEndpoint) {
+    loop {
+        sleep(INTERFACES_EVERY).await;
+        let now = tokio::task::spawn_blocking(self::interfaces).await;
+        let alive: Option<Endpoint> = endpoint.upgrade();
+        if alive.is_none() {
+            return;
+        }
+        if let Ok(now) = now {
+            interfaces.update(now);
+        }
+    }
+}
+
+/// The addresses of a name. None is no error: the next server may be better.
+pub(super) async fn look_up(host: &str, port: u16) -> Vec<SocketAddr> {
+    let found = timeout(LOOK_UP_MAX, tokio::net::lookup_host((host, port))).await;
+    let found = found.ok().and_then(Result::ok);
+    found.into_iter().flatten().take(ADDRESSES_MAX).collect()
+}
+
+/// `[turn:|turns:]USER:PASSWORD@HOST[:PORT][?transport=udp|tcp]`, after RFC 7065 §3.1.
+fn relay(text: &str) -> Option<Relay> {
+    let (tls, rest) = match text.split_once(':') {
+        Some(("turn", rest)) => (false, rest),
+        Some(("turns", rest)) => (true, rest),
+        _ => (false, text),
+    };
+    let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
+    let (who, place_text) = rest.rsplit_once('@')?;
+    let (user, password) = who.split_once(':')?;
+    let port = if tls { STUNS_PORT } else { STUN_PORT };
+    let (host, port) = place(place_text, port)?;
+    let protocol = match (tls, query) {
+        (true, "" | "transport=tcp") => TurnProtocol::Tls(host.as_str().into()),
+        (false, "" | "transport=udp") => TurnProtocol::Udp,
+        (false, "transport=tcp") => TurnProtocol::Tcp,
+        _ => return None,
+    };
+    let whole = !user.is_empty() && !password.is_empty();
+    whole.then(|| Relay {
+        host,
+        port,
+        protocol,
+        credentials: Credentials::new(user, password),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn relays_are_written_as_uris() {
+        let found = |text| {
+            let Relay {
+                host,
+                port,
+                protocol,
+                ..
+            } = relay(text)?;
+            Some(format!("{host} {port} {protocol}"))
+        };
+        assert_eq!(
+            found("a:b@r.example").as_deref(),
+            Some("r.example 3478 udp")
+        );
+        assert_eq!(
+            found("turn:a:b:c@r:5?transport=tcp").as_deref(),
+            Some("r 5 tcp")
+        );
+        assert_eq!(found("turns:a@x:b@[::1]").as_deref(), Some("::1 5349 tls"));
+        for text in [
+            "r.example",
+            "a@r",
+            "a:@r",
+            ":b@r",
+            "turns:a:b@r?transport=udp",
+            "a:b@r?x",
+        ] {
+            assert_eq!(found(text), None, "{text}");
+        }
+        assert!(!format!("{:?}", relay("a:sesame@r")).contains("sesame"));
+    }
+
+    #[test]
+    fn transports_come_in_the_order_of_their_names() {
+        let args = |transports: &[TransportName], relay_only| AccountArgs {
+            transports: transports.to_vec(),
+            relay_only,
+            ..AccountArgs::default()
+        };
+        let ways = Ways::new(&args(&[], false)).unwrap();
+        assert_eq!(ways.transports, TransportName::DEFAULT);
+        let twice = [TransportName::Ibb, TransportName::Ice, TransportName::Ibb];
+        let ways = Ways::new(&args(&twice, false)).unwrap();
+        assert_eq!(ways.transports, twice[..2]);
+        assert!(Ways::new(&args(&[TransportName::RawUdp], true)).is_err());
+        let entropy = session_core::SeededEntropy::new(1);
+        let mut manager = SessionManager::new(session_core::Config::default(), entropy);
+        let network = Network {
+            interfaces: interfaces().into(),
+            stun: Vec::new(),
+            relays: Relays::default(),
+        };
+        let all = [
+            TransportName::Ice,
+            TransportName::IceTcp,
+            TransportName::S5b,
+            TransportName::Ibb,
+            TransportName::RawUdp,
+        ];
+        let ways = Ways::new(&args(&all, false)).unwrap();
+        assert!(ways.register(&mut manager, &network).is_ok(), "each once");
+    }
+}
