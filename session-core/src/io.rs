@@ -193,6 +193,9 @@ pub enum BindKind {
     Udp,
     /// A TCP socket that accepts connections.
     TcpListener,
+    /// A TCP port from which connections are opened ([`StreamTarget::from`](crate::StreamTarget::from)) and which takes
+    /// none: for simultaneous opens (RFC 6544 §4.1), where the other side has to know it before.
+    TcpReserved,
 }
 
 /// Why a socket could not be had or did not last.

@@ -472,6 +472,20 @@ pub struct StreamTarget {
     pub address: SocketAddr,
     /// TLS, when wanted.
     pub tls: Option<TlsTarget>,
+    /// From which address of ours, when that matters: one that was bound as
+    /// [`BindKind::TcpReserved`](crate::BindKind::TcpReserved).
+    pub from: Option<SocketAddr>,
+}
+
+impl StreamTarget {
+    /// In clear, from any port of ours.
+    pub fn new(address: SocketAddr) -> Self {
+        Self {
+            address,
+            tls: None,
+            from: None,
+        }
+    }
 }
 
 /// Whom TLS is to find at the other end.

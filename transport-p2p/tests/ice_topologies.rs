@@ -29,7 +29,9 @@ fn expected(a: Nat, b: Nat) -> Way {
     }
     // A port that a listener gets from its system is none of the web's.
     let connects = |from: Nat, to: Nat| to.is_reached_by_tcp() && from.reaches_by_tcp(40_001);
-    if connects(a, b) || connects(b, a) {
+    // Who goes out to somebody lets that one in.
+    let both_blocked = a == Nat::BlockedIncoming && b == Nat::BlockedIncoming;
+    if connects(a, b) || connects(b, a) || both_blocked {
         Way::Tcp
     } else {
         Way::Relay

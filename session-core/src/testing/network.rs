@@ -423,6 +423,9 @@ impl<K: SocketKey> Network<K> {
         let (space, role) = match kind {
             BindKind::Udp => (&mut self.udp, SocketRole::Udp),
             BindKind::TcpListener => (&mut self.listeners, SocketRole::Listener { accepted: 0 }),
+            BindKind::TcpReserved => {
+                return Err(fail("the test network has no simultaneous opens"));
+            }
         };
         if space.contains_key(&reached_at) {
             return Err(fail("the address is in use"));

@@ -147,7 +147,7 @@ impl PortMapper {
         let gateway = gateway.ok_or("the system does not tell who the router is")?;
         let protocol = match kind {
             BindKind::Udp => InternetProtocol::Udp,
-            BindKind::TcpListener => InternetProtocol::Tcp,
+            BindKind::TcpListener | BindKind::TcpReserved => InternetProtocol::Tcp,
         };
         let options = PortMappingOptions {
             external_port: Some(port),
@@ -186,7 +186,7 @@ impl PortMapper {
             .map_err(|error| error.to_string())?;
         let protocol = match kind {
             BindKind::Udp => PortMappingProtocol::UDP,
-            BindKind::TcpListener => PortMappingProtocol::TCP,
+            BindKind::TcpListener | BindKind::TcpReserved => PortMappingProtocol::TCP,
         };
         let seconds = LIFETIME.as_secs() as u32;
         let found = gateway

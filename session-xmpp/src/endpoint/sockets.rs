@@ -22,7 +22,7 @@ use std::{
     time::Duration,
 };
 use tokio::{
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
     sync::mpsc,
     task::AbortHandle,
     time::sleep,
@@ -59,6 +59,7 @@ enum Socket {
         SocketAddr,
         #[allow(dead_code, reason = "ends with it")] Task,
     ),
+    Reserved(#[allow(dead_code, reason = "the port is free again without it")] TcpSocket),
     Connection(Closing),
 }
 
@@ -119,6 +120,10 @@ impl Sockets {
         let opened = match kind {
             BindKind::Udp => Self::bind_udp(shared, id, address),
             BindKind::TcpListener => Self::listen(shared, id, address),
+            BindKind::TcpReserved => tcp::reserve(address).and_then(|socket| {
+                let local = socket.local_addr()?;
+                Ok((Socket::Reserved(socket), local))
+            }),
         };
         let (socket, local) = opened.map_err(|error| {
             debug!(%error, %address, ?kind, "cannot open a socket");
@@ -246,6 +251,7 @@ impl Sockets {
         let (kind, local) = match self.table.get(&id)? {
             Socket::Udp(udp, _) => (BindKind::Udp, udp.local_addr().ok()?),
             Socket::Listener(local, _) => (BindKind::TcpListener, *local),
+            Socket::Reserved(socket) => (BindKind::TcpReserved, socket.local_addr().ok()?),
             Socket::Connection(_) => return None,
         };
         let (keeper, closed) = tokio::sync::oneshot::channel();

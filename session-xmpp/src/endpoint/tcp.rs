@@ -6,6 +6,7 @@ use session_core::SocketError;
 use std::{
     collections::VecDeque,
     io::{self, IoSlice},
+    net::SocketAddr,
     pin::pin,
     sync::{
         Mutex,
@@ -15,6 +16,7 @@ use std::{
 };
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf, split},
+    net::{TcpSocket, TcpStream},
     sync::Notify,
     time::timeout,
 };
@@ -31,6 +33,31 @@ const READ_BYTES_MIN: usize = 4 * 1024;
 
 /// How long a closed connection may make no progress in getting rid of its last bytes.
 const LINGER: Duration = Duration::from_secs(20);
+
+/// A port that connections are opened from, as long as this is held.
+///
+/// # Errors
+/// What the system says.
+pub(super) fn reserve(address: SocketAddr) -> io::Result<TcpSocket> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4(),
+        SocketAddr::V6(_) => TcpSocket::new_v6(),
+    }?;
+    // Several sockets have the port: the one that holds it, and one for each connection.
+    socket.set_reuseaddr(true)?;
+    #[cfg(unix)]
+    socket.set_reuseport(true)?;
+    socket.bind(address)?;
+    Ok(socket)
+}
+
+/// Connects from a port that is reserved.
+///
+/// # Errors
+/// What the system says.
+pub(super) async fn connect_from(from: SocketAddr, to: SocketAddr) -> io::Result<TcpStream> {
+    reserve(from)?.connect(to).await
+}
 
 /// What a connection tells about itself.
 #[derive(Debug, PartialEq, Eq)]

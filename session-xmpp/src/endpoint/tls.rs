@@ -1,6 +1,6 @@
 //! Connections, with TLS where it is wanted.
 
-use super::tcp::socket_error;
+use super::tcp::{self, socket_error};
 use session_core::{SocketError, StreamTarget, TlsTarget};
 use std::{
     net::SocketAddr,
@@ -45,7 +45,11 @@ pub(super) async fn connect(
     trust: &Trust,
 ) -> Result<(Connection, SocketAddr), SocketError> {
     let failed = |error| socket_error("connect", &error);
-    let stream = TcpStream::connect(target.address).await.map_err(failed)?;
+    let stream = match target.from {
+        None => TcpStream::connect(target.address).await,
+        Some(from) => tcp::connect_from(from, target.address).await,
+    };
+    let stream = stream.map_err(failed)?;
     stream.set_nodelay(true).map_err(failed)?;
     let local = stream.local_addr().map_err(failed)?;
     let connection = match &target.tls {

@@ -211,7 +211,7 @@ impl Component {
                 source.send(to, batch, now);
             }),
             Base::Tcp(number) => self.write_datagrams(number, batch),
-            Base::TcpActive(_) | Base::TcpPassive(_) => {}
+            Base::TcpActive(_) | Base::TcpPassive(_) | Base::TcpSimultaneous(_) => {}
         }
     }
 

@@ -22,6 +22,8 @@ pub(super) enum Base {
     TcpActive(LocalSocket),
     /// Connections to this listener: of a local candidate, not of a pair.
     TcpPassive(LocalSocket),
+    /// Connections that both sides open at once, from this port: of a local candidate, not of a pair.
+    TcpSimultaneous(LocalSocket),
     /// A TCP connection.
     Tcp(LocalSocket),
 }

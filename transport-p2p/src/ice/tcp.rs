@@ -12,16 +12,21 @@ const FIRST_CONNECTION: u32 = 1 << 18;
 const STRANGERS_MAX: usize = 16;
 /// Bytes that wait to leave before datagrams are dropped, as a full socket would.
 const BUFFERED_MAX: usize = 1 << 18;
+/// How often a simultaneous open is tried again. Where no firewall swallows what comes too early, it is refused.
+const SIMULTANEOUS_TRIES: u8 = 8;
 /// Bytes before each datagram: its length.
 const HEADER: usize = 2;
 
 /// A TCP connection that carries datagrams.
 pub(super) struct Connection {
     pub(super) number: LocalSocket,
-    /// The local candidate that it belongs to: [`Base::TcpActive`] or [`Base::TcpPassive`].
+    /// The local candidate that it belongs to: [`Base::TcpActive`], [`Base::TcpPassive`] or [`Base::TcpSimultaneous`].
     pub(super) origin: Base,
     pub(super) remote: SocketAddr,
     pub(super) state: ConnectionState,
+    /// The port of ours that the peer knows, of a simultaneous open, and how often it may be tried again.
+    from: Option<SocketAddr>,
+    tries: u8,
     inbox: BytesMut,
     /// Bytes written that have not left.
     buffered: usize,
@@ -34,7 +39,7 @@ pub(super) enum ConnectionState {
     Open,
 }
 
-/// A listener for connections of the peer.
+/// A listener for connections of the peer, or a port from which connections are opened.
 pub(super) struct Listener {
     pub(super) number: LocalSocket,
     pub(super) ip: IpAddr,
@@ -44,6 +49,8 @@ pub(super) struct Listener {
 #[derive(Default)]
 pub(super) struct Tcp {
     pub(super) listeners: Vec<Listener>,
+    /// Ports from which both sides connect at once.
+    pub(super) reserved: Vec<Listener>,
     pub(super) connections: Vec<Connection>,
     opened: u32,
 }
@@ -52,6 +59,7 @@ impl Nothing for Tcp {
     fn nothing() -> &'static Self {
         static NOTHING: Tcp = Tcp {
             listeners: Vec::new(),
+            reserved: Vec::new(),
             connections: Vec::new(),
             opened: 0,
         };
@@ -66,6 +74,8 @@ impl Connection {
             origin,
             remote,
             state,
+            from: None,
+            tries: 0,
             inbox: BytesMut::new(),
             buffered: 0,
         }
@@ -105,10 +115,19 @@ fn frame(batch: Batch) -> Bytes {
 
 impl Component {
     /// A connection to be opened with the first check.
-    pub(super) fn prepare_connection(&mut self, origin: Base, remote: SocketAddr) -> Base {
+    pub(super) fn prepare_connection(
+        &mut self,
+        origin: Base,
+        from: SocketAddr,
+        remote: SocketAddr,
+    ) -> Base {
         let number = LocalSocket(FIRST_CONNECTION + self.tcp.opened);
         self.tcp.opened += 1;
-        let connection = Connection::new(number, origin, remote, ConnectionState::Idle);
+        let mut connection = Connection::new(number, origin, remote, ConnectionState::Idle);
+        if matches!(origin, Base::TcpSimultaneous(_)) {
+            connection.from = Some(from);
+            connection.tries = SIMULTANEOUS_TRIES;
+        }
         self.tcp.connections.push(connection);
         Base::Tcp(number)
     }
@@ -157,7 +176,7 @@ impl Component {
             .tcp
             .connections
             .iter()
-            .filter(|c| matches!(c.origin, Base::TcpActive(_)))
+            .filter(|c| matches!(c.origin, Base::TcpActive(_) | Base::TcpSimultaneous(_)))
             .map(|c| c.number)
             .filter(|number| !is_used(Base::Tcp(*number)) && path != Some(Base::Tcp(*number)))
             .collect();
@@ -186,8 +205,8 @@ impl Component {
             ConnectionState::Idle => {
                 connection.state = ConnectionState::Connecting(bytes);
                 let target = StreamTarget {
-                    address: connection.remote,
-                    tls: None,
+                    from: connection.from,
+                    ..StreamTarget::new(connection.remote)
                 };
                 self.push(ChannelOutput::Connect(number, target));
             }
@@ -198,6 +217,21 @@ impl Component {
                 self.push(ChannelOutput::Write(number, bytes));
             }
         }
+    }
+
+    /// The connection did not come about; whether it is tried once more with the next check. The other side may not have
+    /// been as far, and its system said so.
+    pub(super) fn reopen(&mut self, number: LocalSocket) -> bool {
+        let Some(connection) = self.connection(number) else {
+            return false;
+        };
+        if connection.tries == 0 || !matches!(connection.state, ConnectionState::Connecting(_)) {
+            return false;
+        }
+        connection.tries -= 1;
+        connection.state = ConnectionState::Idle;
+        self.push(ChannelOutput::Close(number));
+        true
     }
 
     /// The connection stands: what waited leaves.

@@ -469,9 +469,17 @@ impl World {
                 self.streams.listeners.push((address, on(socket)));
                 self.push(Duration::ZERO, Event::Bound(on(socket), address));
             }
+            ChannelOutput::Bind(socket, BindKind::TcpReserved, address) => {
+                end.ports += 1;
+                let address = SocketAddr::new(address.ip(), end.ports);
+                self.push(Duration::ZERO, Event::Bound(on(socket), address));
+            }
             ChannelOutput::Close(socket) => self.close(on(socket)),
             ChannelOutput::Transmit(transmit) => self.transmit(on(transmit.socket), transmit),
-            ChannelOutput::Connect(socket, target) => self.connect(on(socket), target.address),
+            ChannelOutput::Connect(socket, target) => match target.from {
+                Some(from) => self.open_simultaneously(on(socket), from, target.address),
+                None => self.connect(on(socket), target.address),
+            },
             ChannelOutput::Write(socket, bytes) => {
                 if !self.write(on(socket), bytes.clone()) {
                     self.push(self.delay, Event::Relay(on(socket), bytes));

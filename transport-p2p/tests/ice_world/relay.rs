@@ -33,10 +33,7 @@ const SOCKET: LocalSocket = LocalSocket(0);
 
 impl RelaySource for FakeRelay {
     fn start(&mut self, _: &[IpAddr], _: Instant) {
-        let target = StreamTarget {
-            address: self.server.unwrap(),
-            tls: None,
-        };
+        let target = StreamTarget::new(self.server.unwrap());
         self.outputs.push_back(RelayOutput::Connect(SOCKET, target));
     }
 

@@ -1,6 +1,6 @@
 //! TCP between the two hosts, as far as firewalls, NATs and proxies let it.
 
-use super::{Event, Key, RELAY, RELAY_WEB, World, home};
+use super::{Event, Key, Nat, RELAY, RELAY_WEB, World, home};
 use bytes::Bytes;
 use session_core::{LocalSocket, SocketError, StreamEvent};
 use std::{net::SocketAddr, time::Duration};
@@ -13,6 +13,8 @@ const SYN_TIMEOUT: Duration = Duration::from_secs(20);
 pub struct Streams {
     pub listeners: Vec<(SocketAddr, Key)>,
     connections: Vec<[Key; 2]>,
+    /// Simultaneous opens of which one side has sent its SYN: from, to, whose.
+    opening: Vec<(SocketAddr, SocketAddr, Key)>,
     opened: u32,
 }
 
@@ -57,6 +59,49 @@ impl World {
         self.push(self.delay * 2, Event::Stream(key, connected));
     }
 
+    /// An end opens a connection from a port that the other knows, and the other does the same (RFC 6544 §4.1). A firewall
+    /// lets a SYN in where one went out; without a firewall who comes too early is refused. NATs are in the way: nobody
+    /// knows the port that they give.
+    pub fn open_simultaneously(&mut self, key: Key, from: SocketAddr, to: SocketAddr) {
+        let nat = self.ends[key.end].nat;
+        // A proxy connects from its own address.
+        let open = |nat: Nat, port| {
+            let proxied = matches!(nat, Nat::HttpsProxy | Nat::SocksProxy);
+            home(0, nat) == home(0, Nat::None) && nat.reaches_by_tcp(port) && !proxied
+        };
+        let other = 1 - key.end;
+        let crossing = self
+            .streams
+            .opening
+            .iter()
+            .position(|(theirs, ours, _)| (*theirs, *ours) == (to, from));
+        if let Some(at) = crossing {
+            let (.., peer) = self.streams.opening.remove(at);
+            self.streams.connections.push([key, peer]);
+            for (end, local) in [(key, from), (peer, to)] {
+                let connected = StreamEvent::Connected(Ok(local));
+                self.push(self.delay * 2, Event::Stream(end, connected));
+            }
+            return;
+        }
+        let there = self.ends[other].nat;
+        let possible = open(nat, to.port()) && open(there, from.port());
+        if possible && !there.is_reached_by_tcp() {
+            self.streams.opening.push((from, to, key));
+            return;
+        }
+        let wait = if possible {
+            self.delay * 2
+        } else {
+            SYN_TIMEOUT
+        };
+        let failed = StreamEvent::Connected(Err(SocketError {
+            what: "connect",
+            why: "refused, or nobody answers".into(),
+        }));
+        self.push(wait, Event::Stream(key, failed));
+    }
+
     /// Bytes for a connection, which keeps their order; false if it is none.
     pub fn write(&mut self, key: Key, bytes: Bytes) -> bool {
         let Some(other) = self.other_end(key) else {
@@ -75,6 +120,7 @@ impl World {
     pub fn close(&mut self, key: Key) {
         self.sockets.retain(|_, other| *other != key);
         self.streams.listeners.retain(|(_, other)| *other != key);
+        self.streams.opening.retain(|(.., other)| *other != key);
         if let Some(other) = self.other_end(key) {
             self.streams.connections.retain(|pair| !pair.contains(&key));
             self.push(self.delay, Event::Stream(other, StreamEvent::Closed(None)));

@@ -117,10 +117,7 @@ impl Attempt {
 
     fn dial(&mut self, outputs: &mut VecDeque<ChannelOutput>) {
         self.state = State::Connecting;
-        let target = StreamTarget {
-            address: self.candidate.address,
-            tls: None,
-        };
+        let target = StreamTarget::new(self.candidate.address);
         outputs.push_back(ChannelOutput::Connect(self.socket, target));
     }
 

@@ -182,7 +182,7 @@ fn intrude(pair: &mut Pair, number: u32, entropy: &mut SeededEntropy) {
                 channel: end,
                 socket: LocalSocket(1_000 + number * 100 + index as u32),
             };
-            let target = StreamTarget { address, tls: None };
+            let target = StreamTarget::new(address);
             pair.network.connect(STRANGER, key, &target, now);
             let later = now + Duration::from_millis(5);
             for _ in 0..3 {

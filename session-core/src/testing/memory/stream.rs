@@ -128,10 +128,7 @@ impl StreamChannel {
             && let Some(peer) = self.peer
         {
             self.connection = Some(OUTGOING);
-            let target = StreamTarget {
-                address: peer.address,
-                tls: None,
-            };
+            let target = StreamTarget::new(peer.address);
             self.outputs
                 .push_back(ChannelOutput::Connect(OUTGOING, target));
         }

@@ -62,7 +62,7 @@ fn a_stream_arrives_in_order_through_a_cut_and_ends_once() {
     let mut network = Network::new(Conditions::with_delay(Duration::from_millis(10)), 1);
     let [alice, bob] = [(0, LocalSocket(0)), (1, LocalSocket(0))];
     let address = bound(&mut network, bob, BindKind::TcpListener, start);
-    let target = StreamTarget { address, tls: None };
+    let target = StreamTarget::new(address);
     network.connect(0, alice, &target, start);
     let mut log = Vec::new();
     let mut now = start;
@@ -122,7 +122,7 @@ fn a_slow_link_tells_what_waits() {
     let mut network = Network::new(conditions, 1);
     let [alice, bob] = [(0, LocalSocket(0)), (1, LocalSocket(0))];
     let address = bound(&mut network, bob, BindKind::TcpListener, start);
-    network.connect(0, alice, &StreamTarget { address, tls: None }, start);
+    network.connect(0, alice, &StreamTarget::new(address), start);
     while network.poll_output(start).is_some() {}
     network.write(alice, Bytes::from(vec![0; 100]), start);
     let told = Delivery::Stream(StreamEvent::Buffered(100));
@@ -139,7 +139,7 @@ fn what_is_not_read_waits_at_the_writer() {
     let mut network = Network::new(Conditions::default(), 1);
     let [alice, bob] = [(0, LocalSocket(0)), (1, LocalSocket(0))];
     let address = bound(&mut network, bob, BindKind::TcpListener, now);
-    network.connect(0, alice, &StreamTarget { address, tls: None }, now);
+    network.connect(0, alice, &StreamTarget::new(address), now);
     while network.poll_output(now).is_some() {}
     let accepted = bob.accepted(LocalSocket(LocalSocket::FIRST_ACCEPTED));
     network.hold(accepted, true, now);
@@ -173,7 +173,7 @@ fn refusals_are_told() {
     assert!(matches!(refused, Some((_, Delivery::Bound(Err(_))))));
     network.set_refusing(0, false);
     let address = "10.0.0.9:1".parse().unwrap();
-    network.connect(0, key, &StreamTarget { address, tls: None }, now);
+    network.connect(0, key, &StreamTarget::new(address), now);
     let refused = network.poll_output(now);
     let Some((_, Delivery::Stream(StreamEvent::Connected(Err(error))))) = refused else {
         panic!("{refused:?}");

@@ -164,3 +164,22 @@ async fn an_outbox_is_bounded() {
     let (told, _) = news.recv().await.unwrap();
     assert!(matches!(told, News::Failed(_)), "{told:?}");
 }
+
+/// A port that is told to a peer is the one that connections come from, to several peers at a time.
+#[tokio::test]
+async fn connections_leave_from_the_port_that_is_reserved() {
+    let loopback = SocketAddr::from(([127, 0, 0, 1], 0));
+    let reserved = reserve(loopback).unwrap();
+    let from = reserved.local_addr().unwrap();
+    let mut connections = Vec::new();
+    for _ in 0..2 {
+        let listener = tokio::net::TcpListener::bind(loopback).await.unwrap();
+        let to = listener.local_addr().unwrap();
+        let (accepted, connected) = tokio::join!(listener.accept(), connect_from(from, to));
+        let (stream, seen) = accepted.unwrap();
+        assert_eq!(seen, from);
+        connections.push((stream, connected.unwrap()));
+    }
+    // Nobody listens there: who comes without being gone out to is refused.
+    assert!(TcpStream::connect(from).await.is_err());
+}

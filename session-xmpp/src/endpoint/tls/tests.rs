@@ -51,8 +51,8 @@ fn target(address: SocketAddr, name: &str) -> StreamTarget {
         alpn: vec!["stun.turn".into()],
     };
     StreamTarget {
-        address,
         tls: Some(tls),
+        ..StreamTarget::new(address)
     }
 }
 
@@ -91,7 +91,7 @@ async fn without_a_listener_there_is_an_error() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     drop(listener);
-    let plain = StreamTarget { address, tls: None };
+    let plain = StreamTarget::new(address);
     let error = connect(&plain, &Trust::default()).await.err().unwrap();
     assert_eq!(error.what, "connect");
 }

@@ -126,7 +126,7 @@ impl Agent {
         };
         let (base, usable) = (local.base, local.paired);
         let reachable = match base {
-            Base::Host(_) | Base::TcpActive(_) => {
+            Base::Host(_) | Base::TcpActive(_) | Base::TcpSimultaneous(_) => {
                 can_reach(local.candidate.address.ip(), remote.address.ip())
             }
             Base::Relay(_) => local.candidate.address.is_ipv4() == remote.address.is_ipv4(),
@@ -147,7 +147,9 @@ impl Agent {
             component.with_relay(relay, |source| source.permit(remote.address, now));
         }
         let base = match base {
-            Base::TcpActive(_) => component.prepare_connection(base, remote.address),
+            Base::TcpActive(_) | Base::TcpSimultaneous(_) => {
+                component.prepare_connection(base, candidate.address, remote.address)
+            }
             Base::Host(_) | Base::Relay(_) | Base::TcpPassive(_) | Base::Tcp(_) => base,
         };
         self.add_pair(base, candidate, remote.clone(), groups);
@@ -462,11 +464,11 @@ impl Agent {
         remote_priority: u32,
     ) -> Option<(Arc<Candidate>, Group)> {
         // Who connected to us is active, and its port is not the one that it told.
-        let protocol = match base {
-            Base::Tcp(_) => Protocol::TcpActive,
-            Base::Host(_) | Base::Relay(_) | Base::TcpActive(_) | Base::TcpPassive(_) => {
-                Protocol::Udp
-            }
+        let origin = self.components.get(&id).map(|c| c.origin_of(base));
+        let protocol = match (base, origin) {
+            (Base::Tcp(_), Some(Base::TcpSimultaneous(_))) => Protocol::TcpSimultaneous,
+            (Base::Tcp(_), _) => Protocol::TcpActive,
+            _ => Protocol::Udp,
         };
         let known = |remote: &&Remote| {
             let remote = &remote.candidate;

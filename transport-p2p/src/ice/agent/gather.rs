@@ -123,7 +123,9 @@ impl Agent {
             let silent = component.close_listeners(|ip| addresses.contains(&ip));
             let is_gone = |base| match base {
                 Base::Host(number) | Base::TcpActive(number) => gone.contains(&number),
-                Base::TcpPassive(number) => silent.contains(&number),
+                Base::TcpPassive(number) | Base::TcpSimultaneous(number) => {
+                    silent.contains(&number)
+                }
                 Base::Relay(_) | Base::Tcp(_) => false,
             };
             component.locals.retain(|local| !is_gone(local.base));
@@ -553,10 +555,20 @@ impl Component {
             Base::Host(number)
             | Base::TcpActive(number)
             | Base::TcpPassive(number)
+            | Base::TcpSimultaneous(number)
             | Base::Tcp(number) => number.0,
             Base::Relay(relay) => relay as u32,
         };
-        (network, u16::MAX - (network.min(0xff) as u16) * 0x100)
+        // The other ways over TCP need less luck (RFC 6544 §4.2).
+        let luck = if matches!(base, Base::TcpSimultaneous(_)) {
+            0x80
+        } else {
+            0
+        };
+        (
+            network,
+            u16::MAX - luck - (network.min(0xff) as u16) * 0x100,
+        )
     }
 
     pub(in crate::ice) fn poll_timeout(&self) -> Option<Instant> {
@@ -592,6 +604,7 @@ fn foundation(kind: CandidateKind, base: Base, network: u32) -> Foundation {
         Base::Relay(_) => 1,
         Base::TcpActive(_) | Base::Tcp(_) => 2,
         Base::TcpPassive(_) => 3,
+        Base::TcpSimultaneous(_) => 4,
     };
     Foundation::numbered(None, way * 10_000 + network * 4 + kind as u32 + 1)
 }

@@ -354,7 +354,10 @@ impl Agent {
         let kind = match (base, kind) {
             (Base::Relay(_), _) => CandidateKind::Relayed,
             // A connection has a port of its own, which is nobody's candidate.
-            (Base::Tcp(_) | Base::TcpActive(_) | Base::TcpPassive(_), _) => CandidateKind::Host,
+            (
+                Base::Tcp(_) | Base::TcpActive(_) | Base::TcpPassive(_) | Base::TcpSimultaneous(_),
+                _,
+            ) => CandidateKind::Host,
             (Base::Host(_), Some(kind)) => kind,
             (Base::Host(_), None) => CandidateKind::PeerReflexive,
         };

@@ -1,7 +1,7 @@
 //! ICE over TCP (RFC 6544): passive candidates listen, active ones connect when their pair is checked.
 //!
-//! Candidates of simultaneous opens are understood and not gathered: they need a socket that listens and connects from
-//! one port, which drivers cannot be asked for.
+//! Both sides of a simultaneous open connect from the ports that they told, which gets through firewalls that let nobody
+//! in whom nobody went out to.
 
 use super::Agent;
 use crate::ice::{
@@ -26,7 +26,8 @@ impl Agent {
             return;
         }
         if let Some(component) = self.components.get_mut(&id) {
-            component.listen(ip);
+            component.listen(ip, BindKind::TcpListener);
+            component.listen(ip, BindKind::TcpReserved);
         }
         let (base, address) = (Base::TcpActive(number), SocketAddr::new(ip, DISCARD));
         self.add_local(id, base, CandidateKind::Host, address, None, now);
@@ -43,13 +44,22 @@ impl Agent {
         let Some(component) = self.components.get_mut(&id) else {
             return;
         };
-        let known = component.tcp.listeners.iter().any(|l| l.number == number);
+        let is = |listener: &Listener| listener.number == number;
+        let base = if component.tcp.listeners.iter().any(is) {
+            Base::TcpPassive(number)
+        } else if component.tcp.reserved.iter().any(is) {
+            Base::TcpSimultaneous(number)
+        } else {
+            return;
+        };
         match address {
-            Ok(address) if known && is_usable(address) => {
-                let base = Base::TcpPassive(number);
+            Ok(address) if is_usable(address) => {
                 self.add_local(id, base, CandidateKind::Host, address, None, now);
             }
-            Ok(_) | Err(_) => component.tcp.listeners.retain(|l| l.number != number),
+            Ok(_) | Err(_) => {
+                component.tcp.listeners.retain(|l| l.number != number);
+                component.tcp.reserved.retain(|l| l.number != number);
+            }
         }
     }
 
@@ -98,15 +108,24 @@ impl Agent {
 
     fn connection_lost(&mut self, id: u16, number: LocalSocket, now: Instant) {
         let base = Base::Tcp(number);
+        let again = self
+            .components
+            .get_mut(&id)
+            .is_some_and(|c| c.reopen(number));
         for pair in &mut self.pairs {
             if pair.component == id && pair.base == base {
                 pair.check = None;
+                if again {
+                    pair.state = PairState::Waiting;
+                    pair.note = "both sides are to connect at once";
+                    continue;
+                }
                 pair.state = PairState::Failed;
                 pair.nominated = false;
                 pair.note = "the connection failed";
             }
         }
-        let Some(component) = self.components.get_mut(&id) else {
+        let Some(component) = self.components.get_mut(&id).filter(|_| !again) else {
             return;
         };
         component.close_connection(number);
@@ -133,23 +152,32 @@ impl Agent {
 }
 
 impl Component {
-    /// Asks for a listener at an address.
-    fn listen(&mut self, ip: IpAddr) {
+    /// Asks for a listener at an address, or for a port to connect from.
+    fn listen(&mut self, ip: IpAddr, kind: BindKind) {
         let number = LocalSocket(self.next_socket);
         if Self::relay_socket(0, number).is_none() {
             return;
         }
         self.next_socket += 1;
-        self.tcp.listeners.push(Listener { number, ip });
+        let listener = Listener { number, ip };
+        match kind {
+            BindKind::TcpReserved => self.tcp.reserved.push(listener),
+            BindKind::TcpListener | BindKind::Udp => self.tcp.listeners.push(listener),
+        }
         let any = SocketAddr::new(ip, 0);
-        self.push(ChannelOutput::Bind(number, BindKind::TcpListener, any));
+        self.push(ChannelOutput::Bind(number, kind, any));
     }
 
     /// An address has gone, and what listens there; whether the connections that came by it are of use no longer is
     /// shown by consent.
     pub(super) fn close_listeners(&mut self, remains: impl Fn(IpAddr) -> bool) -> Vec<LocalSocket> {
-        let gone = self.tcp.listeners.extract_if(.., |l| !remains(l.ip));
-        let gone: Vec<_> = gone.map(|listener| listener.number).collect();
+        let Some(tcp) = self.tcp.there() else {
+            return Vec::new();
+        };
+        let listeners = tcp.listeners.extract_if(.., |l| !remains(l.ip));
+        let mut gone: Vec<_> = listeners.map(|listener| listener.number).collect();
+        let reserved = tcp.reserved.extract_if(.., |l| !remains(l.ip));
+        gone.extend(reserved.map(|listener| listener.number));
         for number in &gone {
             self.push(ChannelOutput::Close(*number));
         }
@@ -163,5 +191,6 @@ pub(super) fn protocol_of(base: Base) -> Protocol {
         Base::Host(_) | Base::Relay(_) => Protocol::Udp,
         Base::TcpActive(_) | Base::Tcp(_) => Protocol::TcpActive,
         Base::TcpPassive(_) => Protocol::TcpPassive,
+        Base::TcpSimultaneous(_) => Protocol::TcpSimultaneous,
     }
 }

@@ -195,6 +195,7 @@ impl GoogleChannel {
             Base::Host(number)
             | Base::TcpActive(number)
             | Base::TcpPassive(number)
+            | Base::TcpSimultaneous(number)
             | Base::Tcp(number) => number.0,
             Base::Relay(relay) => relay as u32,
         };

@@ -23,7 +23,9 @@ impl GoogleChannel {
         let reachable = match local.base {
             Base::Host(_) => can_reach(local.address.ip(), remote.address.ip()),
             Base::Relay(_) => local.address.is_ipv4() == remote.address.is_ipv4(),
-            Base::TcpActive(_) | Base::TcpPassive(_) | Base::Tcp(_) => false,
+            Base::TcpActive(_) | Base::TcpPassive(_) | Base::TcpSimultaneous(_) | Base::Tcp(_) => {
+                false
+            }
         };
         if !reachable || self.outlet.has_failed() {
             return;

@@ -126,7 +126,7 @@ impl Outlet {
                 source.send(to, batch, now);
             }),
             // Google's words know only TCP to its own relays.
-            Base::TcpActive(_) | Base::TcpPassive(_) | Base::Tcp(_) => {}
+            Base::TcpActive(_) | Base::TcpPassive(_) | Base::TcpSimultaneous(_) | Base::Tcp(_) => {}
         }
     }
 

@@ -130,8 +130,8 @@ impl TurnSource {
             None => {
                 attempt.stage = Stage::Opening(Some(deadline));
                 let target = StreamTarget {
-                    address: attempt.address,
                     tls: attempt.server.protocol.tls(),
+                    ..StreamTarget::new(attempt.address)
                 };
                 RelayOutput::Connect(socket, target)
             }
