@@ -1,6 +1,6 @@
 //! [`SessionClient`]: what a kind of session means.
 
-use crate::{ChannelId, Element, PeerError, Reason, Session, SessionError, State};
+use crate::{ChannelId, Element, PeerError, Reason, Secured, Session, SessionError, State};
 use bytes::Bytes;
 use std::{any::Any, sync::Arc, time::Instant};
 
@@ -64,6 +64,17 @@ pub trait SessionClient: Any + Send {
     /// After [`Session::finish`]: everything that was sent on this stream has reached the peer's end of it, as far as
     /// the transport can tell. Whether the peer's application has taken it is for that to say.
     fn on_delivered(&mut self, session: &mut Session, channel: ChannelId, now: Instant) {}
+
+    /// A layer proved who is at the other end of a channel and protects it, or has the keys for that. Before the channel
+    /// is writable, and again after another transport took over. Also [`Session::secured`].
+    fn on_secured(
+        &mut self,
+        session: &mut Session,
+        channel: ChannelId,
+        secured: &Secured,
+        now: Instant,
+    ) {
+    }
 
     /// A channel is of no more use: the peer does not have it (libjingle SignalChannelGone), or its transport failed
     /// and none is left, or it failed after we had finished the stream: a peer that closes it because it has all of it

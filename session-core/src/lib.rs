@@ -101,10 +101,12 @@ mod error;
 mod id;
 mod inquiry;
 mod io;
+mod layer;
 mod limits;
 mod manager;
 mod message;
 mod registry;
+mod secured;
 mod session;
 mod shared;
 mod signal;
@@ -127,18 +129,20 @@ pub use error::{
 pub use id::{ChannelId, LocalSocket, Peer, RequestId, Role, SessionId, SocketId};
 pub use inquiry::{Finding, Inquiry};
 pub use io::{BindKind, Input, Output, SocketError};
+pub use layer::{ChannelLayer, LayerChoice, LayerNegotiation};
 pub use limits::{Clocks, Limits};
 pub use manager::SessionManager;
 pub use message::{
     Action, ContentPart, Group, Message, Reason, ReasonCondition, Redirect, Senders,
 };
 pub use registry::TransportRegistry;
+pub use secured::{Fingerprint, HandshakeSide, KeyingMaterial, Secured, SrtpKeys, SrtpProfile};
 pub use session::{Content, ContentSpec, ContentState, DEFAULT_CONTENT, Session, TRANSPORT_FAILED};
 pub use shared::Config;
 pub use signal::{Notice, SIGNAL_CAPACITY, Signal, Slot};
 pub use state::{Event, State};
 pub use transport::{
-    Batch, ChannelLayer, ChannelOutput, Datagram, InfoTarget, PathReport, RequestAnswer,
-    RequestKind, StreamEvent, StreamTarget, TlsTarget, Transmit, Transport, TransportChannel,
-    TransportContext, TransportFactory, TransportKind,
+    Batch, ChannelOutput, Datagram, InfoTarget, PathReport, RequestAnswer, RequestKind,
+    StreamEvent, StreamTarget, TlsTarget, Transmit, Transport, TransportChannel, TransportContext,
+    TransportFactory, TransportKind,
 };

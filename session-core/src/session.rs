@@ -6,6 +6,7 @@ mod collect;
 mod content;
 mod getters;
 mod infos;
+mod layers;
 mod modify;
 mod offer;
 mod receive;
@@ -16,7 +17,7 @@ pub use offer::TRANSPORT_FAILED;
 
 use crate::{
     Action, Cause, ChannelId, Dialect, Element, Event, Group, Limits, Message, Misuse,
-    Modification, Output, Peer, Reason, ReasonCondition, Redirect, RequestId, Role,
+    Modification, Output, Peer, Reason, ReasonCondition, Redirect, RequestId, Role, Secured,
     SessionDescription, SessionError, SessionId, Signal, State, TransportRegistry, shared::Shared,
 };
 use bytes::Bytes;
@@ -105,6 +106,7 @@ pub(crate) enum SessionEvent {
     Writable(ChannelId, bool),
     Finished(ChannelId),
     Delivered(ChannelId),
+    Secured(ChannelId, Box<Secured>),
     ChannelGone(ChannelId, Arc<str>),
     Modify(Modification),
     Error(SessionError),

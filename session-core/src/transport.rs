@@ -16,8 +16,8 @@
 //! [`TransportContext::waker`]; the driver then polls.
 
 use crate::{
-    BindKind, Dialect, Element, Finding, Inquiry, Peer, PeerError, Role, SocketError, StanzaError,
-    TransportError,
+    BindKind, Dialect, Element, Finding, Inquiry, Peer, PeerError, Role, Secured, SocketError,
+    StanzaError, TransportError,
 };
 use crate::{LocalSocket, SendError};
 use bytes::Bytes;
@@ -101,11 +101,15 @@ pub trait Transport: Send {
 
     /// Takes a `<transport/>` apart: for whom is what. Nothing is applied before the whole of it was understood.
     ///
+    /// Children of other namespaces are to be passed over: they are for layers ([`LayerNegotiation`](crate::LayerNegotiation))
+    /// that we do not have, or have not here.
+    ///
     /// # Errors
     /// What is wrong; then no part of it is applied.
     fn split_info(&mut self, info: &Element) -> Result<Vec<(InfoTarget, Element)>, TransportError> {
         Ok(info
             .children()
+            .filter(|child| child.namespace() == self.namespace())
             .map(|child| {
                 let target = match child.attribute("name") {
                     Some(name) => InfoTarget::Channel(name.into()),
@@ -322,6 +326,9 @@ pub enum ChannelOutput {
     /// After [`TransportChannel::finish`]: everything that was sent has reached the peer, as far as the protocol can
     /// tell, and with it the end of the stream where the protocol has a word for that. Once.
     Delivered,
+    /// A layer has proved who is at the other end, and protects what passes, or hands keys upward with which others do.
+    /// Comes before [`Writable`](Self::Writable), and again when what it says has changed.
+    Secured(Secured),
     /// The channel is of no more use. Nothing follows but what it had received and held back, which is asked for by
     /// [`TransportChannel::pause`] with `false`.
     Failed(TransportError),
@@ -519,20 +526,6 @@ pub enum StreamEvent {
     Finished,
     /// The connection is gone.
     Closed(Option<SocketError>),
-}
-
-/// Puts one channel above another: a stream layer over a datagram channel, for example.
-///
-/// A client that needs a stream names a layer when it creates a channel
-/// ([`Session::create_stream_channel`](crate::Session::create_stream_channel)); it is used when the transport that is
-/// chosen carries datagrams, and left out when the transport is streaming already.
-pub trait ChannelLayer: Send + Sync {
-    /// The upper channel, which drives `inner`.
-    fn wrap(
-        &self,
-        inner: Box<dyn TransportChannel>,
-        context: &TransportContext,
-    ) -> Box<dyn TransportChannel>;
 }
 
 #[cfg(test)]

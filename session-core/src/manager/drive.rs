@@ -385,6 +385,9 @@ fn tell(
         SessionEvent::State(state) => client.on_state(session, state, now),
         SessionEvent::Finished(channel) => client.on_finished(session, channel, now),
         SessionEvent::Delivered(channel) => client.on_delivered(session, channel, now),
+        SessionEvent::Secured(channel, secured) => {
+            client.on_secured(session, channel, &secured, now)
+        }
         SessionEvent::ChannelGone(channel, name) => {
             client.on_channel_gone(session, channel, &name, now)
         }

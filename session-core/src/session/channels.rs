@@ -1,11 +1,10 @@
 //! The channels of a session: their life, their data, and what they want from the world.
 
-use super::{Deferred, Session, SessionEvent, content::Carrier};
+use super::{Deferred, Session, SessionEvent};
 use crate::{
     Batch, ChannelId, ChannelLayer, ChannelOutput, Datagram, Element, Finding, LocalSocket, Misuse,
-    Output, PathReport, Peer, PeerError, RequestAnswer, RequestId, SendError, SocketError,
+    Output, PathReport, Peer, PeerError, RequestAnswer, RequestId, Secured, SendError, SocketError,
     SocketId, StanzaError, StreamEvent, TransportChannel, TransportContext, TransportError,
-    TransportKind,
 };
 use bytes::Bytes;
 use std::{net::SocketAddr, sync::Arc, time::Instant};
@@ -15,7 +14,7 @@ pub(crate) struct Channel {
     pub(crate) id: ChannelId,
     pub(crate) name: Arc<str>,
     pub(crate) content: Arc<str>,
-    layer: Option<Arc<dyn ChannelLayer>>,
+    pub(super) layer: Option<Arc<dyn ChannelLayer>>,
     pub(super) implementation: Option<Box<dyn TransportChannel>>,
     /// The transport of `implementation`, and the name that the channel has there.
     namespace: Arc<str>,
@@ -33,6 +32,8 @@ pub(crate) struct Channel {
     pub(crate) path: bool,
     /// When the path went, while it is away; set once there has been a path.
     pub(crate) path_lost: Option<Instant>,
+    /// What protects it.
+    pub(super) secured: Option<Box<Secured>>,
 }
 
 /// The public face of channels.
@@ -63,7 +64,25 @@ impl Session {
         self.create_channel_in(&content, name, Some(layer), now)
     }
 
-    /// A channel of any content.
+    /// A channel of the default content that is only to be had through `layer`: one that protects datagrams, for example.
+    /// Transports over which the layer cannot be had are neither offered nor accepted for the content.
+    ///
+    /// Channels that share a layer share one negotiation of it. Created before the offer, or before the answer to the
+    /// peer's offer, the layer's words are part of that; after it, the layer can only do without.
+    ///
+    /// # Errors
+    /// As [`create_channel`](Self::create_channel); [`Misuse::Transport`] also when the layer cannot do without words.
+    pub fn create_layered_channel(
+        &mut self,
+        name: &str,
+        layer: Arc<dyn ChannelLayer>,
+        now: Instant,
+    ) -> Result<ChannelId, Misuse> {
+        let content = self.default_content_name();
+        self.create_channel_in(&content, name, Some(layer), now)
+    }
+
+    /// A channel of any content, through a layer or not.
     ///
     /// # Errors
     /// As [`create_channel`](Self::create_channel), and [`Misuse::UnknownContent`].
@@ -99,7 +118,7 @@ impl Session {
             id,
             name: name.into(),
             content: content.clone(),
-            layer,
+            layer: layer.clone(),
             implementation: None,
             namespace: "".into(),
             wire_name: name.into(),
@@ -113,9 +132,18 @@ impl Session {
             gathered: false,
             path: false,
             path_lost: None,
+            secured: None,
         });
-        if let Err(error) = self.bind_channels(&content, now) {
+        let joined = match &layer {
+            Some(layer) => self.join_layer(&content, layer),
+            None => Ok(false),
+        };
+        let fresh = !matches!(joined, Ok(false));
+        if let Err(error) = joined.and_then(|_| self.bind_channels(&content, now)) {
             self.channels.retain(|c| c.id != id);
+            if let Some(layer) = layer.filter(|_| fresh) {
+                self.part_layer(&content, &layer);
+            }
             return Err(Misuse::Transport(error));
         }
         self.next_channel += 1;
@@ -232,6 +260,11 @@ impl Session {
         implementation.map_or_else(Vec::new, |channel| channel.report())
     }
 
+    /// What protects a channel, once that is known.
+    pub fn secured(&self, channel: ChannelId) -> Option<&Secured> {
+        self.channel_at(channel)?.secured.as_deref()
+    }
+
     /// A line for people about the path that a channel uses.
     pub fn describe_channel(&self, channel: ChannelId) -> Option<String> {
         self.channel_at(channel)?
@@ -297,14 +330,10 @@ impl Session {
             name
         };
 
-        let Carrier {
-            kind, transport, ..
-        } = &mut self.contents[host].carriers[0];
-        let mut implementation = transport.create_channel(&wire_name)?;
+        let carrier = &mut self.contents[host].carriers[0];
+        let layer = self.channels[at].layer.as_ref();
+        let mut implementation = carrier.create_channel(&wire_name, layer, &context)?;
         let channel = &mut self.channels[at];
-        if let (Some(layer), TransportKind::Datagram) = (&channel.layer, *kind) {
-            implementation = layer.wrap(implementation, &context);
-        }
         channel.namespace = namespace;
         channel.wire_name = wire_name;
         implementation.connect(now);
@@ -374,6 +403,7 @@ impl Session {
         channel.path_lost = None;
         channel.says_path = false;
         channel.gathered = false;
+        channel.secured = None;
         if std::mem::take(&mut channel.writable) {
             self.events
                 .push_back(SessionEvent::Writable(channel.id, false));

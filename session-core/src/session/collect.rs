@@ -47,9 +47,8 @@ impl Session {
                 channel.set_path(path, now);
             }
             ChannelOutput::Info(info) => {
-                let named = (channel.wire_name.clone(), info);
-                let content = channel.content.clone();
-                self.tell(&content, named);
+                let (name, content) = (channel.wire_name.clone(), channel.content.clone());
+                self.tell(&content, (name, info));
             }
             ChannelOutput::Request {
                 token,
@@ -74,6 +73,10 @@ impl Session {
             ChannelOutput::Answer { token, answer } => {
                 let epoch = channel.epoch;
                 self.answer_deferred(id, epoch, token, answer);
+            }
+            ChannelOutput::Secured(secured) => {
+                let kept = channel.secured.insert(Box::new(secured)).clone();
+                self.events.push_back(SessionEvent::Secured(id, kept));
             }
             ChannelOutput::Gathered => channel.gathered = true,
             ChannelOutput::Finished => self.events.push_back(SessionEvent::Finished(id)),
@@ -178,6 +181,7 @@ impl Session {
             | ChannelOutput::Answer { .. }
             | ChannelOutput::Finished
             | ChannelOutput::Delivered
+            | ChannelOutput::Secured(_)
             | ChannelOutput::Failed(_) => return,
         };
         self.data.push_back(output);

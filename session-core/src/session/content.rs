@@ -1,7 +1,8 @@
 //! One content of a session: what is sent, how, and how far the agreement on it has come.
 
 use crate::{
-    ContentPart, Element, InfoTarget, Role, Senders, Transport, TransportFactory, TransportKind,
+    ChannelLayer, ContentPart, Element, InfoTarget, Role, Senders, Transport, TransportChannel,
+    TransportContext, TransportError, TransportFactory, TransportKind, layer::Layers,
 };
 use std::{collections::VecDeque, fmt, sync::Arc};
 
@@ -32,6 +33,10 @@ pub struct Content {
     pub(crate) replacing: Option<Carrier>,
     /// The answer to the peer's offer, for the accept.
     pub(crate) answer: Option<Element>,
+    /// The peer's offer of the transport in use, until the agreement: a channel may come with a layer that has to see it.
+    pub(crate) offer: Option<Element>,
+    /// The layers of its channels.
+    pub(crate) layers: Vec<Arc<dyn ChannelLayer>>,
     /// The content whose transport this one shares.
     pub(crate) bundled: Option<Arc<str>>,
     /// What arrived for channels or transports that do not exist yet: transport, target, payload. Without a target the
@@ -60,11 +65,15 @@ pub enum ContentState {
     Active,
 }
 
-/// A transport of a content.
+/// What a `<transport/>` says to channels.
+pub(crate) type Infos = Vec<(InfoTarget, Element)>;
+
+/// A transport of a content, with the layers above it.
 pub(crate) struct Carrier {
     pub(crate) namespace: Arc<str>,
     pub(crate) kind: TransportKind,
     pub(crate) transport: Box<dyn Transport>,
+    pub(crate) layers: Layers,
 }
 
 /// What [`Session::add_content`](crate::Session::add_content) adds.
@@ -171,6 +180,8 @@ impl Content {
             deferred: false,
             replacing: None,
             answer: None,
+            offer: None,
+            layers: Vec::new(),
             bundled: None,
             early: VecDeque::new(),
             candidates: 0,
@@ -231,17 +242,62 @@ impl Content {
     pub(crate) fn settle(&mut self) {
         self.told = Vec::new();
         self.answer = None;
+        self.offer = None;
         self.carriers.shrink_to_fit();
     }
 }
 
 impl Carrier {
-    pub(crate) fn new(factory: &dyn TransportFactory, transport: Box<dyn Transport>) -> Self {
+    pub(crate) fn new(
+        factory: &dyn TransportFactory,
+        layers: &[Arc<dyn ChannelLayer>],
+        context: &TransportContext,
+    ) -> Self {
+        let kind = factory.kind();
         Self {
             namespace: factory.namespace().into(),
-            kind: factory.kind(),
-            transport,
+            kind,
+            transport: factory.create(context),
+            layers: Layers::new(layers, kind, context),
         }
+    }
+
+    pub(crate) fn offer(&mut self) -> Element {
+        self.layers.offer(self.transport.as_mut())
+    }
+
+    pub(crate) fn accept_offer(&mut self, offer: &Element) -> Result<Element, TransportError> {
+        self.layers.accept_offer(self.transport.as_mut(), offer)
+    }
+
+    pub(crate) fn accept_answer(&mut self, answer: &Element) -> Result<(), TransportError> {
+        self.layers.accept_answer(self.transport.as_mut(), answer)
+    }
+
+    /// What an offer or an answer says to channels.
+    pub(crate) fn split_info(&mut self, info: &Element) -> Result<Infos, TransportError> {
+        self.layers.split_info(self.transport.as_mut(), info)
+    }
+
+    /// What a transport-info says to channels; what it says to layers they get here.
+    pub(crate) fn take_info(&mut self, info: &Element) -> Result<Infos, TransportError> {
+        self.layers.take_info(self.transport.as_mut(), info)
+    }
+
+    pub(crate) fn create_channel(
+        &mut self,
+        name: &str,
+        layer: Option<&Arc<dyn ChannelLayer>>,
+        context: &TransportContext,
+    ) -> Result<Box<dyn TransportChannel>, TransportError> {
+        let streams = self.kind == TransportKind::Streaming;
+        if streams && layer.is_some_and(|layer| layer.kind() == TransportKind::Datagram) {
+            let what = "it streams, and the channel's layer needs datagrams";
+            return Err(TransportError::Unacceptable(what));
+        }
+        let layer = layer.filter(|_| !streams);
+        let transport = self.transport.as_mut();
+        self.layers.create_channel(transport, name, layer, context)
     }
 }
 

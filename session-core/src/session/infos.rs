@@ -82,7 +82,7 @@ impl Session {
         for (_, target, info) in mine {
             let infos = match target {
                 Some(target) => Ok(vec![(target, info)]),
-                None => self.contents[host].carriers[0].transport.split_info(&info),
+                None => self.contents[host].carriers[0].take_info(&info),
             };
             // It was acknowledged when it came: what is wrong with it now can only be ignored.
             if let Ok(infos) = infos {

@@ -2,11 +2,11 @@
 
 use super::{
     Session,
-    content::{Content, ContentSpec, ContentState},
+    content::{Carrier, Content, ContentSpec, ContentState},
 };
 use crate::{
-    Action, ContentPart, Element, Event, Message, Misuse, Modification, PeerError, Reason,
-    ReasonCondition, Role, Senders, State,
+    Action, ChannelLayer, ContentPart, Element, Event, Message, Misuse, Modification, PeerError,
+    Reason, ReasonCondition, Role, Senders, State,
 };
 use std::{sync::Arc, time::Instant};
 
@@ -17,6 +17,15 @@ impl Session {
     /// # Errors
     /// [`Misuse`]; nothing has changed.
     pub fn add_content(&mut self, spec: ContentSpec, now: Instant) -> Result<(), Misuse> {
+        self.add(spec, None, now)
+    }
+
+    pub(super) fn add(
+        &mut self,
+        spec: ContentSpec,
+        layer: Option<Arc<dyn ChannelLayer>>,
+        now: Instant,
+    ) -> Result<(), Misuse> {
         let max = self.limits().contents;
         if self.contents.len() >= max {
             return Err(Misuse::TooMany {
@@ -38,6 +47,7 @@ impl Session {
         };
         let mut content = Content::new(spec.name.clone(), self.role, state);
         content.describe(spec);
+        content.layers.extend(layer);
         self.contents.push(content);
         if proposal {
             let at = self.contents.len() - 1;
@@ -46,11 +56,8 @@ impl Session {
                 return Err(error);
             }
             let mut part = self.contents[at].described_part();
-            part.transports = self.contents[at]
-                .carriers
-                .iter_mut()
-                .map(|c| c.transport.offer())
-                .collect();
+            let carriers = &mut self.contents[at].carriers;
+            part.transports = carriers.iter_mut().map(Carrier::offer).collect();
             self.say_about(Action::ContentAdd, part, None, now);
         }
         Ok(())
@@ -337,7 +344,7 @@ impl Session {
                 return Err(error);
             }
         } else {
-            self.take_carrier(at, 0, now);
+            self.take_unanswered(at, 0, now)?;
         }
         let content = &mut self.contents[at];
         content.remote_description = part.description.as_ref().map(Element::detach);

@@ -7,7 +7,7 @@ use super::{
 use crate::{
     Action, Cause, ContentCapacity, ContentPart, Element, Event, InfoTarget, Message, Misuse,
     Modification, Offers, Peer, PeerError, Reason, ReasonCondition, Redirect, Role, State,
-    TransportAnswer, TransportError, TransportFactory,
+    TransportAnswer, TransportError, TransportFactory, TransportKind,
 };
 use std::{sync::Arc, time::Instant};
 
@@ -49,7 +49,7 @@ impl Session {
         if !self.contents[at].carriers.is_empty() {
             return Ok(());
         }
-        let mut usable = self.usable_factories();
+        let mut usable = self.usable_factories(at);
         if self.dialect.offers == Offers::Implied {
             usable.retain(|f| Some(f.namespace()) == self.dialect.implied_transport);
         }
@@ -66,11 +66,14 @@ impl Session {
         Ok(())
     }
 
-    fn usable_factories(&self) -> Vec<Arc<dyn TransportFactory>> {
+    fn usable_factories(&self, at: usize) -> Vec<Arc<dyn TransportFactory>> {
+        let layers = &self.contents[at].layers;
+        let datagrams = layers.iter().any(|l| l.kind() == TransportKind::Datagram);
         self.potential_transports()
             .iter()
             .filter_map(|namespace| self.registry.factory(namespace))
             .filter(|factory| factory.supports(self.dialect))
+            .filter(|factory| !datagrams || factory.kind() == TransportKind::Datagram)
             .cloned()
             .collect()
     }
@@ -78,7 +81,7 @@ impl Session {
     fn carrier(&self, at: usize, factory: &Arc<dyn TransportFactory>) -> Carrier {
         let name = self.contents[at].name.clone();
         let context = self.transport_context(&name);
-        Carrier::new(factory.as_ref(), factory.create(&context))
+        Carrier::new(factory.as_ref(), &self.contents[at].layers, &context)
     }
 
     /// Sends the initiate and lets the channels of the preferred transports connect.
@@ -88,11 +91,7 @@ impl Session {
         for content in &mut self.contents {
             let mut part = content.described_part();
             if !implied {
-                part.transports = content
-                    .carriers
-                    .iter_mut()
-                    .map(|c| c.transport.offer())
-                    .collect();
+                part.transports = content.carriers.iter_mut().map(Carrier::offer).collect();
             }
             message.contents.push(part);
         }
@@ -122,6 +121,7 @@ impl Session {
         }
         self.remote = target;
         self.extra.extend(cookie);
+        self.renew_layers();
         for content in &mut self.contents {
             // What was told to the old address is told to the new one.
             let told = std::mem::take(&mut content.told);
@@ -191,16 +191,16 @@ impl Session {
             .implied_transport
             .filter(|_| part.transports.is_empty());
         let implied = implied.map(|namespace| Element::new(namespace, "transport"));
-        let usable = self.usable_factories();
+        let usable = self.usable_factories(at);
         for offer in part.transports.iter().chain(&implied) {
             let Some(factory) = usable.iter().find(|f| f.namespace() == offer.namespace()) else {
                 continue;
             };
             let mut carrier = self.carrier(at, factory);
-            let Ok(answer) = carrier.transport.accept_offer(offer) else {
+            let Ok(answer) = carrier.accept_offer(offer) else {
                 continue;
             };
-            let Ok(infos) = carrier.transport.split_info(offer) else {
+            let Ok(infos) = carrier.split_info(offer) else {
                 continue;
             };
             let namespace = carrier.namespace.clone();
@@ -208,6 +208,7 @@ impl Session {
             content.carriers = vec![carrier];
             content.agreed = true;
             content.answer = Some(answer);
+            content.offer = Some(offer.detach());
             for (target, info) in infos {
                 self.count_candidate(at)?;
                 self.keep_early(at, namespace.clone(), target, info)?;
@@ -287,13 +288,17 @@ impl Session {
                 };
                 self.unbind_channels(&name);
                 let content = &mut self.contents[at];
-                content.carriers.clear();
+                let layers = content.carriers.drain(..).next().map(|c| c.layers);
                 content.infos.clear();
                 content.untried.clear();
                 content.bundled = Some(leader.clone());
                 let early = std::mem::take(&mut content.early);
                 if let Some(leader) = self.content_position(&leader) {
-                    self.contents[leader].early.extend(early);
+                    let leader = &mut self.contents[leader];
+                    leader.early.extend(early);
+                    if let (Some(carrier), Some(layers)) = (leader.carriers.first_mut(), layers) {
+                        carrier.layers.adopt(layers);
+                    }
                 }
             }
         }
@@ -321,9 +326,9 @@ impl Session {
         let Some(chosen) = offered else {
             return Err(PeerError::NotAllowed("this transport was not offered"));
         };
-        let transport = &mut content.carriers[chosen].transport;
-        let infos = transport.split_info(answer);
-        let judged = infos.and_then(|infos| transport.accept_answer(answer).map(|()| infos));
+        let carrier = &mut content.carriers[chosen];
+        let infos = carrier.split_info(answer);
+        let judged = infos.and_then(|infos| carrier.accept_answer(answer).map(|()| infos));
         let infos = judged.map_err(|error| self.blame(at, error))?;
         self.take_carrier(at, chosen, now);
         for _ in &infos {
@@ -412,7 +417,7 @@ impl Session {
     fn send_replace(&mut self, at: usize, factory: &Arc<dyn TransportFactory>, now: Instant) {
         let mut carrier = self.carrier(at, factory);
         let mut part = self.contents[at].part();
-        part.transports.push(carrier.transport.offer());
+        part.transports.push(carrier.offer());
         let content = &mut self.contents[at];
         content.untried.retain(|n| **n != *carrier.namespace);
         content.replacing = Some(carrier);
@@ -443,12 +448,12 @@ impl Session {
             // The initiator's goes on; ours is answered with a tie-break, which finds nothing to do.
             self.contents[at].replacing = None;
         }
-        let usable = self.usable_factories();
+        let usable = self.usable_factories(at);
         let factory = usable.iter().find(|f| f.namespace() == offer.namespace());
         let accepted = factory.and_then(|factory| {
             let mut carrier = self.carrier(at, factory);
-            let infos = carrier.transport.split_info(offer).ok()?;
-            let answer = carrier.transport.accept_offer(offer).ok()?;
+            let infos = carrier.split_info(offer).ok()?;
+            let answer = carrier.accept_offer(offer).ok()?;
             Some((carrier, answer, infos))
         });
         let mut reply = self.contents[at].part();
@@ -496,9 +501,8 @@ impl Session {
                 Err(PeerError::NotAllowed("this transport was not offered"))
             };
         };
-        let infos = carrier.transport.split_info(answer);
-        let judged =
-            infos.and_then(|infos| carrier.transport.accept_answer(answer).map(|()| infos));
+        let infos = carrier.split_info(answer);
+        let judged = infos.and_then(|infos| carrier.accept_answer(answer).map(|()| infos));
         let infos = match judged {
             Ok(infos) => infos,
             Err(error) => {
@@ -536,6 +540,7 @@ impl Session {
         content.agreed = true;
         content.bundled = None;
         content.answer = None;
+        content.offer = None;
         content.infos.clear();
         content.told.clear();
         for _ in &infos {

@@ -57,8 +57,9 @@ impl Session {
                 problem: "missing",
             });
         }
-        // Channels that the client created for the default content follow its name.
+        // Channels that the client created for the default content follow its name, and so do their layers.
         let first = fresh[0].name.clone();
+        fresh[0].layers = std::mem::take(&mut self.contents[0].layers);
         for channel in self.channels.iter_mut().filter(|c| c.content == default) {
             channel.content = first.clone();
         }
@@ -254,7 +255,7 @@ impl Session {
                 }
                 continue;
             };
-            self.take_carrier(at, chosen, now);
+            self.take_unanswered(at, chosen, now)?;
             // Candidates went out in a form that this peer does not read.
             let told = std::mem::take(&mut self.contents[at].told);
             self.contents[at].infos.splice(0..0, told);
@@ -341,7 +342,7 @@ impl Session {
                 && (implied || self.dialect.transport_answer == TransportAnswer::InAccept)
             {
                 // Nothing was said against the only one offered.
-                self.take_carrier(at, 0, now);
+                self.take_unanswered(at, 0, now)?;
             }
             return Ok(());
         };
@@ -438,7 +439,7 @@ impl Session {
                     continue;
                 };
                 let carrier = &mut self.contents[host].carriers[current];
-                let infos = carrier.transport.split_info(info);
+                let infos = carrier.take_info(info);
                 let infos = infos.map_err(|error| self.blame(host, error))?;
                 work.push((host, namespace, Some(infos), info.clone()));
             }

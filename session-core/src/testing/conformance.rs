@@ -14,6 +14,7 @@
 
 mod data;
 mod hostile;
+mod layered;
 mod negotiation;
 mod network;
 mod pair;
@@ -147,7 +148,7 @@ pub fn conformance(factory: impl TransportFactory + 'static) {
 /// What to expect of a transport, where it may differ.
 #[derive(Clone)]
 pub struct Conformance {
-    /// What its channels carry; by default what the factory says, and with a [`layer`](Self::layer) a stream.
+    /// What its channels carry; by default what the [`layer`](Self::layer) says if there is one, or the factory.
     pub kind: Option<TransportKind>,
     /// A layer above each channel, to test the layer, or the two together.
     pub layer: Option<Arc<dyn ChannelLayer>>,
@@ -239,8 +240,8 @@ impl Conformance {
     }
 
     fn streams(&self, factory: &dyn TransportFactory) -> bool {
-        let kind = self.kind.unwrap_or_else(|| match self.layer {
-            Some(_) => TransportKind::Streaming,
+        let kind = self.kind.unwrap_or_else(|| match &self.layer {
+            Some(layer) => layer.kind(),
             None => factory.kind(),
         });
         kind == TransportKind::Streaming

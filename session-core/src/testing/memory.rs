@@ -193,6 +193,7 @@ impl Transport for MemoryTransport {
     fn split_info(&mut self, info: &Element) -> Result<Vec<(InfoTarget, Element)>, TransportError> {
         self.check(info)?;
         info.children()
+            .filter(|child| child.namespace() == &*self.settings.namespace)
             .map(|child| {
                 let child = child.to_element();
                 let candidate = Candidate::from_element(&self.settings.namespace, &child)?;

@@ -1,7 +1,7 @@
 //! [`Recorder`]: a client that writes down everything it is told, and does what it was told to.
 
 use crate::{
-    ChannelId, ChannelLayer, Element, Modification, Peer, PeerError, Reason, Session,
+    ChannelId, ChannelLayer, Element, Modification, Peer, PeerError, Reason, Secured, Session,
     SessionClient, SessionDescription, SessionError, SessionId, State,
 };
 use bytes::Bytes;
@@ -45,6 +45,8 @@ pub enum Callback {
     Finished(ChannelId),
     /// Everything that was sent on a finished stream has arrived.
     Delivered(ChannelId),
+    /// A layer protects a channel.
+    Secured(ChannelId, Box<Secured>),
     /// A channel is of no more use.
     ChannelGone(ChannelId),
     /// Information of the peer's application.
@@ -204,6 +206,12 @@ impl Recorder {
         self
     }
 
+    /// A channel of the default content through a layer, in every session.
+    #[must_use]
+    pub fn with_layered(self, name: &str, layer: Arc<dyn ChannelLayer>) -> Self {
+        self.with_stream(name, layer)
+    }
+
     /// A channel of the default content that carries a stream, in every session.
     #[must_use]
     pub fn with_stream(mut self, name: &str, layer: Arc<dyn ChannelLayer>) -> Self {
@@ -289,7 +297,7 @@ impl SessionClient for Recorder {
         for (name, layer) in &self.channels {
             // What cannot be created shows as a channel that is not there.
             let _ = match layer {
-                Some(layer) => session.create_stream_channel(name, Arc::clone(layer), now),
+                Some(layer) => session.create_layered_channel(name, Arc::clone(layer), now),
                 None => session.create_channel(name, now),
             };
         }
@@ -336,6 +344,17 @@ impl SessionClient for Recorder {
 
     fn on_delivered(&mut self, session: &mut Session, channel: ChannelId, now: Instant) {
         self.tell(session, Callback::Delivered(channel), now);
+    }
+
+    fn on_secured(
+        &mut self,
+        session: &mut Session,
+        channel: ChannelId,
+        secured: &Secured,
+        now: Instant,
+    ) {
+        let secured = Box::new(secured.clone());
+        self.tell(session, Callback::Secured(channel, secured), now);
     }
 
     fn on_channel_gone(

@@ -156,6 +156,7 @@ impl Transport for GoogleTransport {
     fn split_info(&mut self, info: &Element) -> Result<Vec<(InfoTarget, Element)>, TransportError> {
         expect_transport(GOOGLE_NAMESPACE, info)?;
         info.children()
+            .filter(|child| child.namespace() == GOOGLE_NAMESPACE)
             .map(|child| {
                 let child = child.to_element();
                 self.factory.settings.judge(read(&child)?.address)?;

@@ -6,8 +6,8 @@ use super::{
     expect_transport,
 };
 use session_core::{
-    Dialect, Element, ErrorStyle, InfoTarget, Transport, TransportChannel, TransportContext,
-    TransportError, TransportFactory, TransportKind,
+    Dialect, Element, ElementRef, ErrorStyle, InfoTarget, Transport, TransportChannel,
+    TransportContext, TransportError, TransportFactory, TransportKind,
 };
 use std::{collections::BTreeMap, fmt::Write as _, net::SocketAddr, sync::Arc};
 
@@ -146,7 +146,7 @@ impl Transport for RawUdpTransport {
     fn split_info(&mut self, info: &Element) -> Result<Vec<(InfoTarget, Element)>, TransportError> {
         self.check(info)?;
         let mut infos = Vec::new();
-        for child in info.children() {
+        for child in own(info) {
             let child = child.to_element();
             let (component, said) = read(&child)?;
             match self.channels.iter().find(|(_, of)| **of == component) {
@@ -164,11 +164,16 @@ impl RawUdpTransport {
     /// Everything in it can be read, and the addresses be used.
     fn check(&self, transport: &Element) -> Result<(), TransportError> {
         expect_transport(NAMESPACE, transport)?;
-        transport.children().try_for_each(|child| {
+        own(transport).try_for_each(|child| {
             let (_, said) = read(&child.to_element())?;
             self.settings.judge(said.address)
         })
     }
+}
+
+/// Children of other namespaces are for others, or of a peer that says more than we know.
+fn own(transport: &Element) -> impl Iterator<Item = ElementRef<'_>> {
+    transport.children().filter(|c| c.namespace() == NAMESPACE)
 }
 
 /// One component's candidates.

@@ -3,7 +3,7 @@
 mod outputs;
 mod report;
 
-use super::{Breach, Conformance, pattern::Pattern};
+use super::{Breach, Conformance, layered::Layered, pattern::Pattern};
 use crate::testing::{
     epoch,
     netem::{Agenda, Conditions},
@@ -73,7 +73,6 @@ pub(super) struct Pair {
     wire: Agenda<Signalling>,
     /// Requests that are answered later: end, channel, its number for it, and who waits.
     deferred: Vec<(usize, usize, u32, Asker)>,
-    layer: Option<Arc<dyn crate::ChannelLayer>>,
     breach: Option<Breach>,
     trace: VecDeque<String>,
     /// Grows with everything that either end wants: equal runs have equal digests.
@@ -151,8 +150,13 @@ impl Pair {
         let start = epoch();
         let end = |role| {
             let context = context(setup, role);
+            let transport = setup.factory.create(&context);
+            let transport = match &setup.options.layer {
+                Some(layer) => Box::new(Layered::new(transport, layer, &context)),
+                None => transport,
+            };
             End {
-                transport: setup.factory.create(&context),
+                transport,
                 context,
                 channels: Vec::new(),
                 early: Vec::new(),
@@ -171,7 +175,6 @@ impl Pair {
             tap: None,
             wire: Agenda::default(),
             deferred: Vec::new(),
-            layer: setup.options.layer.clone(),
             breach: None,
             trace: VecDeque::new(),
             digest: 0xcbf2_9ce4_8422_2325,
@@ -241,10 +244,7 @@ impl Pair {
         name: &str,
     ) -> Result<usize, TransportError> {
         let side = &mut self.ends[end];
-        let mut inner = side.transport.create_channel(name)?;
-        if let Some(layer) = &self.layer {
-            inner = layer.wrap(inner, &side.context);
-        }
+        let inner = side.transport.create_channel(name)?;
         side.channels.push(Channel {
             name: name.into(),
             inner,

@@ -140,6 +140,7 @@ impl Checks {
             | Callback::Writable(..)
             | Callback::Finished(_)
             | Callback::Delivered(_)
+            | Callback::Secured(..)
             | Callback::ChannelGone(_)
             | Callback::Info(_)
             | Callback::Modify(_)

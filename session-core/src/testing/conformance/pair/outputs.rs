@@ -97,7 +97,7 @@ impl Pair {
             }
             ChannelOutput::Close(socket) => self.take_close(key(socket)),
             ChannelOutput::Transmit(transmit) => self.take_transmit(end, channel, transmit),
-            ChannelOutput::Gathered => {}
+            ChannelOutput::Gathered | ChannelOutput::Secured(_) => {}
             ChannelOutput::Packet(batch) => self.take_packets(end, channel, batch),
             ChannelOutput::Writable(writable) => {
                 this.writable = writable;

@@ -1,0 +1,119 @@
+//! The layers above a content's transports, as channels name them.
+
+use super::Session;
+use crate::{
+    ChannelLayer, ContentSpec, Element, Misuse, PeerError, State, TransportError, layer::Moment,
+};
+use std::{sync::Arc, time::Instant};
+
+impl Session {
+    /// As [`add_content`](Self::add_content), for a content whose channels go through `layer`. A proposal to a running
+    /// session leaves at once, so that the layer has to be known before there are channels.
+    ///
+    /// # Errors
+    /// [`Misuse`]; nothing has changed.
+    pub fn add_content_with_layer(
+        &mut self,
+        spec: ContentSpec,
+        layer: Arc<dyn ChannelLayer>,
+        now: Instant,
+    ) -> Result<(), Misuse> {
+        self.add(spec, Some(layer), now)
+    }
+
+    /// A channel was created: its layer becomes one of its content's, as far as it can still be negotiated.
+    /// The `Ok` value says whether it is new there.
+    ///
+    /// # Errors
+    /// The layer has something to say, and it is too late for that, or it cannot work with the peer's offer.
+    pub(crate) fn join_layer(
+        &mut self,
+        content: &Arc<str>,
+        layer: &Arc<dyn ChannelLayer>,
+    ) -> Result<bool, TransportError> {
+        let Some((at, host)) = self.layer_hosts(content) else {
+            return Ok(false);
+        };
+        let known = |known: &Arc<dyn ChannelLayer>| Arc::ptr_eq(known, layer);
+        if self.contents[at].layers.iter().any(known) {
+            return Ok(false);
+        }
+        let context = self.transport_context(content);
+        let init = self.state == State::Init;
+        let content = &mut self.contents[host];
+        let open = content.offer.as_ref().filter(|_| content.answer.is_some());
+        for carrier in &mut content.carriers {
+            let moment = match open {
+                _ if init => Moment::Early,
+                Some(offer) => Moment::Offered(offer),
+                None => Moment::Late(&carrier.namespace),
+            };
+            let said = carrier.layers.join(layer, &context, moment)?;
+            if let Some(answer) = &mut content.answer {
+                said.into_iter().for_each(|child| answer.push(child));
+            }
+        }
+        if let Some(carrier) = &mut content.replacing {
+            let moment = Moment::Late(&carrier.namespace);
+            carrier.layers.join(layer, &context, moment)?;
+        }
+        self.contents[at].layers.push(Arc::clone(layer));
+        Ok(true)
+    }
+
+    /// A channel could not be created: its layer goes with it, unless others have it.
+    pub(crate) fn part_layer(&mut self, content: &Arc<str>, layer: &Arc<dyn ChannelLayer>) {
+        let others = self.channels.iter().filter_map(|c| c.layer.as_ref());
+        if others.into_iter().any(|other| Arc::ptr_eq(other, layer)) {
+            return;
+        }
+        if let Some((at, host)) = self.layer_hosts(content) {
+            let known = |known: &Arc<dyn ChannelLayer>| Arc::ptr_eq(known, layer);
+            self.contents[at].layers.retain(|layer| !known(layer));
+            let host = &mut self.contents[host];
+            for carrier in host.carriers.iter_mut().chain(&mut host.replacing) {
+                carrier.layers.part(layer);
+            }
+        }
+    }
+
+    /// A content, and the one that has its transport.
+    fn layer_hosts(&self, content: &str) -> Option<(usize, usize)> {
+        let at = self.content_position(content)?;
+        let leader = self.contents[at].bundled.as_deref();
+        let host = leader.and_then(|name| self.content_position(name));
+        Some((at, host.unwrap_or(at)))
+    }
+
+    /// The offer goes to somebody else: what the peer before said about layers is void.
+    pub(crate) fn renew_layers(&mut self) {
+        for at in 0..self.contents.len() {
+            let name = self.contents[at].name.clone();
+            let context = self.transport_context(&name);
+            let mut carriers = self.contents[at].carriers.iter_mut();
+            let agreed = carriers.any(|carrier| carrier.layers.renew(&context));
+            if agreed {
+                self.unbind_channels(&name);
+            }
+        }
+    }
+
+    /// The peer accepts a transport without a word about it.
+    ///
+    /// # Errors
+    /// When a layer cannot do without the peer's words; then nothing has changed.
+    pub(crate) fn take_unanswered(
+        &mut self,
+        at: usize,
+        chosen: usize,
+        now: Instant,
+    ) -> Result<(), PeerError> {
+        if let Some(carrier) = self.contents[at].carriers.get_mut(chosen) {
+            let nothing = Element::new(&carrier.namespace, "transport");
+            let judged = carrier.layers.take_answer(&nothing);
+            judged.map_err(|error| self.blame(at, error))?;
+        }
+        self.take_carrier(at, chosen, now);
+        Ok(())
+    }
+}
