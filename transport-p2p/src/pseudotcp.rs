@@ -76,7 +76,6 @@
 //! copied.
 
 mod close;
-mod congestion;
 mod flight;
 #[cfg(any(test, fuzzing, feature = "testing"))]
 #[doc(hidden)]
@@ -97,17 +96,10 @@ mod tests;
 pub use self::layer::PseudoTcpLayer;
 
 use self::{
-    close::Events,
-    congestion::{Controller, Cubic},
-    flight::Flight,
-    inbox::Inbox,
-    output::Acknowledgement,
-    queue::SendQueue,
-    ranges::ORIGIN,
-    rtt::Rtt,
-    timers::Timers,
-    wire::Options,
+    close::Events, flight::Flight, inbox::Inbox, output::Acknowledgement, queue::SendQueue,
+    ranges::ORIGIN, rtt::Rtt, timers::Timers, wire::Options,
 };
+use crate::congestion::{Congestion, Model, Pacer};
 use bytes::{Bytes, BytesMut};
 use std::time::{Duration, Instant};
 use thiserror::Error;
@@ -302,6 +294,8 @@ pub struct Stats {
     pub bytes_sent: u64,
     /// Data bytes that were sent again.
     pub bytes_retransmitted: u64,
+    /// Data bytes that were concluded to be lost, other than by a timeout.
+    pub bytes_lost: u64,
     /// Times that the retransmission timer ran out.
     pub timeouts: u64,
     /// Times that loss was noticed by acknowledgements.
@@ -340,11 +334,10 @@ pub struct PseudoTcp {
     inbox: Inbox,
     /// Whether any data has come.
     has_received: bool,
-    controller: Box<dyn Controller>,
-    /// Whether the controller held back what was to be sent.
-    limited: bool,
-    /// Acknowledgement of this ends the round.
-    round_end: u64,
+    controller: Box<dyn Congestion>,
+    pacer: Pacer,
+    /// When the newest data left that is known to have arrived.
+    newest_sent: Instant,
     /// End of the last short segment.
     short_end: u64,
     rtt: Rtt,
@@ -356,7 +349,6 @@ pub struct PseudoTcp {
     window_probe_due: bool,
     probed: bool,
     mss: u64,
-    last_sent: Instant,
     timers: Timers,
     acknowledgement: Acknowledgement,
     events: Events,
@@ -395,9 +387,9 @@ impl PseudoTcp {
             largest_window: 0,
             inbox: Inbox::new(0, config.receive_buffer),
             has_received: false,
-            controller: Box::new(Cubic::new(mss)),
-            limited: false,
-            round_end: start,
+            controller: Box::new(Model::new(mss, now)),
+            pacer: Pacer::new(mss, now),
+            newest_sent: now,
             short_end: start,
             rtt: Rtt::new(config.initial_rto),
             backoff: 0,
@@ -406,7 +398,6 @@ impl PseudoTcp {
             window_probe_due: false,
             probed: false,
             mss,
-            last_sent: now,
             timers: Timers::default(),
             acknowledgement: Acknowledgement::default(),
             events: Events::default(),
@@ -499,7 +490,8 @@ impl PseudoTcp {
     pub fn set_mtu(&mut self, mtu: u16) {
         self.config.mtu = mtu.max(MIN_MTU);
         self.mss = u64::from(segment_payload(self.config.mtu, self.config.overhead));
-        self.controller.set_mss(self.mss);
+        self.controller.set_packet_size(self.mss);
+        self.pacer.set_packet_size(self.mss);
     }
 
     /// The path refused a batch as too large: steps down [`MTU_LADDER`] and sends again what is unacknowledged.

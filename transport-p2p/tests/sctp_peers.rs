@@ -76,6 +76,10 @@ impl Peer {
         }
     }
 
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "only what the tests look at"
+    )]
     fn poll(&mut self, now: Instant) -> Vec<Bytes> {
         let mut packets = Vec::new();
         let mut payloads = |payload| match payload {

@@ -27,7 +27,7 @@ const MAX_SACKED: usize = 2048;
 const MAX_WATCHED: usize = 4096;
 
 /// Most batches whose departure is remembered for measuring the round trip.
-const MAX_TIMED: usize = 1024;
+const MAX_TIMED: usize = 4096;
 
 /// The part of the stream that is on its way.
 #[derive(Debug)]
@@ -39,6 +39,8 @@ pub(super) struct Flight {
     sacked: Ranges,
     /// To be sent again.
     lost: Ranges,
+    /// What was sent more than once: of it an acknowledgement may mean either (Karn).
+    resent: Ranges,
     watched: VecDeque<Retransmission>,
     timed: VecDeque<Departure>,
     /// First transmissions below this have been judged.
@@ -72,12 +74,12 @@ struct Departure {
 }
 
 /// What an acknowledgement brought.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Progress {
     /// Bytes that are newly known to have arrived.
     pub(super) delivered: u64,
-    /// A round trip that no retransmission blurs.
-    pub(super) rtt: Option<Duration>,
+    /// When the newest of them left, if none of it was sent again.
+    pub(super) sent: Option<Instant>,
     /// A retransmission was not needed.
     pub(super) spurious: bool,
 }
@@ -89,6 +91,7 @@ impl Flight {
             nxt: start,
             sacked: Ranges::default(),
             lost: Ranges::default(),
+            resent: Ranges::default(),
             watched: VecDeque::new(),
             timed: VecDeque::new(),
             judged: start,
@@ -118,6 +121,11 @@ impl Flight {
     pub(super) fn pipe(&self) -> u64 {
         let known = self.sacked.length() + self.lost.length() + self.departed;
         (self.nxt - self.una).saturating_sub(known)
+    }
+
+    /// Bytes that are to be sent again.
+    pub(super) fn lost(&self) -> u64 {
+        self.lost.length()
     }
 
     pub(super) fn in_recovery(&self) -> bool {
@@ -152,13 +160,8 @@ impl Flight {
     /// Notes that `range` was sent again; `probe` if only to provoke an acknowledgement.
     pub(super) fn on_resent(&mut self, range: Range<u64>, probe: bool, now: Instant) {
         self.lost.remove(range.clone());
-        // A round trip measured over a retransmitted byte would be ambiguous (Karn).
-        while self
-            .timed
-            .back()
-            .is_some_and(|last| last.range.end > range.start)
-        {
-            self.timed.pop_back();
+        if self.resent.count() < MAX_SACKED {
+            self.resent.insert(range.clone());
         }
         if self.watched.len() == MAX_WATCHED {
             self.watched.pop_front();
@@ -180,23 +183,31 @@ impl Flight {
     ) -> Progress {
         let before = self.una + self.sacked.length();
         let mut progress = Progress::default();
+        let mut newest = None;
         for block in blocks {
             // The byte at `una` is missing by definition: a block that has it is about what arrived twice.
             let block = block.start..block.end.min(self.nxt);
             if self.sacked.count() < MAX_SACKED && block.start > una && !block.is_empty() {
+                newest = newest.max(self.newest_new(block.clone()));
                 self.lost.remove(block.clone());
                 self.sacked.insert(block);
             }
         }
         if una > self.una {
+            // What is acknowledged along with a retransmission may have waited for it.
+            if self.resent.first().is_none_or(|first| first.start >= una) {
+                newest = newest.max(self.newest_new(self.una..una));
+            }
             self.una = una;
             self.judged = self.judged.max(una);
             self.sacked.remove_below(una);
             self.lost.remove_below(una);
+            self.resent.remove_below(una);
             self.duplicates = 0;
-            progress.rtt = self.round_trip(now);
             progress.spurious = self.forget_watched(least_rtt, now);
         }
+        progress.sent = newest.and_then(|byte| self.departure(byte));
+        self.forget_departures();
         progress.delivered = (self.una + self.sacked.length()).saturating_sub(before);
         progress
     }
@@ -303,7 +314,6 @@ impl Flight {
             self.lost.insert(gap);
         }
         self.watched.clear();
-        self.timed.clear();
         self.judged = self.nxt;
         self.duplicates = 0;
         self.departed = 0;
@@ -342,21 +352,30 @@ impl Flight {
         true
     }
 
-    /// The time since the newest acknowledged byte left. None if that was sent again: then the acknowledgement may be
-    /// about either copy, and what was acknowledged along with it may have waited for it.
-    fn round_trip(&mut self, now: Instant) -> Option<Duration> {
+    /// The last byte of a range that was not known to have arrived.
+    fn newest_new(&self, range: Range<u64>) -> Option<u64> {
+        self.sacked.gaps(range).last().map(|gap| gap.end - 1)
+    }
+
+    /// When a byte left, if it did so once.
+    fn departure(&self, byte: u64) -> Option<Instant> {
+        let once =
+            self.resent.count() < MAX_SACKED && self.resent.gaps(byte..byte + 1).next().is_some();
+        let at = self
+            .timed
+            .partition_point(|departure| departure.range.end <= byte);
+        let departure = self.timed.get(at).filter(|_| once)?;
+        departure.range.contains(&byte).then_some(departure.at)
+    }
+
+    fn forget_departures(&mut self) {
         while self
             .timed
             .front()
-            .is_some_and(|first| first.range.end < self.una)
+            .is_some_and(|first| first.range.end <= self.una)
         {
             self.timed.pop_front();
         }
-        let newest = self
-            .timed
-            .front()
-            .filter(|first| first.range.start < self.una)?;
-        Some(now.saturating_duration_since(newest.at))
     }
 
     fn forget_watched(&mut self, least_rtt: Option<Duration>, now: Instant) -> bool {
@@ -477,11 +496,11 @@ mod tests {
         flight.on_sent(100, now);
         flight.on_sent(200, now);
         flight.on_sent(300, now);
-        assert_eq!(sack(&mut flight, 100, &[], later).rtt, Some(later - now));
+        assert_eq!(sack(&mut flight, 100, &[], later).sent, Some(now));
         flight.on_resent(100..200, false, now);
         flight.on_sent(400, later);
-        assert_eq!(sack(&mut flight, 300, &[], later).rtt, None);
-        assert_eq!(sack(&mut flight, 400, &[], later).rtt, Some(Duration::ZERO));
+        assert_eq!(sack(&mut flight, 300, &[], later).sent, None);
+        assert_eq!(sack(&mut flight, 400, &[], later).sent, Some(later));
     }
 
     #[test]

@@ -2,12 +2,15 @@
 
 use super::{
     PseudoTcp, State,
-    congestion::Ack,
+    flight::Progress,
     inbox::{Arrival, Inbox, Payload},
     ranges::{ORIGIN, expand},
     wire::{self, FLAG_CTL, FLAG_FIN, FLAG_RST, FLAG_SACK, HEADER, Header, Options},
 };
-use crate::pseudotcp::{Error, UNSCALED_WINDOW};
+use crate::{
+    congestion::{Ack, Loss},
+    pseudotcp::{Error, UNSCALED_WINDOW},
+};
 use bytes::Bytes;
 use std::time::{Duration, Instant};
 
@@ -281,7 +284,8 @@ impl PseudoTcp {
             && u64::from(segment.window) << self.send_scale == self.window;
         self.on_window(segment);
         self.flight.finish_recovery();
-        if let Some(rtt) = progress.rtt.or_else(|| self.echoed(segment, advanced, now)) {
+        let measured = progress.sent.map(|at| now.saturating_duration_since(at));
+        if let Some(rtt) = measured.or_else(|| self.echoed(segment, advanced, now)) {
             self.rtt.sample(rtt);
         }
         if advanced {
@@ -293,6 +297,7 @@ impl PseudoTcp {
             self.events
                 .on_space(self.queue.space(), self.config.send_buffer);
         }
+        let lost = self.flight.lost();
         let began = if selective {
             self.flight.judge(self.mss, false)
         } else if advanced {
@@ -303,10 +308,11 @@ impl PseudoTcp {
         };
         if progress.spurious {
             self.stats.spurious += 1;
-            self.controller.on_spurious();
+            self.controller.on_spurious(now);
         }
+        self.tell_loss(lost, now);
         if progress.delivered > 0 {
-            self.control(progress.delivered, progress.rtt, now);
+            self.control(&progress, now);
         }
         if began {
             self.on_loss(now);
@@ -314,25 +320,44 @@ impl PseudoTcp {
         self.arm_reordering(now);
     }
 
-    /// Counts a new loss.
+    /// Counts a new recovery.
     pub(super) fn on_loss(&mut self, now: Instant) {
         self.stats.recoveries += 1;
-        self.controller.on_congestion(now);
         self.arm_retransmit(now);
     }
 
-    fn control(&mut self, delivered: u64, rtt: Option<Duration>, now: Instant) {
-        let round = self.flight.una() >= self.round_end;
-        if round {
-            self.round_end = self.flight.nxt();
+    /// Tells the controller what is thought to be lost beyond `before`.
+    pub(super) fn tell_loss(&mut self, before: u64, now: Instant) {
+        let bytes = self.flight.lost().saturating_sub(before);
+        if bytes > 0 {
+            self.stats.bytes_lost += bytes;
+            // About a round trip ago; what exactly it was the controller does not mind.
+            let sent = now
+                - self
+                    .rtt
+                    .smoothed()
+                    .unwrap_or_default()
+                    .min(now.duration_since(self.epoch));
+            let in_flight = self.flight.pipe();
+            self.controller.on_loss(&Loss {
+                now,
+                sent,
+                bytes,
+                in_flight,
+            });
+        }
+    }
+
+    fn control(&mut self, progress: &Progress, now: Instant) {
+        if let Some(sent) = progress.sent {
+            self.newest_sent = self.newest_sent.max(sent);
         }
         self.controller.on_ack(&Ack {
             now,
-            delivered,
-            rtt,
-            limited: self.limited,
-            recovering: self.flight.in_recovery(),
-            round,
+            sent: self.newest_sent,
+            bytes: progress.delivered,
+            rtt: progress.sent.map(|at| now.saturating_duration_since(at)),
+            in_flight: self.flight.pipe(),
         });
     }
 

@@ -123,10 +123,9 @@ impl PseudoTcp {
     fn poll_lost(&mut self, most: usize, now: Instant) -> Option<Batch> {
         let lost = self.flight.next_lost()?;
         let pipe = self.flight.pipe();
-        let room = self.controller.window().saturating_sub(pipe);
+        let room = self.room(now);
         let length = (lost.end - lost.start).min(self.mss);
-        if room < length && pipe > 0 {
-            self.limited = true;
+        if room < length && (pipe > 0 || room == 0) {
             return None;
         }
         let most = self.whole_segments(room, most).max(1) as u64;
@@ -139,16 +138,15 @@ impl PseudoTcp {
         let nxt = self.flight.nxt();
         let unsent = self.queue.end().saturating_sub(nxt);
         if unsent == 0 {
-            self.limited = false;
+            self.controller.on_limited(self.flight.pipe());
             return None;
         }
-        if self.flight.is_empty() && now.saturating_duration_since(self.last_sent) > self.rto() {
-            self.controller.on_idle();
-        }
-        let controlled = self.controller.window().saturating_sub(self.flight.pipe());
+        let controlled = self.room(now);
         let granted = self.window_edge.saturating_sub(nxt);
         let length = self.sendable(unsent, controlled, granted, most);
-        self.limited = controlled < unsent.min(self.mss) && controlled < granted;
+        if granted < unsent.min(self.mss) {
+            self.controller.on_limited(self.flight.pipe());
+        }
         if length == 0 {
             if granted < unsent.min(self.mss) && self.flight.is_empty() {
                 self.arm_window(now);
@@ -164,6 +162,22 @@ impl PseudoTcp {
         self.flight.on_sent(range.end, now);
         self.on_departure(now);
         Some(self.data(range, now))
+    }
+
+    /// Bytes that window and pace permit.
+    fn room(&mut self, now: Instant) -> u64 {
+        let window = self.controller.window().saturating_sub(self.flight.pipe());
+        if window < self.mss {
+            return window;
+        }
+        let rate = self.controller.pacing_rate();
+        let paced = self.pacer.budget(rate, now);
+        self.timers.pace = if paced == 0 {
+            self.pacer.next(rate)
+        } else {
+            None
+        };
+        window.min(paced)
     }
 
     /// How much of `unsent` bytes may leave in one batch now.
@@ -268,7 +282,9 @@ impl PseudoTcp {
         let mss = self.mss as usize;
         let count = length.div_ceil(mss);
         self.stats.bytes_sent += length as u64;
-        self.last_sent = now;
+        self.pacer.on_sent(length as u64);
+        self.controller
+            .on_sent(now, length as u64, self.flight.pipe());
         self.reserve(length + count * HEADER);
         let mut header = self.header(0, range.start, now);
         let mut reader = self.queue.reader(range.start);

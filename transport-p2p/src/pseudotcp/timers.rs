@@ -31,6 +31,8 @@ pub(super) struct Timers {
     /// For a window that stays closed.
     pub(super) window: Option<Instant>,
     pub(super) linger: Option<Instant>,
+    /// For what the pace holds back; whoever sees it pass polls what is to be sent.
+    pub(super) pace: Option<Instant>,
 }
 
 impl Timers {
@@ -45,6 +47,7 @@ impl Timers {
             self.reordering,
             self.window,
             self.linger,
+            self.pace,
         ]
         .into_iter()
         .flatten()
@@ -72,8 +75,13 @@ impl PseudoTcp {
         if expired(&mut self.acknowledgement.at, now) {
             self.acknowledgement.due = true;
         }
-        if expired(&mut self.timers.reordering, now) && self.flight.judge(self.mss, true) {
-            self.on_loss(now);
+        if expired(&mut self.timers.reordering, now) {
+            let lost = self.flight.lost();
+            let began = self.flight.judge(self.mss, true);
+            self.tell_loss(lost, now);
+            if began {
+                self.on_loss(now);
+            }
         }
         if expired(&mut self.timers.probe, now) {
             self.probe_due = true;
@@ -85,6 +93,7 @@ impl PseudoTcp {
         if expired(&mut self.timers.retransmit, now) {
             self.on_retransmit_timeout(now);
         }
+        let _ = expired(&mut self.timers.pace, now);
         if expired(&mut self.timers.linger, now) {
             self.end(None);
         }

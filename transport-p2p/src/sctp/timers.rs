@@ -19,6 +19,8 @@ pub(super) struct Timers {
     pub(super) probe: Option<Instant>,
     /// For holes that may be reordering.
     pub(super) reordering: Option<Instant>,
+    /// For what the pace holds back; whoever sees it pass polls what is to be sent.
+    pub(super) pace: Option<Instant>,
     /// For a reset that is not answered.
     pub(super) reset: Option<Instant>,
 }
@@ -35,8 +37,8 @@ fn expired(timer: &mut Option<Instant>, now: Instant) -> bool {
 }
 
 impl Association {
-    /// When [`handle_timeout`](Self::handle_timeout) and [`poll_transmit`](Self::poll_transmit) are to be called at the
-    /// latest; `None` when nothing is pending. Read it after everything else of a turn.
+    /// When [`handle_timeout`](Self::handle_timeout), and after it [`poll_transmit`](Self::poll_transmit), are to be called
+    /// at the latest; `None` when nothing is pending. Read it after everything else of a turn.
     pub fn poll_timeout(&self) -> Option<Instant> {
         [
             self.timers.retransmit,
@@ -44,7 +46,7 @@ impl Association {
             self.timers.reordering,
             self.timers.reset,
             self.acknowledgement.at,
-            self.pace_deadline(),
+            self.timers.pace,
         ]
         .into_iter()
         .flatten()
@@ -63,6 +65,7 @@ impl Association {
             self.probe_due = true;
             self.probed = true;
         }
+        let _ = expired(&mut self.timers.pace, now);
         if expired(&mut self.timers.reset, now) {
             self.resets.repeat();
         }

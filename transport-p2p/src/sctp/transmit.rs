@@ -259,24 +259,14 @@ impl Association {
             return None;
         }
         let window = window.max(self.config.max_packet as u64);
-        let paced = self.pacer.budget(self.controller.pacing_rate(), now);
-        (paced > 0).then(|| window.min(paced))
-    }
-
-    /// Whether pace alone holds back what there is to send.
-    pub(super) fn pace_deadline(&self) -> Option<Instant> {
-        if !self.is_open() {
-            return None;
-        }
-        let new = !self.outbound.is_empty() && self.peer_room() > 0;
-        let on_way = self.flight.on_way();
-        let least = (self.config.max_packet as u64).min(self.controller.window() / 2);
-        let fits = on_way == 0 || self.controller.window().saturating_sub(on_way) >= least;
-        if (new || self.flight.has_lost()) && fits {
-            self.pacer.next(self.controller.pacing_rate())
+        let rate = self.controller.pacing_rate();
+        let paced = self.pacer.budget(rate, now);
+        self.timers.pace = if paced == 0 {
+            self.pacer.next(rate)
         } else {
             None
-        }
+        };
+        (paced > 0).then(|| window.min(paced))
     }
 
     /// Bytes that the peer has room for; a chunk when nothing is on its way, to ask a closed window (RFC 9260 §6.1).

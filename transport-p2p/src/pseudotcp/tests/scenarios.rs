@@ -330,3 +330,31 @@ fn clock_may_wrap() {
     end.handle_segment(&answer, now + wrap + Duration::from_millis(40));
     assert_eq!(end.srtt(), Some(Duration::from_millis(40)));
 }
+
+/// 100 Mbit/s, 50 ms, a buffer of one product of both: bytes a second over 32 MiB, and bytes sent again for each lost.
+fn over_a_usual_link(loss: u32) -> (f64, f64, World) {
+    let mut world = world(Link {
+        delay: Duration::from_millis(25),
+        rate: Some((12_500_000, 625_000)),
+        loss,
+        ..Link::default()
+    });
+    let size = 32 << 20;
+    world.apps[0].data = pattern(size, 5);
+    assert!(world.run(LIMIT, |world| world.apps[1].received.len() == size));
+    let rate = size as f64 / world.elapsed().as_secs_f64();
+    let stats = world.ends[0].stats();
+    let again = stats.bytes_retransmitted as f64 / stats.bytes_lost.max(1) as f64;
+    (rate, again, world)
+}
+
+#[test]
+fn fills_a_link_whether_it_loses_or_not() {
+    // Of 12.5 MB a second, with the start of about a second.
+    let (rate, _, _) = over_a_usual_link(0);
+    assert!(rate > 10.5e6, "{rate}");
+    let (rate, again, world) = over_a_usual_link(10);
+    assert!(rate > (9 << 20) as f64, "{rate}");
+    assert!(again < 1.2, "{again} sent again for each byte lost");
+    assert!(world.ends[0].stats().timeouts <= 1);
+}
