@@ -68,13 +68,14 @@ impl Layers {
         transport: &mut dyn Transport,
         offer: &Element,
     ) -> Result<Element, TransportError> {
-        let mut answer = transport.accept_offer(&self.bare(offer))?;
+        // The layers first: what one of them refuses must not have changed the transport.
+        let mut children = Vec::new();
         for shared in self.negotiations() {
-            for child in shared.accept_offer(offer)? {
-                answer.push(child);
-            }
+            children.extend(shared.lock().layer.accept_offer(offer)?);
         }
-        Ok(answer)
+        let answer = transport.accept_offer(&self.bare(offer))?;
+        self.settle();
+        Ok(answer.children_from(children))
     }
 
     /// # Errors
@@ -84,8 +85,20 @@ impl Layers {
         transport: &mut dyn Transport,
         answer: &Element,
     ) -> Result<(), TransportError> {
+        self.judge_answer(answer)?;
         transport.accept_answer(&self.bare(answer))?;
-        self.take_answer(answer)
+        self.settle();
+        Ok(())
+    }
+
+    fn judge_answer(&self, answer: &Element) -> Result<(), TransportError> {
+        self.negotiations()
+            .try_for_each(|shared| shared.lock().layer.accept_answer(answer))
+    }
+
+    fn settle(&self) {
+        self.negotiations()
+            .for_each(|shared| shared.lock().settled = true);
     }
 
     /// The peer answered, perhaps without a word: then `answer` is empty.
@@ -93,8 +106,9 @@ impl Layers {
     /// # Errors
     /// Of the first layer that refuses.
     pub(crate) fn take_answer(&self, answer: &Element) -> Result<(), TransportError> {
-        self.negotiations()
-            .try_for_each(|shared| shared.accept_answer(answer))
+        self.judge_answer(answer)?;
+        self.settle();
+        Ok(())
     }
 
     /// What is in it for the transport's channels.
