@@ -106,7 +106,7 @@
 //!
 //! # Features
 //! - `gtalk`: `ice::GoogleIceFactory`, ICE as libjingle had it, for the dialects of Google Talk.
-//! - `quic`: `quic::QuicStream`, an encrypted stream between two of ours.
+//! - `quic`: `quic::QuicLayer`, an encrypted stream between two of ours.
 //! - `testing`: entry points for fuzzers.
 //!
 //! [`ChannelLayer`]: session_core::ChannelLayer

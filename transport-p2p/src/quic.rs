@@ -2,7 +2,8 @@
 //!
 //! [`QuicStream`] is the protocol by itself: one connection, with one stream in each direction. It opens no socket and
 //! reads no clock; datagrams and times go in, datagrams and events come out. quinn-proto does QUIC, and this crate's
-//! [congestion controller](crate::congestion) says how fast.
+//! [congestion controller](crate::congestion) says how fast. [`QuicLayer`] puts it above a channel of a session and
+//! exchanges what both sides must know.
 //!
 //! # Who trusts whom
 //! Each side has a certificate, made by its host for this purpose ([`Identity`]), and tells its SHA-256 in signalling as
@@ -22,10 +23,12 @@
 //! # Randomness
 //! Keys are drawn from the system by the TLS library, which is why this is a feature. All else comes from a seed.
 
+mod channel;
 pub mod close;
 mod config;
 mod control;
 mod identity;
+mod layer;
 mod links;
 mod seeded;
 mod stream;
@@ -33,4 +36,5 @@ mod tls;
 
 pub use config::{Config, ConfigError, Control, DATAGRAM_MIN};
 pub use identity::{CERTIFICATE_MAX, Fingerprint, Identity, IdentityError, NoFingerprint};
+pub use layer::{NAMESPACE, QuicLayer};
 pub use stream::{Closed, QuicStream, Stats};

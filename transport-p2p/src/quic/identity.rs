@@ -48,6 +48,15 @@ impl fmt::Debug for Fingerprint {
     }
 }
 
+impl From<Fingerprint> for session_core::Fingerprint {
+    fn from(fingerprint: Fingerprint) -> Self {
+        Self {
+            hash: Fingerprint::HASH.into(),
+            digest: fingerprint.0.into(),
+        }
+    }
+}
+
 /// Why a text is no fingerprint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error("a fingerprint is 32 pairs of hexadecimal digits with colons between them")]

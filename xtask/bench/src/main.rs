@@ -5,6 +5,7 @@
 
 mod codec;
 mod core;
+mod file;
 mod ice;
 mod measure;
 mod relay;
@@ -21,6 +22,7 @@ type Figure = (&'static str, fn(&str));
 const ALL: &[&[Figure]] = &[
     codec::FIGURES,
     core::FIGURES,
+    file::FIGURES,
     ice::FIGURES,
     relay::FIGURES,
     #[cfg(feature = "xmpp-parsers")]

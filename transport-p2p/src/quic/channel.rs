@@ -1,0 +1,524 @@
+//! The stream above a channel of datagrams.
+
+use super::{Closed, Config, Fingerprint, Identity, QuicStream};
+use bytes::Bytes;
+use session_core::{
+    Batch, ChannelOutput, Datagram, Element, Finding, HandshakeSide, LocalSocket, Peer,
+    RequestAnswer, Role, Secured, SendError, SocketError, StanzaError, StreamEvent,
+    TransportChannel, TransportError,
+};
+use std::{
+    collections::VecDeque,
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+
+/// Most bytes in one [`ChannelOutput::Packet`]: what fits into one write to a disk.
+const READ_MAX: usize = 64 * 1024;
+
+/// Most datagrams of one batch: as many as fit.
+const BATCH_MAX: usize = 64;
+
+/// How long signalling has to say why a peer let go, before the stream counts as broken.
+const GRACE: Duration = Duration::from_secs(3);
+
+/// With what a channel begins.
+pub(super) struct Setup {
+    pub(super) config: Config,
+    pub(super) role: Role,
+    pub(super) identity: Identity,
+    pub(super) peer: Fingerprint,
+    pub(super) seed: [u8; 32],
+}
+
+/// A channel above another.
+pub(super) struct QuicChannel {
+    inner: Box<dyn TransportChannel>,
+    setup: Setup,
+    /// There from `connect` on, and with it the time of the last call.
+    stream: Option<(QuicStream, Instant)>,
+    outputs: VecDeque<ChannelOutput>,
+    /// Datagrams that the channel below has refused.
+    unsent: Option<Batch>,
+    /// Whether the channel below takes datagrams.
+    carries: bool,
+    path: PathState,
+    open: bool,
+    /// What was told above.
+    writable: bool,
+    paused: bool,
+    wrote: bool,
+    finish: Finish,
+    peer_finished: bool,
+    /// When the peer let go.
+    gone: Option<Instant>,
+    failed: bool,
+    /// When the stream is to be called.
+    deadline: Option<Instant>,
+}
+
+/// What is known about the path below.
+#[derive(Default)]
+struct PathState {
+    /// Whether the channel below speaks of its path; otherwise it has one when it is writable.
+    explicit: bool,
+    up: bool,
+    /// What was told above.
+    told: Option<bool>,
+}
+
+/// How far the end of our direction has come.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Finish {
+    No,
+    Wanted,
+    Told,
+}
+
+impl QuicChannel {
+    pub(super) fn new(inner: Box<dyn TransportChannel>, setup: Setup) -> Self {
+        Self {
+            inner,
+            setup,
+            stream: None,
+            outputs: VecDeque::new(),
+            unsent: None,
+            carries: false,
+            path: PathState::default(),
+            open: false,
+            writable: false,
+            paused: false,
+            wrote: false,
+            finish: Finish::No,
+            peer_finished: false,
+            gone: None,
+            failed: false,
+            deadline: None,
+        }
+    }
+
+    /// Notes the time of a call.
+    fn at(&mut self, now: Instant) {
+        if let Some((_, at)) = &mut self.stream {
+            *at = now;
+        }
+    }
+
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "whatever else a channel wants is for those above"
+    )]
+    /// The next output of the channel below, or nothing if it has none that concerns those above.
+    fn poll_inner(&mut self) -> Option<ChannelOutput> {
+        while let Some(output) = self.inner.poll_output() {
+            match output {
+                ChannelOutput::Packet(batch) => {
+                    if let Some((stream, now)) = &mut self.stream {
+                        stream.handle_batch(batch.payload, batch.segment_size, *now);
+                    }
+                }
+                ChannelOutput::Writable(writable) => {
+                    self.carries = writable;
+                    if !self.path.explicit {
+                        self.on_path(writable);
+                    }
+                }
+                ChannelOutput::Path(path) => {
+                    self.path.explicit = true;
+                    self.on_path(path);
+                }
+                // A channel of datagrams has no end.
+                ChannelOutput::Finished | ChannelOutput::Delivered => {}
+                ChannelOutput::Failed(error) => self.fail(error),
+                other => return Some(other),
+            }
+        }
+        None
+    }
+
+    fn on_path(&mut self, path: bool) {
+        let changed = path != self.path.up;
+        self.path.up = path;
+        if let Some((stream, now)) = &mut self.stream
+            && changed
+        {
+            match path {
+                true => stream.resume(*now),
+                false => stream.suspend(),
+            }
+        }
+        self.tell_path();
+    }
+
+    /// A path without an open stream is of no use to those above.
+    fn tell_path(&mut self) {
+        let up = self.path.up && self.gone.is_none();
+        if self.open && self.path.told != Some(up) {
+            self.path.told = Some(up);
+            self.outputs.push_back(ChannelOutput::Path(up));
+        }
+    }
+
+    fn tell_writable(&mut self, writable: bool) {
+        if self.writable != writable {
+            self.writable = writable;
+            self.outputs.push_back(ChannelOutput::Writable(writable));
+        }
+    }
+
+    fn poll_stream(&mut self) -> Option<ChannelOutput> {
+        let (stream, _) = self.stream.as_ref()?;
+        if !self.open && stream.is_open() {
+            self.on_open();
+        } else if !self.writable && stream.is_writable() {
+            self.tell_writable(true);
+        }
+        if let Some(output) = self.outputs.pop_front() {
+            return Some(output);
+        }
+        let (stream, _) = self.stream.as_mut()?;
+        if !self.paused
+            && let Some(bytes) = stream.read(READ_MAX)
+        {
+            return Some(ChannelOutput::Packet(bytes.into()));
+        }
+        if stream.is_finished() && !self.peer_finished {
+            self.peer_finished = true;
+            return Some(ChannelOutput::Finished);
+        }
+        if self.finish == Finish::Wanted && stream.is_delivered() {
+            self.finish = Finish::Told;
+            return Some(ChannelOutput::Delivered);
+        }
+        if let Some(why) = stream.closed().cloned() {
+            self.on_closed(&why);
+        }
+        self.outputs.pop_front()
+    }
+
+    fn on_open(&mut self) {
+        self.open = true;
+        let calls = self.setup.role == Role::Initiator;
+        self.outputs.push_back(ChannelOutput::Secured(Secured {
+            protocol: "QUIC".into(),
+            side: match calls {
+                true => HandshakeSide::Client,
+                false => HandshakeSide::Server,
+            },
+            local_fingerprint: Some(self.setup.identity.fingerprint().into()),
+            peer_fingerprint: Some(self.setup.peer.into()),
+            srtp: None,
+        }));
+        self.tell_path();
+        if let Some((stream, _)) = &self.stream
+            && stream.is_writable()
+        {
+            self.tell_writable(true);
+        }
+    }
+
+    /// Who lets go says why by signalling, which takes longer. Who has everything needs no reason.
+    fn on_closed(&mut self, why: &Closed) {
+        if *why != Closed::Gone {
+            return self.fail(transport_error(why));
+        }
+        let Some((_, now)) = self.stream else { return };
+        let gone = *self.gone.get_or_insert(now);
+        self.tell_writable(false);
+        self.tell_path();
+        let has_all = self.peer_finished && (self.finish == Finish::Told || !self.wrote);
+        if !has_all && !self.paused && now.saturating_duration_since(gone) >= GRACE {
+            self.fail(TransportError::Closed);
+        }
+    }
+
+    /// Hands datagrams to the channel below. Returns whether anything happened.
+    fn transmit(&mut self) -> bool {
+        let Some((stream, now)) = &mut self.stream else {
+            return false;
+        };
+        if !self.carries {
+            return false;
+        }
+        let fresh = || stream.poll_transmit(BATCH_MAX, *now);
+        let Some(batch) = self.unsent.take().or_else(fresh) else {
+            return false;
+        };
+        let size = match batch.segment_size {
+            0 => batch.payload.len(),
+            size => size,
+        };
+        match self.inner.send_batch(batch.clone(), *now) {
+            Ok(()) => {}
+            Err(SendError::TooLarge) => stream.handle_too_large(size),
+            Err(SendError::NotWritable) => {
+                // Some of it may have been taken: then it arrives twice, which harms nothing.
+                self.carries = false;
+                self.unsent = Some(batch);
+            }
+            Err(SendError::NoSuchChannel | SendError::Finished) => {
+                self.fail(TransportError::Closed);
+            }
+        }
+        true
+    }
+
+    /// What the stream has still to say leaves.
+    fn flush(&mut self) {
+        while !self.failed && self.transmit() {}
+        while let Some(output) = self.inner.poll_output() {
+            if let ChannelOutput::Transmit(_) | ChannelOutput::Write(..) = output {
+                self.outputs.push_back(output);
+            }
+        }
+    }
+
+    fn fail(&mut self, error: TransportError) {
+        if self.failed {
+            return;
+        }
+        if error != TransportError::Closed {
+            self.flush();
+        }
+        self.failed = true;
+        self.unsent = None;
+        if !self.paused {
+            self.hand_out_rest();
+        }
+        self.outputs.push_back(ChannelOutput::Failed(error));
+    }
+
+    /// What had arrived on a stream that is no more.
+    fn hand_out_rest(&mut self) {
+        let Some((mut stream, _)) = self.stream.take() else {
+            return;
+        };
+        while let Some(bytes) = stream.read(READ_MAX) {
+            self.outputs.push_back(ChannelOutput::Packet(bytes.into()));
+        }
+        if stream.is_finished() && !self.peer_finished {
+            self.peer_finished = true;
+            self.outputs.push_back(ChannelOutput::Finished);
+        }
+    }
+
+    fn refresh(&mut self) {
+        let gone = self.gone.filter(|_| !self.paused).map(|at| at + GRACE);
+        let stream = self.stream.as_mut();
+        let stream = stream.and_then(|(stream, now)| match gone {
+            // Nothing more is to be done than to wait for that.
+            Some(gone) => Some(gone).filter(|gone| gone > now),
+            None => stream.poll_timeout(),
+        });
+        self.deadline = stream.filter(|_| !self.failed);
+    }
+}
+
+impl TransportChannel for QuicChannel {
+    fn connect(&mut self, now: Instant) {
+        let Setup {
+            config,
+            role,
+            identity,
+            peer,
+            seed,
+        } = &self.setup;
+        match QuicStream::new(config.clone(), *role, identity, *peer, *seed, now) {
+            Ok(mut stream) => {
+                stream.suspend();
+                self.stream = Some((stream, now));
+            }
+            Err(error) => self.fail(TransportError::NoResource(error.to_string().into())),
+        }
+        self.inner.connect(now);
+    }
+
+    fn handle_info(&mut self, info: &Element, now: Instant) -> Result<(), TransportError> {
+        self.at(now);
+        self.inner.handle_info(info, now)
+    }
+
+    fn handle_bound(
+        &mut self,
+        socket: LocalSocket,
+        address: Result<SocketAddr, SocketError>,
+        now: Instant,
+    ) {
+        self.at(now);
+        self.inner.handle_bound(socket, address, now);
+    }
+
+    fn handle_datagram(&mut self, datagram: Datagram, now: Instant) {
+        self.at(now);
+        self.inner.handle_datagram(datagram, now);
+    }
+
+    fn handle_stream(&mut self, socket: LocalSocket, event: StreamEvent, now: Instant) {
+        self.at(now);
+        self.inner.handle_stream(socket, event, now);
+    }
+
+    fn handle_finding(&mut self, inquiry: u32, finding: Finding, now: Instant) {
+        self.at(now);
+        self.inner.handle_finding(inquiry, finding, now);
+    }
+
+    fn handle_request(
+        &mut self,
+        from: &Peer,
+        payload: &Element,
+        now: Instant,
+    ) -> Option<RequestAnswer> {
+        self.at(now);
+        self.inner.handle_request(from, payload, now)
+    }
+
+    fn handle_response(
+        &mut self,
+        token: u32,
+        response: Result<Option<Element>, StanzaError>,
+        now: Instant,
+    ) {
+        self.at(now);
+        self.inner.handle_response(token, response, now);
+    }
+
+    fn handle_timeout(&mut self, now: Instant) {
+        self.at(now);
+        if self.inner.poll_timeout().is_some_and(|at| at <= now) {
+            self.inner.handle_timeout(now);
+        }
+        if let Some((stream, _)) = &mut self.stream
+            && self.deadline.is_some_and(|at| at <= now)
+        {
+            stream.handle_timeout(now);
+        }
+        self.refresh();
+    }
+
+    fn send(&mut self, packet: Bytes, now: Instant) -> Result<(), SendError> {
+        self.at(now);
+        if self.finish != Finish::No {
+            return Err(SendError::Finished);
+        }
+        let Some((stream, _)) = self.stream.as_mut().filter(|_| !self.failed) else {
+            return Err(if self.failed {
+                SendError::NoSuchChannel
+            } else {
+                SendError::NotWritable
+            });
+        };
+        self.wrote |= !packet.is_empty();
+        let taken = self.open && stream.send(packet);
+        let more = stream.is_writable();
+        if !more {
+            self.tell_writable(false);
+        }
+        if taken {
+            Ok(())
+        } else {
+            Err(SendError::NotWritable)
+        }
+    }
+
+    /// The batch is one piece of the stream.
+    fn send_batch(&mut self, batch: Batch, now: Instant) -> Result<(), SendError> {
+        self.send(batch.payload, now)
+    }
+
+    fn pause(&mut self, paused: bool, now: Instant) {
+        self.at(now);
+        self.paused = paused;
+        if !paused && self.failed {
+            self.hand_out_rest();
+        }
+    }
+
+    fn finish(&mut self, now: Instant) {
+        self.at(now);
+        if self.finish == Finish::No {
+            self.finish = Finish::Wanted;
+            if let Some((stream, _)) = &mut self.stream {
+                stream.finish();
+            }
+        }
+    }
+
+    fn close(&mut self) {
+        self.outputs.clear();
+        if let Some((stream, now)) = self.stream.as_mut().filter(|_| !self.failed) {
+            stream.close(*now);
+            // Whatever waited comes too late.
+            self.unsent = None;
+            self.flush();
+        }
+        self.failed = true;
+        self.inner.close();
+        self.flush();
+        let leaves = |output: &ChannelOutput| {
+            matches!(
+                output,
+                ChannelOutput::Transmit(_) | ChannelOutput::Write(..)
+            )
+        };
+        self.outputs.retain(leaves);
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        [self.inner.poll_timeout(), self.deadline]
+            .into_iter()
+            .flatten()
+            .min()
+            .filter(|_| !self.failed)
+    }
+
+    fn poll_output(&mut self) -> Option<ChannelOutput> {
+        loop {
+            if let Some(output) = self.outputs.pop_front() {
+                return Some(output);
+            }
+            if self.failed {
+                return None;
+            }
+            if let Some(output) = self.poll_inner().or_else(|| self.poll_stream()) {
+                return Some(output);
+            }
+            if self.outputs.is_empty() && !self.transmit() {
+                self.refresh();
+                return None;
+            }
+        }
+    }
+
+    fn describe(&self) -> Option<String> {
+        let stream = self.stream.as_ref();
+        let stream = stream.and_then(|(stream, _)| describe(stream));
+        match (self.inner.describe(), stream) {
+            (Some(inner), Some(stream)) => Some(format!("{inner}, {stream}")),
+            (inner, stream) => inner.or(stream),
+        }
+    }
+}
+
+/// A line for people about a stream that has measured something.
+fn describe(stream: &QuicStream) -> Option<String> {
+    let stats = stream.stats()?;
+    let lost = 100.0 * stats.lost as f64 / stats.sent.max(1) as f64;
+    Some(format!(
+        "QUIC, round trip {} ms, {lost:.1} % lost",
+        (stats.rtt + Duration::from_micros(500)).as_millis()
+    ))
+}
+
+fn transport_error(why: &Closed) -> TransportError {
+    match why {
+        Closed::Gone | Closed::Here => TransportError::Closed,
+        Closed::WrongCertificate => TransportError::Unacceptable(
+            "the peer's certificate is not the one that was told in signalling",
+        ),
+        Closed::NoCryptography => TransportError::NoResource(why.to_string().into()),
+        Closed::Refused(_) | Closed::Protocol(_) | Closed::Silent | Closed::PathTooSmall => {
+            TransportError::Unreachable(why.to_string().into())
+        }
+    }
+}

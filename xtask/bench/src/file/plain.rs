@@ -1,0 +1,76 @@
+//! What others do: quinn by itself, with its defaults.
+
+use super::Run;
+use bytes::Bytes;
+use cpu_time::ProcessTime;
+use quinn::{ClientConfig, Endpoint, ServerConfig};
+use rustls::{RootCertStore, pki_types::PrivatePkcs8KeyDer};
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    sync::Arc,
+    time::Instant,
+};
+use tokio::runtime::Builder;
+
+const PIECE: usize = 256 * 1024;
+const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+
+/// One stream of QUIC over loopback, each side on a thread of its own.
+pub(super) fn quinn(bytes: u64) -> Run {
+    let made =
+        rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
+    let certificate = made.cert.der().clone();
+    let key = PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
+    let server = ServerConfig::with_single_cert(vec![certificate.clone()], key.into())
+        .expect("a certificate and its key");
+    let runtime = || Builder::new_current_thread().enable_all().build();
+    let (tell, told) = std::sync::mpsc::channel();
+    let receiving = std::thread::spawn(move || {
+        let runtime = runtime().expect("a runtime");
+        runtime.block_on(async {
+            let endpoint = Endpoint::server(server, LOOPBACK).expect("a socket");
+            tell.send(endpoint.local_addr().expect("bound")).expect("awaited");
+            let connection = endpoint.accept().await.expect("a caller");
+            let connection = connection.await.expect("a connection");
+            let mut stream = connection.accept_uni().await.expect("a stream");
+            let mut received = 0;
+            while let Some(chunk) = stream.read_chunk(usize::MAX, true).await.expect("bytes") {
+                received += chunk.bytes.len() as u64;
+            }
+            assert_eq!(received, bytes, "everything arrives");
+            let ended = (Instant::now(), ProcessTime::now());
+            connection.closed().await;
+            ended
+        })
+    });
+    let address = told.recv().expect("a socket");
+    let runtime = runtime().expect("a runtime");
+    let (begun, cpu) = runtime.block_on(async {
+        let mut roots = RootCertStore::empty();
+        roots.add(certificate).expect("a certificate");
+        let mut endpoint = Endpoint::client(LOOPBACK).expect("a socket");
+        let config = ClientConfig::with_root_certificates(Arc::new(roots)).expect("a config");
+        endpoint.set_default_client_config(config);
+        let connection = endpoint.connect(address, "localhost").expect("an address");
+        let connection = connection.await.expect("a connection");
+        let mut stream = connection.open_uni().await.expect("a stream");
+        let piece = Bytes::from(vec![0xA5; PIECE]);
+        let begun = (Instant::now(), ProcessTime::now());
+        let mut left = bytes;
+        while left > 0 {
+            let size = (PIECE as u64).min(left) as usize;
+            stream.write_chunk(piece.slice(..size)).await.expect("a stream");
+            left -= size as u64;
+        }
+        stream.finish().expect("a stream");
+        stream.stopped().await.expect("everything acknowledged");
+        connection.close(0u32.into(), b"");
+        endpoint.wait_idle().await;
+        begun
+    });
+    let ended = receiving.join().expect("it panics only when bytes are missing");
+    Run {
+        wall: ended.0 - begun,
+        cpu: ended.1.duration_since(cpu),
+    }
+}
