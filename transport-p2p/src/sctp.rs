@@ -55,6 +55,8 @@ mod flight;
 pub mod fuzz;
 mod inbound;
 mod input;
+mod layer;
+mod negotiation;
 mod outbound;
 mod reset;
 mod setup;
@@ -67,6 +69,11 @@ mod tests;
 
 pub use self::channel::{
     ChannelConfig, ChannelEvent, ChannelMessage, DataChannels, MAX_CHANNELS, MAX_LABEL,
+};
+
+pub use self::{
+    layer::{DataChannelConfig, DataChannelLayer},
+    negotiation::{INIT_NAMESPACE, NAMESPACE},
 };
 
 use self::{
@@ -415,6 +422,29 @@ impl Association {
         delivery: &Delivery,
         now: Instant,
     ) -> Result<(), SendError> {
+        self.check_send(stream, &payload)?;
+        if self.buffered() >= self.config.send_buffer as u64 {
+            self.write_blocked = true;
+            return Err(SendError::Full);
+        }
+        self.queue(stream, protocol, payload, delivery, now)
+    }
+
+    /// As [`send`](Self::send), whether the send buffer is full or not.
+    fn queue(
+        &mut self,
+        stream: u16,
+        protocol: u32,
+        payload: Bytes,
+        delivery: &Delivery,
+        now: Instant,
+    ) -> Result<(), SendError> {
+        self.check_send(stream, &payload)?;
+        self.outbound.push(stream, protocol, payload, delivery, now);
+        Ok(())
+    }
+
+    fn check_send(&self, stream: u16, payload: &Bytes) -> Result<(), SendError> {
         match self.state {
             State::Idle | State::CookieWait | State::CookieEchoed | State::Established => {}
             State::ShutdownPending
@@ -432,11 +462,6 @@ impl Association {
         if self.resets.holds(stream) {
             return Err(SendError::Resetting);
         }
-        if self.buffered() >= self.config.send_buffer as u64 {
-            self.write_blocked = true;
-            return Err(SendError::Full);
-        }
-        self.outbound.push(stream, protocol, payload, delivery, now);
         Ok(())
     }
 

@@ -171,6 +171,21 @@ impl DataChannels {
             .send(channel, kind, payload, &delivery, now)
     }
 
+    /// Sends bytes whether the send buffer is full or not.
+    pub(super) fn send_over(
+        &mut self,
+        channel: u16,
+        payload: Bytes,
+        now: Instant,
+    ) -> Result<(), SendError> {
+        if !self.is_open(channel) {
+            return Err(SendError::NoSuchStream);
+        }
+        let reliable = Delivery::default();
+        self.association
+            .queue(channel, protocol::BINARY, payload, &reliable, now)
+    }
+
     /// Closes a channel once everything that was sent on it is acknowledged (RFC 8831 §6.7).
     pub fn close(&mut self, channel: u16) {
         if let Some(open) = self.channels.get_mut(&channel)

@@ -51,13 +51,12 @@ pub(super) struct Setup {
 
 impl Setup {
     pub(super) fn new(seed: [u8; 32], now: Instant) -> Self {
-        let draw = |label: &[u8]| mac(&seed, &[label]);
-        let (tag, first) = (draw(b"tag"), draw(b"first"));
+        let (tag, first) = numbers(&seed);
         Self {
-            secret: draw(b"cookie"),
+            secret: derive(&seed, b"cookie"),
             epoch: now,
-            tag: u32::from_be_bytes([tag[0], tag[1], tag[2], tag[3]]).max(1),
-            first: u32::from_be_bytes([first[0], first[1], first[2], first[3]]),
+            tag,
+            first,
             init_due: false,
             cookie: None,
             cookie_due: false,
@@ -71,6 +70,20 @@ impl Setup {
     pub(super) fn first_number(&self) -> u32 {
         self.first
     }
+}
+
+/// Tag and first number of an association.
+fn numbers(seed: &[u8; 32]) -> (u32, u32) {
+    let draw = |label| {
+        let bytes = derive(seed, label);
+        u32::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])
+    };
+    (draw(b"tag").max(1), draw(b"first"))
+}
+
+/// Bytes for one use.
+pub(super) fn derive(seed: &[u8; 32], label: &[u8]) -> [u8; 32] {
+    mac(seed, &[label])
 }
 
 fn mac(key: &[u8; 32], parts: &[&[u8]]) -> [u8; 32] {
@@ -166,7 +179,15 @@ impl Association {
     /// association without a round trip.
     pub fn init_chunk(&self) -> Bytes {
         let mut buffer = BytesMut::new();
-        let init = self.own_init();
+        self.write_init(&mut buffer);
+        buffer.freeze()
+    }
+
+    /// The INIT chunk of an association that is made of this later.
+    pub(super) fn init_chunk_of(config: &Config, seed: [u8; 32]) -> Bytes {
+        let (tag, first) = numbers(&seed);
+        let init = Init::own(&config.clone().bounded(), tag, first);
+        let mut buffer = BytesMut::new();
         wire::put_chunk(&mut buffer, kind::INIT, 0, |buffer| {
             init.write(None, buffer)
         });

@@ -1,6 +1,7 @@
 //! Two ends and a network between them, in virtual time.
 
 mod hostile;
+mod layered;
 mod network;
 mod properties;
 mod scenarios;

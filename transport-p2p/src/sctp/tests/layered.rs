@@ -1,0 +1,356 @@
+//! The layer above channels that are joined by the test.
+
+use crate::sctp::{Config, DataChannelConfig, DataChannelLayer, INIT_NAMESPACE, NAMESPACE};
+use bytes::{Bytes, BytesMut};
+use session_core::{
+    Batch, ChannelLayer, ChannelOutput, Datagram, Dialect, Element, LayerNegotiation, LocalSocket,
+    Role, SendError, SocketError, TransportChannel, TransportContext, TransportError,
+    testing::epoch,
+};
+use std::{
+    collections::VecDeque,
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+    task::Waker,
+    time::{Duration, Instant},
+};
+
+/// What the test and a channel below share.
+#[derive(Default)]
+struct Below {
+    outputs: VecDeque<ChannelOutput>,
+    sent: VecDeque<Batch>,
+}
+
+struct BelowChannel(Arc<Mutex<Below>>);
+
+impl TransportChannel for BelowChannel {
+    fn connect(&mut self, _: Instant) {}
+
+    fn handle_info(&mut self, _: &Element, _: Instant) -> Result<(), TransportError> {
+        Ok(())
+    }
+
+    fn handle_bound(&mut self, _: LocalSocket, _: Result<SocketAddr, SocketError>, _: Instant) {}
+
+    fn handle_datagram(&mut self, _: Datagram, _: Instant) {}
+
+    fn handle_timeout(&mut self, _: Instant) {}
+
+    fn send(&mut self, packet: Bytes, now: Instant) -> Result<(), SendError> {
+        self.send_batch(packet.into(), now)
+    }
+
+    fn send_batch(&mut self, batch: Batch, _: Instant) -> Result<(), SendError> {
+        self.0.lock().unwrap().sent.push_back(batch);
+        Ok(())
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        None
+    }
+
+    fn poll_output(&mut self) -> Option<ChannelOutput> {
+        self.0.lock().unwrap().outputs.pop_front()
+    }
+}
+
+/// A protection that protects nothing and says nothing.
+struct Bare;
+
+impl ChannelLayer for Bare {
+    fn wrap(
+        &self,
+        inner: Box<dyn TransportChannel>,
+        _: &TransportContext,
+    ) -> Box<dyn TransportChannel> {
+        inner
+    }
+}
+
+fn context(role: Role) -> TransportContext {
+    TransportContext {
+        role,
+        local: "a@a.example/1".into(),
+        remote: "b@b.example/2".into(),
+        sid: "sid".into(),
+        content: "content".into(),
+        dialect: Dialect::JINGLE,
+        seed: [1 + role as u8; 32],
+        waker: Waker::noop().clone(),
+    }
+}
+
+fn negotiation(role: Role, config: DataChannelConfig) -> Box<dyn LayerNegotiation> {
+    DataChannelLayer::new(Arc::new(Bare), config)
+        .negotiate(&context(role))
+        .expect("it negotiates")
+}
+
+fn transport(children: Vec<Element>) -> Element {
+    Element::new("urn:xmpp:jingle:transports:ice-udp:1", "transport").children_from(children)
+}
+
+struct End {
+    below: Arc<Mutex<Below>>,
+    channel: Box<dyn TransportChannel>,
+    received: BytesMut,
+    outputs: Vec<ChannelOutput>,
+    to_send: Bytes,
+}
+
+struct World {
+    ends: [End; 2],
+    now: Instant,
+    wire: VecDeque<(Instant, usize, Batch)>,
+}
+
+const DELAY: Duration = Duration::from_millis(25);
+
+impl World {
+    /// Two ends that have agreed.
+    fn new(configs: [DataChannelConfig; 2]) -> Self {
+        let [a, b] = configs;
+        let mut sides = [
+            negotiation(Role::Initiator, a),
+            negotiation(Role::Responder, b),
+        ];
+        let offer = transport(sides[0].offer());
+        assert_eq!(transport(sides[0].offer()), offer, "says the same again");
+        let answer = transport(sides[1].accept_offer(&offer).expect("acceptable"));
+        sides[0].accept_answer(&answer).expect("acceptable");
+        let mut roles = [Role::Initiator, Role::Responder].into_iter();
+        let ends = sides.map(|mut side| {
+            let below = Arc::new(Mutex::new(Below::default()));
+            let inner = Box::new(BelowChannel(Arc::clone(&below)));
+            End {
+                channel: side.wrap(inner, &context(roles.next().expect("two"))),
+                below,
+                received: BytesMut::new(),
+                outputs: Vec::new(),
+                to_send: Bytes::new(),
+            }
+        });
+        let mut world = Self {
+            ends,
+            now: epoch(),
+            wire: VecDeque::new(),
+        };
+        let now = world.now;
+        for end in &mut world.ends {
+            end.channel.connect(now);
+            end.below
+                .lock()
+                .unwrap()
+                .outputs
+                .push_back(ChannelOutput::Writable(true));
+        }
+        world
+    }
+
+    fn drain(&mut self) {
+        for at in 0..2 {
+            let end = &mut self.ends[at];
+            while !end.to_send.is_empty() {
+                let piece = end.to_send.slice(..end.to_send.len().min(100_000));
+                if end.channel.send(piece.clone(), self.now).is_err() {
+                    break;
+                }
+                end.to_send = end.to_send.slice(piece.len()..);
+            }
+            while let Some(output) = end.channel.poll_output() {
+                if let ChannelOutput::Packet(batch) = output {
+                    end.received.extend_from_slice(&batch.payload);
+                } else {
+                    end.outputs.push(output);
+                }
+            }
+            let sent = std::mem::take(&mut end.below.lock().unwrap().sent);
+            let arrival = self.now + DELAY;
+            self.wire
+                .extend(sent.into_iter().map(|batch| (arrival, 1 - at, batch)));
+        }
+    }
+
+    fn run_until(&mut self, done: impl Fn(&Self) -> bool) -> bool {
+        let end = self.now + Duration::from_secs(60);
+        loop {
+            self.drain();
+            if done(self) || self.now > end {
+                return done(self);
+            }
+            let arrival = self.wire.front().map(|(at, ..)| *at);
+            let deadlines = self
+                .ends
+                .iter()
+                .filter_map(|end| end.channel.poll_timeout());
+            let Some(next) = deadlines.chain(arrival).min() else {
+                return done(self);
+            };
+            self.now = self.now.max(next);
+            while self.wire.front().is_some_and(|(at, ..)| *at <= self.now)
+                && let Some((_, to, batch)) = self.wire.pop_front()
+            {
+                self.ends[to]
+                    .below
+                    .lock()
+                    .unwrap()
+                    .outputs
+                    .push_back(ChannelOutput::Packet(batch));
+            }
+            let now = self.now;
+            self.ends
+                .iter_mut()
+                .for_each(|end| end.channel.handle_timeout(now));
+        }
+    }
+
+    fn has(&self, end: usize, output: &ChannelOutput) -> bool {
+        self.ends[end].outputs.contains(output)
+    }
+}
+
+fn plain() -> DataChannelConfig {
+    DataChannelConfig {
+        signal_init: false,
+        ..DataChannelConfig::default()
+    }
+}
+
+#[test]
+fn bytes_and_ends_go_both_ways() {
+    let small = DataChannelConfig {
+        association: Config {
+            send_buffer: 100_000,
+            receive_buffer: 600_000,
+            ..Config::default()
+        },
+        message_size: 5_000,
+        ..DataChannelConfig::default()
+    };
+    for configs in [
+        [DataChannelConfig::default(), plain()],
+        [small, DataChannelConfig::default()],
+    ] {
+        let mut world = World::new(configs);
+        let bytes: Bytes = (0..3_000_000u32).map(|i| (i / 7) as u8).collect();
+        world
+            .ends
+            .iter_mut()
+            .for_each(|end| end.to_send = bytes.clone());
+        let size = bytes.len();
+        assert!(world.run_until(|world| world.ends.iter().all(|end| end.received.len() == size)));
+        assert!(world.ends.iter().all(|end| end.received == bytes));
+        let now = world.now;
+        world.ends[0].channel.finish(now);
+        let refused = world.ends[0].channel.send("more".into(), now);
+        assert_eq!(refused, Err(SendError::Finished));
+        assert!(world.run_until(|world| {
+            world.has(0, &ChannelOutput::Delivered) && world.has(1, &ChannelOutput::Finished)
+        }));
+        assert!(!world.has(0, &ChannelOutput::Finished));
+        // The other direction goes on.
+        world.ends[1].to_send = "and more".into();
+        assert!(world.run_until(|world| world.ends[0].received.len() == size + 8));
+        let now = world.now;
+        world.ends[1].channel.finish(now);
+        assert!(world.run_until(|world| {
+            world.has(1, &ChannelOutput::Delivered) && world.has(0, &ChannelOutput::Finished)
+        }));
+        for end in &world.ends {
+            let failed = |output: &ChannelOutput| matches!(output, ChannelOutput::Failed(_));
+            assert!(!end.outputs.iter().any(failed), "{:?}", end.outputs);
+        }
+        let now = world.now;
+        world.ends[0].channel.close();
+        world.ends[0].channel.handle_timeout(now);
+        assert!(
+            world.run_until(|world| world.has(1, &ChannelOutput::Failed(TransportError::Closed)))
+        );
+    }
+}
+
+#[test]
+fn signalled_inits_save_one_and_a_half_round_trips() {
+    let opens = |configs| {
+        let mut world = World::new(configs);
+        let start = world.now;
+        let open = ChannelOutput::Writable(true);
+        assert!(world.run_until(|world| world.has(0, &open) && world.has(1, &open)));
+        world.now - start
+    };
+    let both = DataChannelConfig::default();
+    assert_eq!(opens([both.clone(), both.clone()]), Duration::ZERO);
+    assert_eq!(opens([both, plain()]), 3 * DELAY);
+}
+
+#[test]
+fn a_paused_reader_holds_the_sender_back() {
+    let small = DataChannelConfig {
+        association: Config {
+            send_buffer: 100_000,
+            receive_buffer: 600_000,
+            ..Config::default()
+        },
+        ..DataChannelConfig::default()
+    };
+    let mut world = World::new([small.clone(), small]);
+    let now = world.now;
+    world.ends[1].channel.pause(true, now);
+    world.ends[0].to_send = vec![7; 5_000_000].into();
+    let later = now + Duration::from_secs(20);
+    world.run_until(|world| world.now > later);
+    assert_eq!(world.ends[1].received.len(), 0);
+    assert!(world.ends[0].to_send.len() > 4_000_000);
+    assert!(world.has(0, &ChannelOutput::Writable(false)));
+    let now = world.now;
+    world.ends[1].channel.pause(false, now);
+    assert!(world.run_until(|world| world.ends[1].received.len() == 5_000_000));
+}
+
+#[test]
+fn only_data_channels_are_agreed_on() {
+    let offer = transport(negotiation(Role::Initiator, DataChannelConfig::default()).offer());
+    let map = offer.find(NAMESPACE, "sctpmap").expect("a map");
+    assert_eq!(map.attribute("number"), Some("5000"));
+    assert_eq!(map.attribute("protocol"), Some("webrtc-datachannel"));
+    assert!(offer.find(INIT_NAMESPACE, "init").is_some());
+    for map in [
+        Element::new(NAMESPACE, "sctpmap"),
+        Element::new(NAMESPACE, "sctpmap").with("protocol", "webrtc-datachannel"),
+        Element::new(NAMESPACE, "sctpmap")
+            .with("protocol", "webrtc-datachannel")
+            .with("number", "0"),
+        Element::new(NAMESPACE, "sctpmap")
+            .with("protocol", "webrtc-datachannel")
+            .with("number", "70000"),
+        Element::new(NAMESPACE, "sctpmap")
+            .with("protocol", "other")
+            .with("number", "5000"),
+        Element::new("urn:other", "sctpmap")
+            .with("protocol", "webrtc-datachannel")
+            .with("number", "5000"),
+    ] {
+        let mut side = negotiation(Role::Responder, DataChannelConfig::default());
+        assert!(
+            side.accept_offer(&transport(vec![map.clone()])).is_err(),
+            "{map:?}"
+        );
+        let mut side = negotiation(Role::Initiator, DataChannelConfig::default());
+        assert!(side.accept_answer(&transport(vec![map])).is_err());
+    }
+    // What is not ours, or cannot be read, does no harm.
+    let map = Element::new(NAMESPACE, "sctpmap")
+        .with("protocol", "webrtc-datachannel")
+        .with("number", "5001");
+    let init = Element::new(INIT_NAMESPACE, "init").text("nonsense!");
+    let mut side = negotiation(Role::Responder, DataChannelConfig::default());
+    let answer = side
+        .accept_offer(&transport(vec![map, init]))
+        .expect("acceptable");
+    assert!(
+        answer
+            .iter()
+            .all(|element| !element.is(INIT_NAMESPACE, "init"))
+    );
+}
