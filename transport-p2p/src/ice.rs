@@ -11,7 +11,7 @@
 //!   that commits early; the aggressive nomination of others is accepted, and renomination where both know it; role
 //!   conflicts are settled; peers may be lite, and so may we.
 //! - Consent (RFC 7675), patience (RFC 8863), restarts by either side, and by itself when a path is lost.
-//! - With [`IceTransportFactory::with_tcp`]: paths over TCP where no UDP gets through (RFC 6544, active and passive).
+//! - With [`IceTransportFactory::with_tcp`]: paths over TCP where no UDP gets through (RFC 6544: active, passive and simultaneous).
 //! - New and vanished addresses while it runs ([`Interfaces::update`]).
 //! - Names of browsers that hide their addresses are looked up, and ours can be hidden: behind such names
 //!   ([`IceConfig::hide_by_name`]), behind NATs ([`IceConfig::tell_private`]) or behind relays ([`IceConfig::relay_only`]).
