@@ -13,6 +13,8 @@ mod calls;
 mod discovery;
 #[path = "servers/ejabberd.rs"]
 mod ejabberd;
+#[path = "servers/files.rs"]
+mod files;
 #[path = "servers/lab.rs"]
 mod lab;
 #[path = "servers/login.rs"]

@@ -4,8 +4,26 @@
 use crate::lab::{ACCOUNTS, ANONYMOUS, Certificates, DOMAINS, Folder, PLAIN, Running, SCRAM, SHA1};
 use std::{fs, path::Path, process::Command};
 
+/// What a test may want otherwise.
+#[derive(Clone, Copy)]
+pub(crate) struct Wishes {
+    /// Bytes of a stanza at most.
+    pub(crate) stanza_max: u32,
+    /// What a client may send, in bytes per second.
+    pub(crate) rate: Option<u32>,
+}
+
 /// Starts one; `None` where it is not installed, which is said.
 pub(crate) fn start(name: &str) -> Option<Running> {
+    let wishes = Wishes {
+        stanza_max: 262_144,
+        rate: None,
+    };
+    start_with(name, wishes)
+}
+
+/// The same with wishes.
+pub(crate) fn start_with(name: &str, wishes: Wishes) -> Option<Running> {
     let script = fs::read_to_string("/usr/sbin/ejabberdctl").unwrap_or_default();
     let libraries = script
         .lines()
@@ -23,7 +41,7 @@ pub(crate) fn start(name: &str) -> Option<Running> {
         &certificates.key,
     ];
     folder.write("server.pem", &chain.map(String::as_str).concat());
-    folder.write("ejabberd.yml", &config(folder.path(), ports));
+    folder.write("ejabberd.yml", &config(folder.path(), ports, wishes));
     Some(Running::start(folder, certificates, ports, move |folder| {
         let mut command = Command::new("erl");
         let database = format!("\"{}\"", folder.join("db").display());
@@ -52,8 +70,14 @@ fn accounts() -> String {
     calls.join(", ") + "."
 }
 
-fn config(folder: &Path, (starttls, direct): (u16, u16)) -> String {
+fn config(folder: &Path, (starttls, direct): (u16, u16), wishes: Wishes) -> String {
     let domains = DOMAINS.join("\", \"");
+    let max = wishes.stanza_max;
+    let (shaper, shapers) = match wishes.rate {
+        Some(rate) => ("slow", format!("shaper: {{ slow: {rate} }}")),
+        None => ("none", String::new()),
+    };
+    let proxy = crate::lab::free_ports().0;
     let folder = folder.display();
     format!(
         r#"
@@ -70,8 +94,9 @@ host_config:
     disable_sasl_mechanisms: [ "X-OAUTH2", "DIGEST-MD5", "SCRAM-SHA-1", "SCRAM-SHA-256", "SCRAM-SHA-512", "SCRAM-SHA-1-PLUS", "SCRAM-SHA-256-PLUS", "SCRAM-SHA-512-PLUS" ]
   "{ANONYMOUS}": {{ auth_method: anonymous, anonymous_protocol: sasl_anon, allow_multiple_connections: true }}
 listen:
-  - {{ port: {starttls}, ip: "127.0.0.1", module: ejabberd_c2s, starttls: true, starttls_required: true, max_stanza_size: 262144 }}
-  - {{ port: {direct}, ip: "127.0.0.1", module: ejabberd_c2s, tls: true, max_stanza_size: 262144 }}
+  - {{ port: {starttls}, ip: "127.0.0.1", module: ejabberd_c2s, starttls: true, starttls_required: true, max_stanza_size: {max}, shaper: {shaper} }}
+  - {{ port: {direct}, ip: "127.0.0.1", module: ejabberd_c2s, tls: true, max_stanza_size: {max}, shaper: {shaper} }}
+{shapers}
 access_rules: {{ local: {{ allow: all }}, c2s: {{ allow: all }} }}
 modules:
   mod_stun_disco:
@@ -81,6 +106,7 @@ modules:
       - {{ type: stun, transport: udp, host: "192.0.2.7", port: 3478, restricted: false }}
       - {{ type: turn, transport: udp, host: "192.0.2.7", port: 3478, restricted: true }}
   mod_disco: {{}}
+  mod_proxy65: {{ host: "proxy.@HOST@", ip: "127.0.0.1", hostname: "127.0.0.1", port: {proxy}, access: all }}
   mod_ping: {{}}
   mod_roster: {{}}
   mod_carboncopy: {{}}

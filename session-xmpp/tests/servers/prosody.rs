@@ -12,6 +12,8 @@ pub(crate) struct Wishes {
     pub(crate) settings: &'static str,
     /// A module `test` in Lua, to be named among the modules.
     pub(crate) lua: &'static str,
+    /// A proxy for SOCKS5 bytestreams (XEP-0065).
+    pub(crate) proxy: bool,
 }
 
 /// Starts one; `None` where it is not installed, which is said.
@@ -50,6 +52,13 @@ fn config(folder: &std::path::Path, (starttls, direct): (u16, u16), wishes: Wish
         modules, settings, ..
     } = wishes;
     let folder = folder.display();
+    let (proxy, proxy_port) = match wishes.proxy {
+        true => (
+            format!("Component \"proxy.{SCRAM}\" \"proxy65\"\n  proxy65_address = \"127.0.0.1\""),
+            crate::lab::free_ports().0,
+        ),
+        false => (String::new(), 0),
+    };
     format!(
         r#"
 run_as_root = true
@@ -67,6 +76,8 @@ c2s_ports = {{ {starttls} }}
 c2s_direct_tls_ports = {{ {direct} }}
 authentication = "internal_plain"
 smacks_hibernation_time = 30
+proxy65_ports = {{ {proxy_port} }}
+proxy65_interfaces = {{ "127.0.0.1" }}
 {settings}
 ssl = {{ certificate = "{folder}/server.crt"; key = "{folder}/server.key" }}
 c2s_direct_tls_ssl = ssl
@@ -79,6 +90,7 @@ VirtualHost "{PLAIN}"
   disable_sasl_mechanisms = {{ "SCRAM-SHA-1"; "SCRAM-SHA-1-PLUS"; "SCRAM-SHA-256"; "SCRAM-SHA-256-PLUS" }}
 VirtualHost "{ANONYMOUS}"
   authentication = "anonymous"
+{proxy}
 "#
     )
 }

@@ -81,7 +81,10 @@ impl Proxy {
             .find(BYTESTREAMS, "streamhost")
             .filter(|_| answer.is(BYTESTREAMS, "query"))
             .ok_or_else(wrong)?;
-        if host.attribute("jid") != Some(asked.as_str()) {
+        let jid = host.attribute("jid").unwrap_or_default();
+        // ejabberd names the node of its cluster in a resource.
+        let rest = jid.strip_prefix(asked.as_str());
+        if !rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/')) {
             return Err(DiscoveryError::Another(asked.clone()));
         }
         let port = host.attribute("port").and_then(|port| port.parse().ok());
@@ -93,7 +96,7 @@ impl Proxy {
             Ok(_) | Err(_) => return Err(wrong()),
         };
         Ok(Self {
-            jid: asked.clone(),
+            jid: jid.into(),
             host,
             port,
         })
@@ -216,7 +219,17 @@ mod tests {
         let named = read("proxy.example", "proxy.example", "5000").unwrap();
         assert_eq!(named.host, Host::Name("proxy.example".into()));
         let another = Err(DiscoveryError::Another(asked.clone()));
-        assert_eq!(read("evil.example", "192.0.2.1", "7777"), another);
+        for jid in [
+            "evil.example",
+            "proxy.example.evil.example",
+            "proxy.exampl",
+            "",
+        ] {
+            assert_eq!(read(jid, "192.0.2.1", "7777"), another, "{jid}");
+        }
+        // As ejabberd 23.01 answers.
+        let node = read("proxy.example/70306884", "192.0.2.1", "7777").unwrap();
+        assert_eq!(node.jid.as_str(), "proxy.example/70306884");
         let address = Err(DiscoveryError::Address(asked.clone()));
         for (host, port) in [
             ("127.0.0.1", "25"),
