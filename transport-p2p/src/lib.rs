@@ -106,6 +106,7 @@
 //!
 //! # Features
 //! - `gtalk`: `ice::GoogleIceFactory`, ICE as libjingle had it, for the dialects of Google Talk.
+//! - `dtls`: `dtls::DtlsLayer`, who is at the other end, keys for SRTP, or protected datagrams (XEP-0320).
 //! - `quic`: `quic::QuicLayer`, an encrypted stream between two of ours.
 //! - `testing`: entry points for fuzzers.
 //!
@@ -114,6 +115,8 @@
 //! [`TransportFactory`]: session_core::TransportFactory
 
 pub mod congestion;
+#[cfg(feature = "dtls")]
+pub mod dtls;
 pub mod ice;
 pub mod pseudotcp;
 #[cfg(feature = "quic")]

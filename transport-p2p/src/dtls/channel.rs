@@ -1,0 +1,524 @@
+//! A channel with DTLS above it.
+
+use super::{
+    Settings, Usage,
+    backend::{DtlsError, Endpoint, Event},
+    fingerprint,
+    negotiation::Counterpart,
+    rust::RustEndpoint,
+};
+use bytes::{Bytes, BytesMut};
+use session_core::{
+    Batch, ChannelOutput, Datagram, Element, Finding, Fingerprint, LocalSocket, PathReport, Peer,
+    RequestAnswer, Secured, SendError, SocketError, SrtpKeys, StanzaError, StreamEvent,
+    TransportChannel, TransportError,
+};
+use std::{collections::VecDeque, net::SocketAddr, sync::Arc, time::Instant};
+
+/// What the buffer for one event has at first.
+const ROOM: usize = 2_048;
+/// What it is enlarged to at most: a certificate may be long, a record may not.
+const ROOM_MAX: usize = 64 * 1_024;
+/// How much is allocated at once for records that carry data.
+const CHUNK: usize = 64 * 1_024;
+/// The most that a record carries (RFC 9147 §4).
+const RECORD_MAX: usize = 1 << 14;
+/// What a record has beside its content, at most: header, nonce, tag, and room to spare.
+const OVERHEAD: usize = 64;
+
+/// A channel that shakes hands when its path is there, and carries data from then on.
+pub(super) struct DtlsChannel {
+    inner: Box<dyn TransportChannel>,
+    settings: Arc<Settings>,
+    peer: Option<Counterpart>,
+    endpoint: Option<Box<dyn Endpoint>>,
+    stage: Stage,
+    /// The last call, once there was `connect`.
+    now: Option<Instant>,
+    /// When the endpoint is to be told the time.
+    due: Option<Instant>,
+    connected: bool,
+    verified: Option<Fingerprint>,
+    keys: Option<SrtpKeys>,
+    /// Whether the channel below takes datagrams.
+    carries: bool,
+    /// What the channel below says about its path, if it does.
+    path: Option<bool>,
+    outputs: VecDeque<ChannelOutput>,
+    room: BytesMut,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// Until the peer has proved who it is.
+    Closed,
+    Open,
+    /// The peer has said its last.
+    Over,
+    Failed,
+}
+
+/// Handshakes, alerts and records of DTLS, by their first byte (RFC 9443 §3).
+fn is_dtls(packet: &[u8]) -> bool {
+    matches!(packet.first(), Some(20..=63))
+}
+
+impl DtlsChannel {
+    /// Without a counterpart it fails as soon as it is to connect.
+    pub(super) fn new(
+        inner: Box<dyn TransportChannel>,
+        settings: Arc<Settings>,
+        peer: Option<Counterpart>,
+    ) -> Self {
+        Self {
+            inner,
+            settings,
+            peer,
+            endpoint: None,
+            stage: Stage::Closed,
+            now: None,
+            due: None,
+            connected: false,
+            verified: None,
+            keys: None,
+            carries: false,
+            path: None,
+            outputs: VecDeque::new(),
+            room: BytesMut::new(),
+        }
+    }
+
+    fn at(&mut self, now: Instant) {
+        self.now = Some(now);
+    }
+
+    fn fail(&mut self, error: TransportError) {
+        if self.stage != Stage::Failed {
+            self.stage = Stage::Failed;
+            self.endpoint = None;
+            self.due = None;
+            self.outputs.push_back(ChannelOutput::Failed(error));
+        }
+    }
+
+    fn break_off(&mut self, error: &DtlsError) {
+        self.fail(TransportError::Unreachable(
+            format!("DTLS: {}", error.0).into(),
+        ));
+    }
+}
+
+/// From the channel below.
+impl DtlsChannel {
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "whatever else a channel wants is for those above"
+    )]
+    fn take_inner(&mut self, output: ChannelOutput) -> Option<ChannelOutput> {
+        match output {
+            ChannelOutput::Packet(batch) => self.take_packets(batch),
+            ChannelOutput::Writable(writable) => {
+                self.carries = writable;
+                if writable {
+                    self.start();
+                }
+                return (self.stage == Stage::Open).then_some(ChannelOutput::Writable(writable));
+            }
+            ChannelOutput::Path(path) => {
+                self.path = Some(path);
+                return (self.stage == Stage::Open).then_some(ChannelOutput::Path(path));
+            }
+            ChannelOutput::Failed(error) => self.fail(error),
+            other => return Some(other),
+        }
+        None
+    }
+
+    fn take_packets(&mut self, batch: Batch) {
+        let passes = self.settings.usage == Usage::Srtp;
+        let open = self.stage == Stage::Open;
+        if passes && !batch.clone().any(|packet| is_dtls(&packet)) {
+            // Nobody has the keys before the handshake is over.
+            if open {
+                self.outputs.push_back(ChannelOutput::Packet(batch));
+            }
+            return;
+        }
+        self.start();
+        self.tell_time();
+        for packet in batch {
+            if is_dtls(&packet) {
+                let result = match &mut self.endpoint {
+                    Some(endpoint) => endpoint.handle_datagram(&packet),
+                    None => return,
+                };
+                self.pump();
+                if let Err(error) = result {
+                    self.break_off(&error);
+                }
+            } else if passes && self.stage == Stage::Open {
+                self.outputs.push_back(ChannelOutput::Packet(packet.into()));
+            }
+        }
+    }
+}
+
+/// The handshake.
+impl DtlsChannel {
+    fn start(&mut self) {
+        let (Some(now), Some(peer), None) = (self.now, &self.peer, &self.endpoint) else {
+            return;
+        };
+        if self.stage != Stage::Closed {
+            return;
+        }
+        let Settings {
+            identity, config, ..
+        } = &*self.settings;
+        match RustEndpoint::new(identity, config, peer.side, now) {
+            Ok(endpoint) => {
+                self.endpoint = Some(Box::new(endpoint));
+                self.tell_time();
+            }
+            Err(error) => self.break_off(&error),
+        }
+    }
+
+    fn tell_time(&mut self) {
+        if let (Some(now), Some(endpoint)) = (self.now, &mut self.endpoint) {
+            let result = endpoint.handle_timeout(now);
+            self.pump();
+            if let Err(error) = result {
+                self.break_off(&error);
+            }
+        }
+    }
+
+    /// Does what the endpoint wants.
+    fn pump(&mut self) {
+        let mut size = ROOM;
+        let data = self.settings.usage == Usage::Data && self.stage == Stage::Open;
+        let chunk = if data { CHUNK } else { ROOM };
+        while let (Some(endpoint), Some(now)) = (&mut self.endpoint, self.now) {
+            make_room(&mut self.room, size, chunk);
+            match endpoint.poll(&mut self.room) {
+                Event::Datagram(bytes) => {
+                    let datagram = self.room.split_to(bytes).freeze();
+                    // What the path does not take is lost, and sent again in time.
+                    let _ = self.inner.send(datagram, now);
+                }
+                Event::Data(bytes) => {
+                    let data = self.room.split_to(bytes).freeze();
+                    if self.stage == Stage::Open && self.settings.usage == Usage::Data {
+                        self.outputs.push_back(ChannelOutput::Packet(data.into()));
+                    }
+                }
+                Event::Certificate(bytes) => self.verify(bytes),
+                Event::Connected => {
+                    self.connected = true;
+                    self.open();
+                }
+                Event::Keys(keys) => {
+                    self.keys = Some(keys);
+                    self.open();
+                }
+                Event::Closed => {
+                    self.stage = Stage::Over;
+                    self.outputs.push_back(ChannelOutput::Writable(false));
+                    if self.path.is_some() {
+                        self.outputs.push_back(ChannelOutput::Path(false));
+                    }
+                }
+                Event::TooSmall(needed) if needed <= ROOM_MAX => size = needed,
+                Event::TooSmall(_) => {
+                    let what = "the peer's handshake is too large";
+                    self.fail(TransportError::Unacceptable(what));
+                }
+                Event::Idle(due) => {
+                    self.due = due;
+                    break;
+                }
+            }
+        }
+        if !data {
+            // Most channels are silent from now on, or pass packets of others.
+            self.room = BytesMut::new();
+        }
+        if self.connected && self.stage == Stage::Closed {
+            let what = match self.verified {
+                Some(_) => "the peer's DTLS has no protection for SRTP that we have",
+                None => "the peer showed no certificate",
+            };
+            self.fail(TransportError::Unacceptable(what));
+        }
+    }
+
+    fn verify(&mut self, bytes: usize) {
+        let announced = self.peer.as_ref().map(|peer| &*peer.fingerprints);
+        let certificate = &self.room[..bytes];
+        match fingerprint::matching(announced.unwrap_or_default(), certificate) {
+            Some(fingerprint) => self.verified = Some(fingerprint.clone()),
+            None => self.fail(TransportError::Unacceptable(
+                "the peer's certificate is not the one that signalling named",
+            )),
+        }
+    }
+
+    /// Data passes as soon as everything is there that has to be.
+    fn open(&mut self) {
+        let (Some(verified), Some(peer)) = (&self.verified, &self.peer) else {
+            return;
+        };
+        // Keys for SRTP go up only to those who asked for them.
+        let wants_keys = self.settings.usage == Usage::Srtp;
+        let lacks_keys = wants_keys && self.keys.is_none();
+        if !self.connected || lacks_keys || self.stage != Stage::Closed {
+            return;
+        }
+        let version = self.endpoint.as_ref().map_or("DTLS", |e| e.version());
+        let secured = Secured {
+            protocol: version.into(),
+            side: peer.side,
+            local_fingerprint: Some(self.settings.identity.fingerprint().clone()),
+            peer_fingerprint: Some(verified.clone()),
+            srtp: self.keys.take().filter(|_| wants_keys),
+        };
+        self.stage = Stage::Open;
+        self.outputs.push_back(ChannelOutput::Secured(secured));
+        self.outputs.extend(self.path.map(ChannelOutput::Path));
+        if self.carries {
+            self.outputs.push_back(ChannelOutput::Writable(true));
+        }
+    }
+}
+
+/// A buffer of at least so many bytes. What was split off before is allocated again only when its readers have let go.
+fn make_room(room: &mut BytesMut, size: usize, chunk: usize) {
+    if room.capacity() < size {
+        room.clear();
+        room.reserve(size.max(chunk));
+    }
+    room.resize(size, 0);
+}
+
+/// To the channel below.
+impl DtlsChannel {
+    fn may_send(&self) -> Result<Instant, SendError> {
+        match (self.stage, self.now) {
+            (Stage::Open, Some(now)) => Ok(now),
+            (Stage::Failed, _) => Err(SendError::NoSuchChannel),
+            (Stage::Closed | Stage::Over | Stage::Open, _) => Err(SendError::NotWritable),
+        }
+    }
+
+    /// Datagrams become records, of which those of equal size leave together.
+    fn send_records(&mut self, batch: Batch) -> Result<(), SendError> {
+        let now = self.may_send()?;
+        if !self.carries {
+            return Err(SendError::NotWritable);
+        }
+        let (payload, count) = (batch.payload.len(), batch.len());
+        if batch.clone().any(|packet| packet.len() > RECORD_MAX) {
+            return Err(SendError::TooLarge);
+        }
+        make_room(&mut self.room, payload + count * OVERHEAD + ROOM, CHUNK);
+        let (mut used, mut segment) = (0, 0);
+        for packet in batch {
+            let Some(endpoint) = &mut self.endpoint else {
+                return Err(SendError::NotWritable);
+            };
+            if let Err(error) = endpoint.send(&packet) {
+                self.break_off(&error);
+                return Err(SendError::NoSuchChannel);
+            }
+            loop {
+                match endpoint.poll(&mut self.room[used..]) {
+                    Event::Datagram(bytes) => {
+                        if segment != 0 && bytes > segment {
+                            let whole = self.room.split_to(used).freeze();
+                            self.inner.send_batch(joined(whole, segment), now)?;
+                            (used, segment) = (0, 0);
+                        }
+                        segment = segment.max(bytes);
+                        used += bytes;
+                        if bytes < segment {
+                            let whole = self.room.split_to(used).freeze();
+                            self.inner.send_batch(joined(whole, segment), now)?;
+                            (used, segment) = (0, 0);
+                        }
+                    }
+                    Event::Idle(due) => {
+                        self.due = due;
+                        break;
+                    }
+                    // Nothing arrives while we send, and there is room for what we send.
+                    Event::Certificate(_)
+                    | Event::Connected
+                    | Event::Keys(_)
+                    | Event::Data(_)
+                    | Event::Closed
+                    | Event::TooSmall(_) => break,
+                }
+            }
+        }
+        if used == 0 {
+            return Ok(());
+        }
+        let whole = self.room.split_to(used).freeze();
+        self.inner.send_batch(joined(whole, segment), now)
+    }
+}
+
+fn joined(payload: Bytes, segment: usize) -> Batch {
+    let segment_size = if payload.len() > segment { segment } else { 0 };
+    Batch {
+        payload,
+        segment_size,
+    }
+}
+
+impl TransportChannel for DtlsChannel {
+    fn connect(&mut self, now: Instant) {
+        self.at(now);
+        if self.peer.is_none() {
+            let what = "DTLS was not agreed on";
+            return self.fail(TransportError::Unacceptable(what));
+        }
+        self.inner.connect(now);
+    }
+
+    fn handle_info(&mut self, info: &Element, now: Instant) -> Result<(), TransportError> {
+        self.at(now);
+        self.inner.handle_info(info, now)
+    }
+
+    fn handle_bound(
+        &mut self,
+        socket: LocalSocket,
+        address: Result<SocketAddr, SocketError>,
+        now: Instant,
+    ) {
+        self.at(now);
+        self.inner.handle_bound(socket, address, now);
+    }
+
+    fn handle_datagram(&mut self, datagram: Datagram, now: Instant) {
+        self.at(now);
+        self.inner.handle_datagram(datagram, now);
+    }
+
+    fn handle_stream(&mut self, socket: LocalSocket, event: StreamEvent, now: Instant) {
+        self.at(now);
+        self.inner.handle_stream(socket, event, now);
+    }
+
+    fn handle_finding(&mut self, inquiry: u32, finding: Finding, now: Instant) {
+        self.at(now);
+        self.inner.handle_finding(inquiry, finding, now);
+    }
+
+    fn handle_request(
+        &mut self,
+        from: &Peer,
+        payload: &Element,
+        now: Instant,
+    ) -> Option<RequestAnswer> {
+        self.at(now);
+        self.inner.handle_request(from, payload, now)
+    }
+
+    fn handle_response(
+        &mut self,
+        token: u32,
+        response: Result<Option<Element>, StanzaError>,
+        now: Instant,
+    ) {
+        self.at(now);
+        self.inner.handle_response(token, response, now);
+    }
+
+    fn handle_timeout(&mut self, now: Instant) {
+        self.at(now);
+        if self.inner.poll_timeout().is_some_and(|due| due <= now) {
+            self.inner.handle_timeout(now);
+        }
+        if self.due.is_some_and(|due| due <= now) {
+            self.due = None;
+            self.tell_time();
+        }
+    }
+
+    fn send(&mut self, packet: Bytes, now: Instant) -> Result<(), SendError> {
+        self.at(now);
+        match self.settings.usage {
+            Usage::Srtp => self.may_send().and_then(|now| self.inner.send(packet, now)),
+            Usage::Data => self.send_records(packet.into()),
+        }
+    }
+
+    fn send_batch(&mut self, batch: Batch, now: Instant) -> Result<(), SendError> {
+        self.at(now);
+        match self.settings.usage {
+            Usage::Srtp => self
+                .may_send()
+                .and_then(|now| self.inner.send_batch(batch, now)),
+            Usage::Data => self.send_records(batch),
+        }
+    }
+
+    fn pause(&mut self, paused: bool, now: Instant) {
+        self.at(now);
+        self.inner.pause(paused, now);
+    }
+
+    fn close(&mut self) {
+        self.outputs.clear();
+        if let Some(endpoint) = &mut self.endpoint {
+            endpoint.close();
+            self.pump();
+        }
+        self.stage = Stage::Failed;
+        self.endpoint = None;
+        self.due = None;
+        self.inner.close();
+        self.outputs.clear();
+        while let Some(output) = self.inner.poll_output() {
+            if let ChannelOutput::Transmit(_) | ChannelOutput::Write(..) = output {
+                self.outputs.push_back(output);
+            }
+        }
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        let dues = [self.inner.poll_timeout(), self.due];
+        let first = dues.into_iter().flatten().min();
+        first.filter(|_| self.stage != Stage::Failed)
+    }
+
+    fn poll_output(&mut self) -> Option<ChannelOutput> {
+        loop {
+            if let Some(output) = self.outputs.pop_front() {
+                return Some(output);
+            }
+            if self.stage == Stage::Failed {
+                return None;
+            }
+            let output = self.inner.poll_output()?;
+            if let Some(output) = self.take_inner(output) {
+                return Some(output);
+            }
+        }
+    }
+
+    fn describe(&self) -> Option<String> {
+        let dtls = self.endpoint.as_ref().filter(|_| self.connected);
+        match (self.inner.describe(), dtls) {
+            (Some(inner), Some(dtls)) => Some(format!("{inner}, {}", dtls.version())),
+            (inner, dtls) => inner.or_else(|| dtls.map(|dtls| dtls.version().to_owned())),
+        }
+    }
+
+    fn report(&self) -> Vec<PathReport> {
+        self.inner.report()
+    }
+}
