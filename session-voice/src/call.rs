@@ -1,7 +1,9 @@
 //! One call, as our side sees it.
 
-use crate::{Crypto, PayloadType, RtpDescription, payload::TELEPHONE_EVENT};
-use session_core::{Cause, ChannelId, Peer, Role, Signal};
+use crate::{
+    Crypto, PayloadType, Protection, RtpDescription, SrtpMaster, payload::TELEPHONE_EVENT,
+};
+use session_core::{Cause, ChannelId, Peer, Role, Secured, Signal};
 use std::time::Instant;
 
 /// A call. It is there from the offer until [`VoiceClient::release`](crate::VoiceClient::release), also when its session
@@ -15,6 +17,10 @@ pub struct Call {
     pub(crate) local: RtpDescription,
     pub(crate) agreed: Option<RtpDescription>,
     pub(crate) security: Option<CallSecurity>,
+    /// What a handshake made: for the channel of RTP, and for RTCP's where that has its own.
+    pub(crate) protection: Option<Protection>,
+    pub(crate) control_protection: Option<Protection>,
+    pub(crate) secured: Option<Secured>,
     pub(crate) rtp: Option<ChannelId>,
     pub(crate) rtcp: Option<ChannelId>,
     pub(crate) connected: bool,
@@ -45,6 +51,8 @@ pub enum CallChange {
     Ringing,
     /// Both sides have accepted.
     Answered,
+    /// The peer is recognised, and the keys are there: [`Call::protection`]. Again when another transport took over.
+    Secured,
     /// There is a path, or there is none any more. It may be there before the answer.
     Connected(bool),
     /// The peer put us on hold, or took us off.
@@ -92,6 +100,9 @@ impl Call {
             local,
             agreed: None,
             security: None,
+            protection: None,
+            control_protection: None,
+            secured: None,
             rtp: None,
             rtcp: None,
             connected: false,
@@ -153,6 +164,32 @@ impl Call {
     /// How media are protected, once that is agreed.
     pub fn security(&self) -> Option<&CallSecurity> {
         self.security.as_ref()
+    }
+
+    /// The keys of the call, or that it has none: what a [`MediaStream`](crate::MediaStream) is made with. `None` while
+    /// they are not there yet, and always when the application does DTLS by itself.
+    pub fn protection(&self) -> Option<Protection> {
+        match self.security.as_ref()? {
+            CallSecurity::Dtls => self.protection.clone(),
+            CallSecurity::Sdes { ours, theirs } => Some(Protection::Srtp {
+                ours: SrtpMaster::from_crypto(ours)?,
+                theirs: SrtpMaster::from_crypto(theirs)?,
+            }),
+            CallSecurity::Plain => Some(Protection::Plain),
+        }
+    }
+
+    /// The same for RTCP, which has keys of its own where it has a channel of its own and DTLS makes the keys.
+    pub fn control_protection(&self) -> Option<Protection> {
+        match (&self.security, self.rtcp) {
+            (Some(CallSecurity::Dtls), Some(_)) => self.control_protection.clone(),
+            _ => self.protection(),
+        }
+    }
+
+    /// What the handshake has proved about the peer, to be shown or compared.
+    pub fn secured(&self) -> Option<&Secured> {
+        self.secured.as_ref()
     }
 
     /// Whether there is a path.

@@ -3,10 +3,11 @@
 mod actions;
 mod config;
 mod form;
+mod secure;
 #[cfg(test)]
 mod tests;
 
-pub use config::{CallConfig, CallError, CallOffer, CallVerdict};
+pub use config::{CallConfig, CallError, CallOffer, CallVerdict, Verify};
 pub use form::{CallForm, GoogleForm, JingleForm};
 
 use crate::{
@@ -16,9 +17,10 @@ use crate::{
 };
 use bytes::Bytes;
 use config::KeySource;
+use secure::create_channel;
 use session_core::{
     Cause, ChannelId, Element, Misuse, Modification, PeerError, Reason, ReasonCondition, Role,
-    Session, SessionClient, SessionId, Signal, State,
+    Secured, Session, SessionClient, SessionId, Signal, State,
 };
 use std::{collections::BTreeMap, fmt, marker::PhantomData, time::Instant};
 
@@ -250,6 +252,14 @@ impl<F: CallForm> VoiceClient<F> {
         }
         let mut call = Call::new(from, Role::Responder, CallPhase::Offered, answer);
         call.security = Some(security);
+        // With the layer's answer in it the session's answer is whole, and hands are shaken while it rings.
+        match self.secure_channel(session, RTP_CHANNEL, now) {
+            Ok(channel) => call.rtp = channel,
+            Err(misuse) => {
+                let reason = Reason::new(ReasonCondition::SecurityError);
+                return reject(session, reason.with_text(misuse.to_string()), now);
+            }
+        }
         self.calls.insert(id, call);
         match verdict {
             CallVerdict::Answer => {
@@ -281,6 +291,7 @@ impl<F: CallForm> VoiceClient<F> {
 
     /// Both sides have accepted.
     fn opened(&mut self, session: &mut Session, now: Instant) {
+        let layer = self.layer();
         let Some(call) = self.calls.get_mut(&session.id()) else {
             return;
         };
@@ -299,7 +310,7 @@ impl<F: CallForm> VoiceClient<F> {
         for &name in wanted {
             let made = match session.channel(name) {
                 Some(channel) => Ok(channel),
-                None => session.create_channel(name, now),
+                None => create_channel(session, name, layer.as_ref(), now),
             };
             match (made, name) {
                 (Ok(channel), RTP_CHANNEL) => call.rtp = Some(channel),
@@ -427,6 +438,16 @@ impl<F: CallForm> SessionClient for VoiceClient<F> {
             Some(_) | None => MediaPacket::Other(packet),
         };
         sink(id, packet, now);
+    }
+
+    fn on_secured(
+        &mut self,
+        session: &mut Session,
+        channel: ChannelId,
+        secured: &Secured,
+        now: Instant,
+    ) {
+        self.take_keys(session, channel, secured, now);
     }
 
     fn on_writable(

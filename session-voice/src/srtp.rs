@@ -5,6 +5,8 @@ mod replay;
 #[cfg(test)]
 mod tests;
 
+use crate::Crypto;
+use crate::encryption::{AES_CM_128_HMAC_SHA1_32, AES_CM_128_HMAC_SHA1_80};
 use crate::rtp::{self, HEADER_BYTES, RtpError, SequenceExtender};
 use bytes::{BufMut, BytesMut};
 use cipher::{Cipher, Keystream};
@@ -182,6 +184,18 @@ impl SrtpMaster {
             Self::new(profile, &keys[..key], &salts[..salt])?,
             Self::new(profile, &keys[key..], &salts[salt..])?,
         ])
+    }
+
+    /// Out of a key in signalling (RFC 4568 §6.1). `None` when it is of no suite that we have.
+    pub fn from_crypto(crypto: &Crypto) -> Option<Self> {
+        let profile = match &*crypto.suite {
+            AES_CM_128_HMAC_SHA1_80 => SrtpProfile::Aes128CmSha1_80,
+            AES_CM_128_HMAC_SHA1_32 => SrtpProfile::Aes128CmSha1_32,
+            _ => return None,
+        };
+        let bytes = crypto.key()?;
+        let (key, salt) = bytes.split_at(profile.key_bytes());
+        Self::new(profile, key, salt).ok()
     }
 
     fn keys(&self) -> Keys {

@@ -1,6 +1,8 @@
 //! What an application does with calls.
 
-use super::{AUDIO_CONTENT, CallError, CallForm, RTP_CHANNEL, VoiceClient, end, reject, tell};
+use super::{
+    AUDIO_CONTENT, CallError, CallForm, RTP_CHANNEL, VoiceClient, create_channel, end, reject, tell,
+};
 use crate::{Call, CallInfo, CallPhase, Digit, DigitMessage, Part};
 use bytes::Bytes;
 use session_core::{
@@ -30,7 +32,7 @@ impl<F: CallForm> VoiceClient<F> {
         let offer = client.offer()?;
         let channel = match session.channel(RTP_CHANNEL) {
             Some(channel) => channel,
-            None => session.create_channel(RTP_CHANNEL, now)?,
+            None => create_channel(session, RTP_CHANNEL, client.layer().as_ref(), now)?,
         };
         session.initiate_with(to.clone(), Vec::new(), F::write(&offer), now)?;
         session.set_timer(now.checked_add(client.config.ring_for));

@@ -1,20 +1,29 @@
 //! How calls behave, and what is said about them.
 
 use crate::{KEY_BYTES, NegotiationError, Policy, Preference, RtpDescription};
-use session_core::{Cause, Misuse, Peer, Reason, SessionId};
-use std::{fmt, time::Duration};
+use session_core::{Cause, ChannelLayer, Misuse, Peer, Reason, Secured, SessionId};
+use std::{fmt, sync::Arc, time::Duration};
 use thiserror::Error;
 
+/// Whether what was proved of a peer is to be trusted: a comparison with fingerprints known by another way, for example.
+pub type Verify = Arc<dyn Fn(&Peer, &Secured) -> bool + Send + Sync>;
+
 /// How calls behave.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct CallConfig {
     /// Our codecs in order of preference, header extensions, feedback and whether RTCP may share RTP's channel.
     pub audio: RtpDescription,
     /// Whose order of codecs an answer has.
     pub preference: Preference,
-    /// Whether DTLS makes the keys. The fingerprints travel with the transport (XEP-0320), which is where the
-    /// application adds them. Default yes.
+    /// Whether DTLS makes the keys. With a [`layer`](Self::layer) that happens by itself; without one the application does
+    /// it, and adds the fingerprints (XEP-0320) to its transports. Default yes.
     pub dtls: bool,
+    /// The layer that shakes hands for the keys, over every transport of datagrams: `transport_p2p::dtls::DtlsLayer::srtp`.
+    /// Used while [`dtls`](Self::dtls) is on. A call whose peer does not take part is declined, or ends. Default none.
+    pub layer: Option<Arc<dyn ChannelLayer>>,
+    /// Asked once for each channel whose peer the layer has recognised. A call that is not to be trusted ends. Default
+    /// none: what signalling names is believed.
+    pub verify: Option<Verify>,
     /// Keys in signalling, where DTLS does not make them. Needs [`VoiceClient::set_keys`](crate::VoiceClient::set_keys).
     /// Default none.
     pub sdes: Policy,
@@ -33,11 +42,29 @@ impl CallConfig {
             audio,
             preference: Preference::default(),
             dtls: true,
+            layer: None,
+            verify: None,
             sdes: Policy::Disabled,
             allow_plain: false,
             ring_for: Duration::from_secs(60),
             calls_max: 8,
         }
+    }
+}
+
+impl fmt::Debug for CallConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CallConfig")
+            .field("audio", &self.audio)
+            .field("preference", &self.preference)
+            .field("dtls", &self.dtls)
+            .field("layer", &self.layer.is_some())
+            .field("verify", &self.verify.is_some())
+            .field("sdes", &self.sdes)
+            .field("allow_plain", &self.allow_plain)
+            .field("ring_for", &self.ring_for)
+            .field("calls_max", &self.calls_max)
+            .finish()
     }
 }
 

@@ -46,7 +46,11 @@ impl<F: CallForm> VoiceClient<F> {
         let refuse = |text: &str| Reason::new(ReasonCondition::SecurityError).with_text(text);
         let verify = self.config.verify.as_ref();
         if verify.is_some_and(|verify| !verify(call.peer(), secured)) {
-            return end(session, refuse("the peer is not the one that is known"), now);
+            return end(
+                session,
+                refuse("the peer is not the one that is known"),
+                now,
+            );
         }
         let Some(protection) = protection(secured) else {
             return end(session, refuse("the handshake gave no keys that fit"), now);
