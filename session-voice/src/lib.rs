@@ -28,6 +28,8 @@
 //! assert_eq!(&*answer.payload_types[0].name, "PCMU");
 //! ```
 
+#[cfg(feature = "audio")]
+pub mod audio;
 mod call;
 mod client;
 mod codec;
