@@ -2,10 +2,12 @@
 //! signalling.
 
 mod choice;
+mod layered;
 mod layers;
 mod pending;
 
 pub use choice::LayerChoice;
+pub use layered::LayeredTransport;
 pub(crate) use layers::{Layers, Moment};
 
 use crate::{

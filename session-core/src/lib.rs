@@ -129,7 +129,7 @@ pub use error::{
 pub use id::{ChannelId, LocalSocket, Peer, RequestId, Role, SessionId, SocketId};
 pub use inquiry::{Finding, Inquiry};
 pub use io::{BindKind, Input, Output, SocketError};
-pub use layer::{ChannelLayer, LayerChoice, LayerNegotiation};
+pub use layer::{ChannelLayer, LayerChoice, LayerNegotiation, LayeredTransport};
 pub use limits::{Clocks, Limits};
 pub use manager::SessionManager;
 pub use message::{

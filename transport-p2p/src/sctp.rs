@@ -62,6 +62,7 @@ mod reset;
 mod setup;
 mod timers;
 mod transmit;
+mod transport;
 mod wire;
 
 #[cfg(test)]
@@ -74,6 +75,7 @@ pub use self::channel::{
 pub use self::{
     layer::{DataChannelConfig, DataChannelLayer},
     negotiation::{INIT_NAMESPACE, NAMESPACE},
+    transport::{DataChannelTransportFactory, TRANSPORT_NAMESPACE},
 };
 
 use self::{

@@ -14,7 +14,6 @@
 
 mod data;
 mod hostile;
-mod layered;
 mod negotiation;
 mod network;
 mod pair;

@@ -82,11 +82,15 @@ impl ChannelLayer for DataChannelLayer {
         context: &TransportContext,
     ) -> Box<dyn TransportChannel> {
         let inner = self.protection.wrap(inner, context);
+        let seed = super::negotiation::seed(&context.seed);
+        let agreed = Agreed::default();
+        let config = self.config.clone();
         Box::new(StreamChannel::new(
             inner,
-            self.config.clone(),
-            context,
-            Agreed::default(),
+            config,
+            context.role,
+            seed,
+            agreed,
         ))
     }
 
@@ -159,16 +163,17 @@ impl StreamChannel {
     pub(super) fn new(
         inner: Box<dyn TransportChannel>,
         config: DataChannelConfig,
-        context: &TransportContext,
+        role: Role,
+        seed: [u8; 32],
         agreed: Agreed,
     ) -> Self {
         Self {
             inner,
             config,
             agreed,
-            seed: super::negotiation::seed(&context.seed),
+            seed,
             // Until the protection says which side it was.
-            client: context.role == Role::Responder,
+            client: role == Role::Responder,
             channels: None,
             now: None,
             outputs: VecDeque::new(),

@@ -17,7 +17,8 @@ pub const NAMESPACE: &str = "urn:xmpp:jingle:transports:dtls-sctp:1";
 /// The namespace in which peers of this project carry INIT chunks (draft-hancke-tsvwg-snap); nothing of XMPP's.
 pub const INIT_NAMESPACE: &str = "https://pcp.example/ns/sctp-init";
 
-const PROTOCOL: &str = "webrtc-datachannel";
+/// The protocol of data channels in a map.
+pub(super) const PROTOCOL: &str = "webrtc-datachannel";
 /// Streams that are told: what browsers say.
 const STREAMS: u16 = 1024;
 
@@ -81,11 +82,17 @@ impl Negotiation {
         let init = init.filter(|text| self.config.signal_init && text.len() <= MAX_LABEL);
         Ok(Agreed {
             port: Some(port),
-            message_size: None,
+            message_size: message_size(map),
             // What cannot be read is done without: the association opens in its own way.
             init: init.and_then(|text| STANDARD.decode(text).ok()),
         })
     }
+}
+
+/// The longest message that the peer takes; RFC 8841 §6 has 0 for no limit. Only other forms of signalling tell it.
+fn message_size(map: ElementRef<'_>) -> Option<usize> {
+    let size = map.attribute("max-message-size")?;
+    size.parse().ok().filter(|size| *size > 0)
 }
 
 /// The association's own seed: the content's serves others too.
@@ -143,10 +150,13 @@ impl LayerNegotiation for Negotiation {
             None => self.protection.wrap(inner, context),
         };
         let agreed = self.agreed.clone();
+        let config = self.config.clone();
+        // The seed of what was told, whatever a later context has.
         Box::new(StreamChannel::new(
             inner,
-            self.config.clone(),
-            context,
+            config,
+            context.role,
+            self.seed,
             agreed,
         ))
     }

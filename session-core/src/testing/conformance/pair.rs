@@ -3,7 +3,8 @@
 mod outputs;
 mod report;
 
-use super::{Breach, Conformance, layered::Layered, pattern::Pattern};
+use super::{Breach, Conformance, pattern::Pattern};
+use crate::LayeredTransport;
 use crate::testing::{
     epoch,
     netem::{Agenda, Conditions},
@@ -152,7 +153,7 @@ impl Pair {
             let context = context(setup, role);
             let transport = setup.factory.create(&context);
             let transport = match &setup.options.layer {
-                Some(layer) => Box::new(Layered::new(transport, layer, &context)),
+                Some(layer) => Box::new(LayeredTransport::new(transport, layer, &context)),
                 None => transport,
             };
             End {

@@ -1,20 +1,32 @@
-//! A transport with a layer above each of its channels, as a session has it.
+//! A transport with a layer above each of its channels, as one transport.
 
+use super::{ChannelLayer, Layers};
 use crate::{
-    ChannelLayer, Element, InfoTarget, StanzaError, Transport, TransportChannel, TransportContext,
-    TransportError, TransportKind, layer::Layers,
+    Element, InfoTarget, StanzaError, Transport, TransportChannel, TransportContext,
+    TransportError, TransportKind,
 };
-use std::{sync::Arc, time::Instant};
+use std::{fmt, sync::Arc, time::Instant};
 
-pub(super) struct Layered {
+/// A transport of datagrams with a layer above each of its channels: what a session makes of both, as one transport.
+/// For transports that others have as one, with words of their own around both.
+pub struct LayeredTransport {
     transport: Box<dyn Transport>,
     layer: Arc<dyn ChannelLayer>,
     layers: Layers,
     context: TransportContext,
 }
 
-impl Layered {
-    pub(super) fn new(
+impl fmt::Debug for LayeredTransport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LayeredTransport")
+            .field("namespace", &self.transport.namespace())
+            .finish_non_exhaustive()
+    }
+}
+
+impl LayeredTransport {
+    /// `layer` above the channels of `transport`, which carries datagrams.
+    pub fn new(
         transport: Box<dyn Transport>,
         layer: &Arc<dyn ChannelLayer>,
         context: &TransportContext,
@@ -29,7 +41,7 @@ impl Layered {
     }
 }
 
-impl Transport for Layered {
+impl Transport for LayeredTransport {
     fn namespace(&self) -> &str {
         self.transport.namespace()
     }
