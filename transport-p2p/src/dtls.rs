@@ -13,13 +13,16 @@
 //!
 //! # Backends
 //! dimpl by default: Rust alone, DTLS 1.2 and 1.3, certificates with ECDSA. It draws randomness by itself, which is why
-//! all of this stands behind a feature.
+//! all of this stands behind a feature. It refuses certificates with RSA keys, which GStreamer makes: with the feature
+//! `dtls-openssl` there is [`Backend`]`::Openssl` for such peers, which speaks DTLS 1.2.
 
 mod backend;
 mod channel;
 mod fingerprint;
 mod identity;
 mod negotiation;
+#[cfg(feature = "dtls-openssl")]
+mod openssl;
 mod rust;
 
 pub use fingerprint::NAMESPACE;
@@ -68,6 +71,20 @@ pub struct DtlsConfig {
     pub handshake_timeout: Duration,
     /// The largest datagram of a handshake, in bytes. Default 1,150.
     pub mtu: usize,
+    /// Whose implementation it is. Default [`Backend::Rust`].
+    pub backend: Backend,
+}
+
+/// Implementations of DTLS.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Backend {
+    /// dimpl: DTLS 1.2 and 1.3, certificates with ECDSA alone.
+    #[default]
+    Rust,
+    /// OpenSSL: DTLS 1.2, certificates with ECDSA or RSA. It reads the clock by itself.
+    #[cfg(feature = "dtls-openssl")]
+    Openssl,
 }
 
 impl Default for DtlsConfig {
@@ -76,6 +93,7 @@ impl Default for DtlsConfig {
             versions: Versions::Any,
             handshake_timeout: Duration::from_secs(40),
             mtu: 1_150,
+            backend: Backend::default(),
         }
     }
 }

@@ -107,6 +107,7 @@
 //! # Features
 //! - `gtalk`: `ice::GoogleIceFactory`, ICE as libjingle had it, for the dialects of Google Talk.
 //! - `dtls`: `dtls::DtlsLayer`, who is at the other end, keys for SRTP, or protected datagrams (XEP-0320).
+//! - `dtls-openssl`: the same by OpenSSL, for peers with RSA keys.
 //! - `quic`: `quic::QuicLayer`, an encrypted stream between two of ours.
 //! - `testing`: entry points for fuzzers.
 //!

@@ -3,6 +3,7 @@
 #![cfg(feature = "dtls")]
 #![allow(
     clippy::unwrap_used,
+    clippy::wildcard_enum_match_arm,
     clippy::disallowed_methods,
     clippy::disallowed_types,
     reason = "a test with sockets and a clock names only what it looks for"

@@ -1,7 +1,7 @@
 //! A channel with DTLS above it.
 
 use super::{
-    Settings, Usage,
+    Backend, Settings, Usage,
     backend::{DtlsError, Endpoint, Event},
     fingerprint,
     negotiation::Counterpart,
@@ -175,9 +175,19 @@ impl DtlsChannel {
         let Settings {
             identity, config, ..
         } = &*self.settings;
-        match RustEndpoint::new(identity, config, peer.side, now) {
+        let made: Result<Box<dyn Endpoint>, DtlsError> = match config.backend {
+            Backend::Rust => RustEndpoint::new(identity, config, peer.side, now)
+                .map(|endpoint| Box::new(endpoint) as _),
+            #[cfg(feature = "dtls-openssl")]
+            Backend::Openssl => {
+                let usage = self.settings.usage;
+                super::openssl::OpensslEndpoint::new(identity, config, usage, peer.side, now)
+                    .map(|endpoint| Box::new(endpoint) as _)
+            }
+        };
+        match made {
             Ok(endpoint) => {
-                self.endpoint = Some(Box::new(endpoint));
+                self.endpoint = Some(endpoint);
                 self.tell_time();
             }
             Err(error) => self.break_off(&error),
