@@ -21,6 +21,7 @@
 
 mod backoff;
 pub mod calls;
+pub mod component;
 mod connect;
 pub mod directory;
 pub mod disco;
@@ -29,6 +30,7 @@ mod driver;
 mod error;
 pub mod extdisco;
 mod features;
+pub mod jingleinfo;
 mod management;
 mod ns;
 pub mod policy;
@@ -37,8 +39,11 @@ mod scram;
 #[cfg(feature = "srv")]
 mod srv;
 pub mod stream;
+#[cfg(feature = "websocket")]
+mod websocket;
 
 pub use calls::Calls;
+pub use component::{Component, ComponentLink, ComponentOptions, ComponentState};
 pub use connect::{Authorities, AuthorityError};
 pub use disco::Info;
 pub use discovery::Discovery;
@@ -79,6 +84,13 @@ pub enum Server {
         port: u16,
         /// Whether TLS begins at once instead of by STARTTLS (XEP-0368).
         direct_tls: bool,
+    },
+    /// Behind a WebSocket (RFC 7395), as in `wss://example.org:5281/xmpp-websocket`. The certificate has to be for the host in
+    /// it; `ws:` leads to this machine alone.
+    #[cfg(feature = "websocket")]
+    WebSocket {
+        /// Where it is.
+        url: String,
     },
 }
 

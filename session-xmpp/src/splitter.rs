@@ -188,6 +188,7 @@ impl Splitter {
             Err((kind, at)) => {
                 let error = XmlError::new(kind, at).offset_by(self.origin);
                 self.buffer = Vec::new();
+                (self.start, self.at) = (0, 0);
                 self.failed = Some(error);
                 Err(error)
             }

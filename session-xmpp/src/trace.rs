@@ -89,7 +89,10 @@ impl Trace {
     /// Something that happens: an object of whatever else is to be told.
     pub fn event(&self, who: &str, event: &str, what: Value) {
         let Some(inner) = &self.0 else { return };
-        let seconds = inner.begun.elapsed().as_micros() as f64 / 1e6;
+        let seconds = Instant::now()
+            .saturating_duration_since(inner.begun)
+            .as_micros() as f64
+            / 1e6;
         let mut line = Map::new();
         line.insert("t".to_owned(), json!(seconds));
         line.insert("who".to_owned(), json!(who));

@@ -9,6 +9,8 @@
 
 #[path = "servers/calls.rs"]
 mod calls;
+#[path = "servers/components.rs"]
+mod components;
 #[path = "servers/discovery.rs"]
 mod discovery;
 #[path = "servers/ejabberd.rs"]
@@ -21,9 +23,15 @@ mod lab;
 mod login;
 #[path = "loopback/probe.rs"]
 mod probe;
+#[cfg(feature = "cli")]
+#[path = "servers/programs.rs"]
+mod programs;
 #[path = "servers/prosody.rs"]
 mod prosody;
 #[path = "servers/resume.rs"]
 mod resume;
+#[cfg(feature = "websocket")]
+#[path = "servers/websocket.rs"]
+mod websocket;
 #[path = "servers/wire.rs"]
 mod wire;

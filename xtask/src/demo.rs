@@ -23,6 +23,7 @@ use ceiling::Ceiling;
 use report::Report;
 pub(crate) use sides::entropy;
 use source::Source;
+pub(crate) use stanza::{Blocks, describe};
 use view::{Format, View};
 
 /// Bytes of random data without a file.
@@ -49,7 +50,7 @@ pub(crate) struct Args {
     /// Print one JSON object a line; the last one holds the figures
     #[arg(long)]
     json: bool,
-    /// Write every stanza to this file, with the seconds since the start
+    /// Write everything that happens to this file, a line of JSON each (`cargo xtask trace` shows it)
     #[arg(long, value_name = "FILE")]
     trace: Option<PathBuf>,
 }

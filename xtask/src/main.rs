@@ -20,6 +20,7 @@ mod simulate;
 mod switchboard;
 mod tidy;
 mod tools;
+mod trace;
 
 use std::process::ExitCode;
 
@@ -53,6 +54,8 @@ enum Command {
     Peer(peer::Args),
     /// Run an XMPP server for trying things out on this machine; a development tool, nothing is kept
     Switchboard(switchboard::Args),
+    /// Show what --trace of a program has written: who said what to whom, and why it ended
+    Trace(trace::Args),
     /// Install the servers, peers and libraries that the tests meet (Debian, as root)
     Setup,
     /// Check that the pure crates carry no sockets, clocks or randomness in their dependency trees
@@ -76,6 +79,7 @@ fn main() -> ExitCode {
         Command::Natlab(args) => natlab::run(&args),
         Command::Peer(args) => peer::run(&args),
         Command::Switchboard(args) => switchboard::run(&args),
+        Command::Trace(args) => trace::run(&args),
         Command::Setup => setup::run(),
         Command::Purity => purity::run(),
         Command::Layering => layering::run(),

@@ -78,7 +78,7 @@ impl AccountArgs {
             json: self.json,
             quiet: self.quiet,
             #[cfg(feature = "keyring")]
-            remember: password.clone().filter(|_| self.remember),
+            remember: password.filter(|_| self.remember),
             address,
             options,
         })

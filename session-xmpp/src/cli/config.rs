@@ -59,7 +59,7 @@ pub(super) fn fill(args: &mut AccountArgs, program: &str) -> Result<(), Problem>
         .collect();
     for table in [own.unwrap_or_default(), plain] {
         let keys = keys(table).map_err(&refused)?;
-        apply(args, keys, path.parent().unwrap_or(Path::new("")));
+        apply(args, keys, path.parent().unwrap_or_else(|| Path::new("")));
     }
     Ok(())
 }

@@ -14,6 +14,7 @@ use crate::{
         discovery::PING,
         driver_random,
         extdisco::{self, ExternalService},
+        jingleinfo,
         policy::ROSTER,
     },
     endpoint::{Endpoint, LinkState, Options, QueryKind, Service, WeakEndpoint},
@@ -191,7 +192,22 @@ impl Account {
             let services = timeout(SEARCH_MAX, extdisco::fetch(endpoint, server)).await;
             services.ok().and_then(Result::ok).unwrap_or_default()
         };
-        let (services, proxies, srv, fixed, roster) = tokio::join!(
+        let google = async {
+            // Nobody else's servers know it, and asking takes a moment.
+            let speaks = self
+                .dialect
+                .dialect()
+                .is_some_and(|dialect| dialect.name != "jingle");
+            let own = address::bare(own);
+            let asked = speaks.then(|| timeout(SEARCH_MAX, jingleinfo::fetch(endpoint, &own)));
+            let told = match asked {
+                Some(asked) => asked.await.ok().and_then(Result::ok),
+                None => None,
+            };
+            told.unwrap_or_default()
+        };
+        let (google, services, proxies, srv, fixed, roster) = tokio::join!(
+            google,
             services,
             timeout(SEARCH_MAX, proxies(endpoint, server)),
             timeout(SEARCH_MAX, stun_of_domain(server)),
@@ -201,7 +217,7 @@ impl Account {
         let () = fixed;
         roster?;
         let mut stun = Vec::new();
-        for (host, port) in &self.ways.stun {
+        for (host, port) in self.ways.stun.iter().chain(&google.stun) {
             stun.extend(network::look_up(host, *port).await);
         }
         for service in services

@@ -132,7 +132,10 @@ impl Ways {
             .iter()
             .find(|ip| ip.is_ipv4())
             .or_else(|| addresses.first());
-        let bind = SocketAddr::new(first.copied().unwrap_or(Ipv4Addr::LOCALHOST.into()), 0);
+        let bind = SocketAddr::new(
+            first.copied().unwrap_or_else(|| Ipv4Addr::LOCALHOST.into()),
+            0,
+        );
         let s5b = S5b::new(S5bConfig {
             listen: if self.relay_only {
                 Vec::new()

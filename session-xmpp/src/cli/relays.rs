@@ -156,3 +156,59 @@ fn wait(services: &[ExternalService]) -> Duration {
     let now = now.ok().and_then(|now| i64::try_from(now.as_secs()).ok());
     extdisco::renewal(services, now.unwrap_or_default())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn service(kind: &str, transport: &str, password: Option<&str>) -> ExternalService {
+        ExternalService {
+            kind: kind.to_owned(),
+            host: "192.0.2.1".to_owned(),
+            port: None,
+            transport: transport.to_owned(),
+            username: Some("u".to_owned()),
+            password: password.map(str::to_owned),
+            expires: None,
+            restricted: true,
+        }
+    }
+
+    #[tokio::test]
+    async fn renewed_credentials_take_the_place_of_the_old() {
+        let relays = Relays::default();
+        let told = [
+            service("turn", "udp", Some("old")),
+            service("turns", "tcp", Some("old")),
+            service("turn", "sctp", Some("old")),
+            service("turn", "tcp", None),
+            service("stun", "udp", None),
+        ];
+        assert!(relays.is_empty());
+        relays.give(&told).await;
+        {
+            let state = lock(&relays.0);
+            let ports: Vec<_> = state
+                .given
+                .iter()
+                .map(|server| server.addresses[0].port())
+                .collect();
+            assert_eq!(ports, [STUN_PORT, STUNS_PORT]);
+            assert_eq!(state.credentials.len(), 1, "one host has one pair");
+        }
+        let before = lock(&relays.0)
+            .credentials
+            .values()
+            .next()
+            .cloned()
+            .unwrap();
+        relays.give(&[service("turn", "udp", Some("new"))]).await;
+        let state = lock(&relays.0);
+        assert_eq!((state.given.len(), state.credentials.len()), (1, 1));
+        // Whoever holds the old ones holds the new ones.
+        let after = &state.given[0].credentials;
+        assert!(after.is_same(&before));
+        drop(state);
+        let _source = relays.create([1; 32]);
+    }
+}

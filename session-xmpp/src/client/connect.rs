@@ -26,6 +26,8 @@ const ADDRESSES_MAX: usize = 16;
 pub(super) enum Connection {
     Plain(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
+    #[cfg(feature = "websocket")]
+    WebSocket(tokio::io::DuplexStream),
 }
 
 /// A connection to the server, and what is known of its TLS.
@@ -108,6 +110,8 @@ pub(super) async fn connect(options: &Options) -> Result<Connected, LoginError> 
             port: *port,
             direct_tls: *direct_tls,
         }],
+        #[cfg(feature = "websocket")]
+        Server::WebSocket { url } => return super::websocket::connect(url, options).await,
         Server::Discover => discover(&ascii).await?,
     };
     let mut last = unknown("it has no server".to_owned());
@@ -164,6 +168,37 @@ pub(super) fn fallback(domain: &str) -> Target {
     }
 }
 
+/// The first connection to a host that stands.
+///
+/// # Errors
+/// [`LoginError::UnknownHost`], [`LoginError::Unreachable`].
+#[cfg(feature = "websocket")]
+pub(super) async fn race_to(host: &str, port: u16, domain: &str) -> Result<TcpStream, LoginError> {
+    let addresses = tokio::net::lookup_host((host, port)).await;
+    let addresses = addresses.map_err(|error| LoginError::UnknownHost {
+        domain: domain.into(),
+        why: format!("{host}: {error}").into(),
+    })?;
+    let stream = race(&interleave(addresses.collect())).await;
+    let stream = stream
+        .map_err(|error| LoginError::Unreachable(format!("{host} port {port}: {error}").into()))?;
+    let _ = stream.set_nodelay(true);
+    Ok(stream)
+}
+
+/// TLS on a connection to a web server, with a certificate for this host.
+///
+/// # Errors
+/// As of [`secure`].
+#[cfg(feature = "websocket")]
+pub(super) async fn tls_for(
+    stream: TcpStream,
+    options: &Options,
+    host: &str,
+) -> Result<(TlsStream<TcpStream>, Secured), LoginError> {
+    handshake(stream, options, host, Vec::new()).await
+}
+
 /// TLS on a connection, with a certificate for the account's domain; what a login can be bound to.
 ///
 /// # Errors
@@ -173,19 +208,27 @@ pub(super) async fn secure(
     options: &Options,
     direct: bool,
 ) -> Result<(TlsStream<TcpStream>, Secured), LoginError> {
-    let domain = &options.login.domain;
-    let ascii = idna::domain_to_ascii(domain).unwrap_or_else(|_| domain.clone());
-    let name = ServerName::try_from(ascii)
-        .map_err(|error| LoginError::Tls(format!("{domain}: {error}").into()))?;
-    let mut config = options.tls.clone().unwrap_or_else(|| {
-        let roots = webpki_roots::TLS_SERVER_ROOTS.to_vec();
-        default_tls_config(RootCertStore { roots }).into()
-    });
     let alpn = if direct {
         vec![ALPN.to_vec()]
     } else {
         Vec::new()
     };
+    handshake(stream, options, &options.login.domain, alpn).await
+}
+
+async fn handshake(
+    stream: TcpStream,
+    options: &Options,
+    host: &str,
+    alpn: Vec<Vec<u8>>,
+) -> Result<(TlsStream<TcpStream>, Secured), LoginError> {
+    let ascii = idna::domain_to_ascii(host).unwrap_or_else(|_| host.to_owned());
+    let name = ServerName::try_from(ascii)
+        .map_err(|error| LoginError::Tls(format!("{host}: {error}").into()))?;
+    let mut config = options.tls.clone().unwrap_or_else(|| {
+        let roots = webpki_roots::TLS_SERVER_ROOTS.to_vec();
+        default_tls_config(RootCertStore { roots }).into()
+    });
     if config.alpn_protocols != alpn {
         Arc::make_mut(&mut config).alpn_protocols = alpn;
     }

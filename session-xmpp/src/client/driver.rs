@@ -317,6 +317,10 @@ async fn attempt(shared: &Shared, options: &Options) -> LoginError {
         Connection::Tls(mut tls) => {
             return converse(shared, &mut *tls).await.unwrap_or_else(broken);
         }
+        #[cfg(feature = "websocket")]
+        Connection::WebSocket(mut pipe) => {
+            return converse(shared, &mut pipe).await.unwrap_or_else(broken);
+        }
     };
     if let Some(why) = converse(shared, &mut plain).await {
         return why;

@@ -17,6 +17,11 @@ impl Password {
         Self(Zeroizing::new(password.into()))
     }
 
+    /// Its bytes, for a digest.
+    pub(super) fn bytes(&self) -> &[u8] {
+        self.0.as_bytes()
+    }
+
     /// The password itself.
     #[cfg(any(feature = "keyring", all(test, feature = "cli")))]
     pub(crate) fn reveal(&self) -> &str {

@@ -406,3 +406,17 @@ proptest! {
         }
     }
 }
+
+/// What was given out before an error was subtracted from what is held after it.
+#[test]
+fn after_an_error_nothing_is_held() {
+    let mut splitter = Splitter::new(Framing::Stream, &ElementLimits::default());
+    splitter.push(b"<stream:stream><presence/><<<");
+    assert!(matches!(splitter.next_frame(), Ok(Some(Frame::Open(_)))));
+    assert!(matches!(splitter.next_frame(), Ok(Some(Frame::Stanza(_)))));
+    let error = splitter.next_frame().unwrap_err();
+    assert_eq!((splitter.held(), splitter.next_frame()), (0, Err(error)));
+    assert_eq!(splitter.reset(), 0);
+    splitter.push(b"<stream:stream>");
+    assert!(matches!(splitter.next_frame(), Ok(Some(Frame::Open(_)))));
+}

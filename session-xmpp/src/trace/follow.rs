@@ -63,7 +63,16 @@ impl Observer for Teller {
                 )
             }
             Output::Close { socket } => (socket, json!({ "what": "close" })),
-            _ => return,
+            Output::Message { .. }
+            | Output::Request { .. }
+            | Output::Reply { .. }
+            | Output::Write { .. }
+            | Output::Hold { .. }
+            | Output::Inquire { .. }
+            | Output::Shutdown { .. }
+            | Output::Transmit { .. }
+            | Output::Wait(_)
+            | _ => return,
         };
         self.socket(*socket, what);
     }
@@ -86,7 +95,15 @@ impl Observer for Teller {
             } => {
                 self.socket(*socket, address("connected", local));
             }
-            _ => {}
+            Input::Message { .. }
+            | Input::Request { .. }
+            | Input::Reply { .. }
+            | Input::Stream { .. }
+            | Input::Found { .. }
+            | Input::Datagram { .. }
+            | Input::Link(_)
+            | Input::Timeout
+            | _ => {}
         }
     }
 
@@ -305,12 +322,14 @@ mod tests {
         let mut manager = SessionManager::new(Config::default(), SeededEntropy::new(1));
         manager
             .add_transport(RawUdp::new(([127, 0, 0, 1], 0).into()))
-            .unwrap();
+            .expect("the first");
         let mut tunnels = TunnelClient::new(TunnelConfig::new(Arc::new(PseudoTcpLayer::default())));
         tunnels.set_policy(|_| Verdict::Accept);
-        manager.add_client(tunnels).unwrap();
-        let mut options = Options::default();
-        options.observer = trace.observer(address);
+        manager.add_client(tunnels).expect("the first");
+        let options = Options {
+            observer: trace.observer(address),
+            ..Options::default()
+        };
         Endpoint::spawn_with(manager, router.link(address), options)
     }
 

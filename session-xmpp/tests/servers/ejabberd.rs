@@ -11,15 +11,23 @@ pub(crate) struct Wishes {
     pub(crate) stanza_max: u32,
     /// What a client may send, in bytes per second.
     pub(crate) rate: Option<u32>,
+    /// More listeners, a line each.
+    pub(crate) listeners: &'static str,
+}
+
+impl Default for Wishes {
+    fn default() -> Self {
+        Self {
+            stanza_max: 262_144,
+            rate: None,
+            listeners: "",
+        }
+    }
 }
 
 /// Starts one; `None` where it is not installed, which is said.
 pub(crate) fn start(name: &str) -> Option<Running> {
-    let wishes = Wishes {
-        stanza_max: 262_144,
-        rate: None,
-    };
-    start_with(name, wishes)
+    start_with(name, Wishes::default())
 }
 
 /// The same with wishes.
@@ -72,7 +80,7 @@ fn accounts() -> String {
 
 fn config(folder: &Path, (starttls, direct): (u16, u16), wishes: Wishes) -> String {
     let domains = DOMAINS.join("\", \"");
-    let max = wishes.stanza_max;
+    let (max, listeners) = (wishes.stanza_max, wishes.listeners);
     let (shaper, shapers) = match wishes.rate {
         Some(rate) => ("slow", format!("shaper: {{ slow: {rate} }}")),
         None => ("none", String::new()),
@@ -96,7 +104,7 @@ host_config:
 listen:
   - {{ port: {starttls}, ip: "127.0.0.1", module: ejabberd_c2s, starttls: true, starttls_required: true, max_stanza_size: {max}, shaper: {shaper} }}
   - {{ port: {direct}, ip: "127.0.0.1", module: ejabberd_c2s, tls: true, max_stanza_size: {max}, shaper: {shaper} }}
-{shapers}
+{listeners}{shapers}
 access_rules: {{ local: {{ allow: all }}, c2s: {{ allow: all }} }}
 modules:
   mod_stun_disco:

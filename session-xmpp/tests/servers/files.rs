@@ -243,6 +243,7 @@ async fn ejabberd_that_takes_little() {
     let wishes = ejabberd::Wishes {
         stanza_max: 65_536,
         rate: Some(60_000),
+        ..ejabberd::Wishes::default()
     };
     let Some(server) = ejabberd::start_with("files-ejabberd-limits", wishes) else {
         return;

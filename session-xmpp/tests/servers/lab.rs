@@ -78,7 +78,9 @@ impl Certificates {
         let authority_key = KeyPair::generate().unwrap();
         let authority = params.self_signed(&authority_key).unwrap().pem();
         let issuer = Issuer::new(params, authority_key);
-        let names: Vec<String> = domains.iter().map(|&name| name.to_owned()).collect();
+        // Web servers are asked for by the name of their host, which is an address here.
+        let names = domains.iter().copied().chain(["127.0.0.1"]);
+        let names: Vec<String> = names.map(str::to_owned).collect();
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(names).unwrap();
         // The default, the year 4096, is more than Erlang's timers can wait for.

@@ -10,6 +10,8 @@ pub(crate) struct Wishes {
     pub(crate) modules: &'static str,
     /// More settings.
     pub(crate) settings: &'static str,
+    /// More hosts, after all others.
+    pub(crate) hosts: &'static str,
     /// A module `test` in Lua, to be named among the modules.
     pub(crate) lua: &'static str,
     /// A proxy for SOCKS5 bytestreams (XEP-0065).
@@ -49,7 +51,10 @@ pub(crate) fn start(name: &str, wishes: Wishes) -> Option<Running> {
 
 fn config(folder: &std::path::Path, (starttls, direct): (u16, u16), wishes: Wishes) -> String {
     let Wishes {
-        modules, settings, ..
+        modules,
+        settings,
+        hosts,
+        ..
     } = wishes;
     let folder = folder.display();
     let (proxy, proxy_port) = match wishes.proxy {
@@ -91,6 +96,7 @@ VirtualHost "{PLAIN}"
 VirtualHost "{ANONYMOUS}"
   authentication = "anonymous"
 {proxy}
+{hosts}
 "#
     )
 }

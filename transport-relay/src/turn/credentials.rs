@@ -81,6 +81,11 @@ impl SharedCredentials {
         self.0.version.fetch_add(1, Ordering::Release);
     }
 
+    /// Whether the two are the same, so that an update of one is one of the other.
+    pub fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
     pub(super) fn get(&self) -> Credentials {
         self.lock().clone()
     }

@@ -9,7 +9,8 @@ use session_core::{
     Config, Dialect, ErrorStyle, Misuse, Notice, Peer, SessionId, SessionManager, Slot, State,
 };
 use session_file::{CHANNEL, TunnelClient, TunnelConfig};
-use session_xmpp::endpoint::{Endpoint, Router};
+use session_xmpp::endpoint::{Endpoint, Options, Router};
+use session_xmpp::trace::Trace;
 use transport_p2p::ice::{GoogleIceFactory, IceConfig, IceTransportFactory};
 use transport_p2p::pseudotcp::PseudoTcpLayer;
 use transport_p2p::raw_udp::{GoogleRawUdp, RawUdp};
@@ -39,6 +40,7 @@ impl Side {
         router: &Router,
         dialect: &'static Dialect,
         only: Option<Only>,
+        trace: &Trace,
     ) -> Result<Self, Failure> {
         let peer = Peer::from(format!("{name}@demo.example/{name}"));
         let config = Config {
@@ -48,7 +50,10 @@ impl Side {
         let mut manager = SessionManager::new(config, entropy);
         let parts = register(&mut manager, dialect, only);
         parts.map_err(|misuse| broken("put the endpoints together", &misuse))?;
-        let endpoint = Endpoint::spawn(manager, router.link(peer.clone()));
+        let mut options = Options::default();
+        options.observer = trace.observer(name);
+        let link = trace.link(name, router.link(peer.clone()));
+        let endpoint = Endpoint::spawn_with(manager, link, options);
         Ok(Self {
             name,
             peer,

@@ -11,14 +11,14 @@ use session_xmpp::xml::{self, Context};
 use transport_relay::ibb::STREAM_NAMESPACE;
 
 /// What a stanza says, in a few words; `None` for one more block of an in-band bytestream, or its answer.
-pub(super) fn describe(bytes: &[u8], to: &Peer, blocks: &mut Blocks) -> Option<String> {
+pub(crate) fn describe(bytes: &[u8], to: &Peer, blocks: &mut Blocks) -> Option<String> {
     let text = describe_all(bytes, to, blocks);
     (!blocks.hides).then_some(text)
 }
 
 /// The blocks of in-band bytestreams: the first are shown, the rest would be all that is.
 #[derive(Debug, Default)]
-pub(super) struct Blocks {
+pub(crate) struct Blocks {
     count: usize,
     unanswered: BTreeSet<String>,
     hides: bool,

@@ -108,8 +108,8 @@ pub(super) async fn run(
 ) -> Result<Transfer, Failure> {
     let router = Router::new();
     let stanzas = tokio::spawn(show_stanzas(router.tap(), Arc::clone(view)));
-    let alice = Side::new("alice", &router, dialect, only)?;
-    let bob = Side::new("bob", &router, dialect, only)?;
+    let alice = Side::new("alice", &router, dialect, only, view.trace())?;
+    let bob = Side::new("bob", &router, dialect, only, view.trace())?;
     let arrived = Arc::<AtomicU64>::default();
     view.expect(source.size());
 
@@ -407,8 +407,9 @@ async fn show_stanzas(mut tap: Tap, view: Arc<View>) {
     let mut blocks = stanza::Blocks::default();
     while let Some(passed) = tap.next().await {
         let (from, to) = (name(&passed.from), name(&passed.to));
-        let what = stanza::describe(&passed.stanza, &passed.to, &mut blocks);
-        view.stanza(from, to, what.as_deref(), &passed.stanza);
+        if let Some(what) = stanza::describe(&passed.stanza, &passed.to, &mut blocks) {
+            view.stanza(from, to, &what);
+        }
     }
     if blocks.hidden() > 0 {
         view.fact(

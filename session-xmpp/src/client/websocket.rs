@@ -1,0 +1,284 @@
+//! A stream over WebSocket (RFC 7395), made to look like one over TCP: each message is one element there, and `<open/>` and
+//! `<close/>` stand for the tags of the stream.
+
+use super::{
+    LoginError, Options,
+    connect::{Connected, Connection, race_to, tls_for},
+};
+use crate::{
+    splitter::{Frame, Framing, Splitter},
+    xml::{self, Context, NS_STREAMS, NS_XML},
+};
+use futures_util::{SinkExt, StreamExt};
+use session_core::{Element, ElementLimits};
+use std::net::IpAddr;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, duplex, split};
+use tokio_tungstenite::{
+    WebSocketStream, client_async_with_config,
+    tungstenite::{
+        Message,
+        client::IntoClientRequest,
+        http::{HeaderValue, Request, header::SEC_WEBSOCKET_PROTOCOL},
+        protocol::WebSocketConfig,
+    },
+};
+use tracing::debug;
+
+/// What stands around a stream here (RFC 7395 §3.3).
+const FRAMING: &str = "urn:ietf:params:xml:ns:xmpp-framing";
+
+/// What we speak (RFC 7395 §3.1).
+const PROTOCOL: &str = "xmpp";
+
+/// Bytes that wait on the way to and from the stream's machine.
+const PIPE_BYTES: usize = 64 * 1024;
+
+/// The longest message that is taken, in bytes; what a stanza may be is for the stream to say.
+const MESSAGE_MAX: usize = 4 << 20;
+
+/// Connects to a place such as `wss://example.org:5281/xmpp-websocket`. The certificate has to be for the host in it.
+///
+/// # Errors
+/// As of a connection over TCP; [`LoginError::NoTls`] for `ws:` to another machine.
+pub(super) async fn connect(url: &str, options: &Options) -> Result<Connected, LoginError> {
+    let odd = |why: String| LoginError::Unreachable(format!("{url}: {why}").into());
+    let mut request = url
+        .into_client_request()
+        .map_err(|error| odd(error.to_string()))?;
+    let uri = request.uri();
+    let (tls, port) = match uri.scheme_str() {
+        Some("wss") => (true, 443),
+        Some("ws") => (false, 80),
+        _ => return Err(odd("neither wss: nor ws:".to_owned())),
+    };
+    let host = uri.host().unwrap_or_default();
+    let host = host
+        .trim_start_matches('[')
+        .trim_end_matches(']')
+        .to_owned();
+    let port = uri.port_u16().unwrap_or(port);
+    let headers = request.headers_mut();
+    headers.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(PROTOCOL));
+    let stream = race_to(&host, port, &options.login.domain).await?;
+    if tls {
+        let (stream, secured) = tls_for(stream, options, &host).await?;
+        let pipe = begin(request, stream, &options.login.limits).await?;
+        return Ok(Connected {
+            connection: Connection::WebSocket(pipe),
+            secured: Some(secured),
+        });
+    }
+    let far = stream.peer_addr().map(|address| address.ip());
+    if !far.as_ref().is_ok_and(IpAddr::is_loopback) {
+        return Err(LoginError::NoTls);
+    }
+    let pipe = begin(request, stream, &options.login.limits).await?;
+    Ok(Connected {
+        connection: Connection::WebSocket(pipe),
+        secured: None,
+    })
+}
+
+/// The handshake, and what carries everything after it.
+async fn begin<S>(
+    request: Request<()>,
+    stream: S,
+    limits: &ElementLimits,
+) -> Result<DuplexStream, LoginError>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let config = WebSocketConfig::default().max_message_size(Some(MESSAGE_MAX));
+    let opened = client_async_with_config(request, stream, Some(config)).await;
+    let (socket, response) =
+        opened.map_err(|error| LoginError::Unreachable(format!("no WebSocket: {error}").into()))?;
+    let spoken = response.headers().get(SEC_WEBSOCKET_PROTOCOL);
+    if spoken.is_none_or(|spoken| spoken != PROTOCOL) {
+        return Err(LoginError::protocol("a WebSocket that is not for XMPP"));
+    }
+    let (ours, theirs) = duplex(PIPE_BYTES);
+    let limits = *limits;
+    tokio::spawn(async move {
+        if let Err(why) = carry(socket, theirs, &limits).await {
+            debug!(why, "a WebSocket ended");
+        }
+    });
+    Ok(ours)
+}
+
+/// Carries elements between the socket and the pipe, until either ends.
+async fn carry<S>(
+    socket: WebSocketStream<S>,
+    pipe: DuplexStream,
+    limits: &ElementLimits,
+) -> Result<(), String>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let (mut outgoing, mut incoming) = socket.split();
+    let (mut reader, mut writer) = split(pipe);
+    let mut buffer = vec![0; PIPE_BYTES];
+    let mut out = Outgoing::new(limits);
+    loop {
+        tokio::select! {
+            read = reader.read(&mut buffer) => {
+                let count = read.map_err(|error| error.to_string())?;
+                if count == 0 {
+                    return outgoing.close().await.map_err(|error| error.to_string());
+                }
+                for frame in out.push(&buffer[..count])? {
+                    let sent = outgoing.send(Message::text(frame)).await;
+                    sent.map_err(|error| error.to_string())?;
+                }
+            }
+            message = incoming.next() => match message {
+                Some(Ok(Message::Text(text))) => {
+                    let bytes = received(text.as_bytes(), limits)?;
+                    writer.write_all(&bytes).await.map_err(|error| error.to_string())?;
+                }
+                Some(Ok(Message::Close(_))) | None => return Ok(()),
+                Some(Ok(Message::Binary(_))) => return Err("a binary message".to_owned()),
+                Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => {}
+                Some(Err(error)) => return Err(error.to_string()),
+            },
+        }
+    }
+}
+
+/// Cuts what the stream's machine says into messages.
+struct Outgoing {
+    splitter: Splitter,
+    limits: ElementLimits,
+}
+
+impl Outgoing {
+    fn new(limits: &ElementLimits) -> Self {
+        Self {
+            splitter: Splitter::new(Framing::Stream, limits),
+            limits: *limits,
+        }
+    }
+
+    fn push(&mut self, bytes: &[u8]) -> Result<Vec<String>, String> {
+        // After a login the stream begins anew within the same connection, at the beginning of what is written.
+        let begins = bytes.starts_with(b"<?xml") || bytes.starts_with(b"<stream:stream");
+        if begins && self.splitter.held() == 0 {
+            self.splitter = Splitter::new(Framing::Stream, &self.limits);
+        }
+        self.splitter.push(bytes);
+        let mut frames = Vec::new();
+        loop {
+            let frame = self
+                .splitter
+                .next_frame()
+                .map_err(|error| error.to_string())?;
+            let element = match frame {
+                None => return Ok(frames),
+                Some(Frame::Close) => Element::new(FRAMING, "close"),
+                Some(Frame::Open(bytes)) => {
+                    let (header, _) = xml::parse_header(bytes, &self.limits)
+                        .map_err(|error| error.to_string())?;
+                    rename(&header, FRAMING, "open")
+                }
+                Some(Frame::Stanza(bytes)) => xml::parse(bytes, &Context::CLIENT, &self.limits)
+                    .map_err(|error| error.to_string())?,
+            };
+            let mut out = Vec::new();
+            xml::write(&element, &Context::NONE, &mut out).map_err(|error| error.to_string())?;
+            frames.push(String::from_utf8(out).map_err(|error| error.to_string())?);
+        }
+    }
+}
+
+/// What a message is in a stream over TCP.
+fn received(message: &[u8], limits: &ElementLimits) -> Result<Vec<u8>, String> {
+    // A server that leaves out the namespace means this one.
+    let context = Context::new(crate::ns::CLIENT, [("stream", NS_STREAMS)]);
+    let element =
+        xml::parse(message.trim_ascii(), &context, limits).map_err(|error| error.to_string())?;
+    if element.is(FRAMING, "close") {
+        return Ok(b"</stream:stream>".to_vec());
+    }
+    let mut out = Vec::new();
+    let written = if element.is(FRAMING, "open") {
+        let header = rename(&element, NS_STREAMS, "stream");
+        xml::write_header(&header, &Context::CLIENT, &mut out)
+    } else {
+        xml::write(&element, &Context::CLIENT, &mut out)
+    };
+    written.map(|()| out).map_err(|error| error.to_string())
+}
+
+/// A header under another name.
+fn rename(header: &Element, namespace: &'static str, name: &'static str) -> Element {
+    let mut out = Element::new(namespace, name);
+    for key in ["to", "from", "id", "version"] {
+        out = out.with_opt(key, header.attribute(key));
+    }
+    match header.attribute_ns(NS_XML, "lang") {
+        Some(lang) => out.with_ns(NS_XML, "lang", lang),
+        None => out,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tags_become_messages_and_back() {
+        let limits = ElementLimits::default();
+        let mut out = Outgoing::new(&limits);
+        let mut header = Vec::new();
+        let element = Element::new(NS_STREAMS, "stream")
+            .with("to", "x")
+            .with("version", "1.0");
+        xml::write_header(&element, &Context::CLIENT, &mut header).unwrap();
+        let open = out.push(&header).unwrap();
+        assert_eq!(open.len(), 1);
+        assert!(
+            open[0].starts_with("<open xmlns='urn:ietf:params:xml:ns:xmpp-framing'"),
+            "{open:?}"
+        );
+        assert!(open[0].contains("to='x'"));
+        let auth = "<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl'>x</auth>";
+        assert_eq!(out.push(auth.as_bytes()).unwrap(), [auth]);
+        assert_eq!(
+            out.push(&header).unwrap().len(),
+            1,
+            "the stream begins anew"
+        );
+        let cut = out.push(b"<iq id='1'/><mess").unwrap();
+        assert_eq!(cut, ["<iq xmlns='jabber:client' id='1'/>"]);
+        assert_eq!(out.push(b"age/></stream:stream>").unwrap().len(), 2);
+
+        let text = |message: &str| {
+            String::from_utf8(received(message.as_bytes(), &limits).unwrap()).unwrap()
+        };
+        let header = text(
+            "<open xmlns='urn:ietf:params:xml:ns:xmpp-framing' id='1' from='x' version='1.0'/>",
+        );
+        let parsed = xml::parse_header(
+            &header.as_bytes()[header.find("<stream").unwrap()..],
+            &limits,
+        )
+        .unwrap();
+        assert_eq!(
+            (parsed.0.attribute("id"), parsed.1.default_namespace()),
+            (Some("1"), crate::ns::CLIENT)
+        );
+        assert_eq!(
+            text("<close xmlns='urn:ietf:params:xml:ns:xmpp-framing'/>"),
+            "</stream:stream>"
+        );
+        assert_eq!(
+            text("<message xmlns='jabber:client' id='2'/>"),
+            "<message id='2'/>"
+        );
+        assert_eq!(text("<message id='3'/>"), "<message id='3'/>");
+        let features = text("<stream:features xmlns:stream='http://etherx.jabber.org/streams'/>");
+        assert_eq!(features, "<stream:features/>");
+        assert!(received(b"<a/><b/>", &limits).is_err());
+        assert!(received(b"x", &limits).is_err());
+    }
+}
