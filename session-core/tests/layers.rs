@@ -429,3 +429,47 @@ fn a_layer_conforms_with_what_is_below_it() {
         .with_layer(seal(ONE, "key"))
         .run(MemoryDatagram::new());
 }
+
+#[test]
+fn a_layer_can_be_announced_before_its_channel_is_created() {
+    let mut world = World::new(7);
+    for name in ["alice@example.org/a", "bob@example.org/b"] {
+        world.add_host(name, Config::default(), |manager| {
+            manager.add_transport(MemoryDatagram::new())?;
+            manager.add_client(Recorder::new())
+        });
+    }
+    let layers = [layer(seal(ONE, "a")), layer(seal(ONE, "bb"))];
+    let bob = world.name(BOB).clone();
+    let alices = world.update(ALICE, |manager, now| {
+        let id = manager.create_session("alice@example.org/a".into(), RECORDER_NAMESPACE, now);
+        let session = manager.session(id.as_ref().copied().unwrap()).unwrap();
+        session.announce_layer(&layers[0]).unwrap();
+        let nowhere = session.announce_layer_in("nowhere", &layers[0]);
+        assert!(matches!(nowhere, Err(Misuse::UnknownContent(_))));
+        session
+            .initiate(bob, Vec::new(), &Note("hello".into()), now)
+            .unwrap();
+        id.unwrap()
+    });
+    world.run_for(Duration::from_secs(1));
+    let ids = [alices, world.sessions(BOB)[0]];
+    world.with_session(BOB, ids[BOB], |session, now| {
+        session.announce_layer(&layers[BOB]).unwrap();
+        session.accept(&Note("yes".into()), now).unwrap();
+    });
+    world.run_for(Duration::from_secs(1));
+    for host in [ALICE, BOB] {
+        world.with_session(host, ids[host], |session, now| {
+            let layer = Arc::clone(&layers[host]);
+            session.create_layered_channel("data", layer, now).unwrap();
+        });
+    }
+    world.run_for(Duration::from_secs(5));
+    for host in [ALICE, BOB] {
+        let session = world.manager(host).peek(ids[host]).unwrap();
+        let channel = session.channel("data").unwrap();
+        assert!(session.secured(channel).is_some() && session.writable(channel));
+    }
+    world.check();
+}

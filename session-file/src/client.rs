@@ -120,6 +120,7 @@ impl TunnelClient {
         }
         client.check_room()?;
         session.set_content_name(CONTENT)?;
+        client.announce(session)?;
         session.initiate(to.clone(), Vec::new(), tunnel, now)?;
         let limits = client.config.limits;
         let stream = TunnelStream::new(tunnel.clone(), to, Role::Initiator, Phase::Waiting, limits);
@@ -300,10 +301,21 @@ impl TunnelClient {
         let id = session.id();
         let stream = self.offered(id)?;
         let tunnel = stream.tunnel().clone();
+        self.announce(session)?;
         session.accept(&tunnel, now)?;
-        stream.opened();
+        if let Some(stream) = self.streams.get_mut(&id) {
+            stream.opened();
+        }
         self.connect(session, now);
         Ok(())
+    }
+
+    /// What the layer has to say belongs into the offer or the answer; the channel comes after both.
+    fn announce(&self, session: &mut Session) -> Result<(), Misuse> {
+        match &self.config.layer {
+            Some(layer) => session.announce_layer(layer),
+            None => Ok(()),
+        }
     }
 
     /// A peer offers: the policy, then the application.

@@ -182,9 +182,12 @@ impl FileClient {
             if first.is_none() {
                 session.set_content_name(&spec.name)?;
                 session.set_senders(&spec.name, spec.senders, now)?;
+                if let Some(layer) = &client.config.layer {
+                    session.announce_layer_in(&spec.name, layer)?;
+                }
                 first = Some(spec.description);
             } else {
-                session.add_content(spec, now)?;
+                client.add_content(session, spec, now)?;
             }
         }
         session.initiate_with(to, Vec::new(), first.ok_or(FileError::Nothing)?, now)?;
@@ -211,7 +214,7 @@ impl FileClient {
             .ok_or(FileError::UnknownSession(id))?;
         let spec = client.propose(&mut exchange, proposal);
         let content = spec.name.clone();
-        let result = session.add_content(spec, now);
+        let result = client.add_content(session, spec, now);
         if result.is_err() {
             exchange.transfers.pop();
         }
@@ -222,6 +225,19 @@ impl FileClient {
             session: id,
             content,
         })
+    }
+
+    /// What the layer has to say belongs into the offer; the channel comes after the answer.
+    fn add_content(
+        &self,
+        session: &mut Session,
+        spec: ContentSpec,
+        now: Instant,
+    ) -> Result<(), Misuse> {
+        match &self.config.layer {
+            Some(layer) => session.add_content_with_layer(spec, Arc::clone(layer), now),
+            None => session.add_content(spec, now),
+        }
     }
 
     /// Decides about what a peer offers or asks for. What waits in the session and is not named is skipped.

@@ -21,6 +21,31 @@ impl Session {
         self.add(spec, Some(layer), now)
     }
 
+    /// Names the layer that channels of the default content will go through, before there are any: so that the offer, or
+    /// the answer to the peer's, carries what the layer has to say although the channels are created later.
+    ///
+    /// # Errors
+    /// [`Misuse::Transport`] when it is too late for the layer's words, or the layer cannot work with the peer's offer.
+    pub fn announce_layer(&mut self, layer: &Arc<dyn ChannelLayer>) -> Result<(), Misuse> {
+        let content = self.default_content_name();
+        self.announce_layer_in(&content, layer)
+    }
+
+    /// As [`announce_layer`](Self::announce_layer), for any content.
+    ///
+    /// # Errors
+    /// As it, and [`Misuse::UnknownContent`].
+    pub fn announce_layer_in(
+        &mut self,
+        content: &str,
+        layer: &Arc<dyn ChannelLayer>,
+    ) -> Result<(), Misuse> {
+        let known = self.content(content).map(|content| content.name.clone());
+        let name = known.ok_or_else(|| Misuse::UnknownContent(content.into()))?;
+        let joined = self.join_layer(&name, layer);
+        joined.map(|_| ()).map_err(Misuse::Transport)
+    }
+
     /// A channel was created: its layer becomes one of its content's, as far as it can still be negotiated.
     /// The `Ok` value says whether it is new there.
     ///

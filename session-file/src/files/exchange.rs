@@ -249,6 +249,9 @@ impl FileClient {
             transfer.set_prefix(taken.acceptance.prefix);
             transfer.set_name(taken.acceptance.name);
             let description = FileDescription::from(taken.answer).to_element();
+            if let Some(layer) = &self.config.layer {
+                session.announce_layer_in(&taken.content, layer)?;
+            }
             if fresh {
                 session.set_answer(&taken.content, description)?;
             } else {

@@ -45,8 +45,8 @@ fn quic(name: &str) {
 }
 
 fn layer() -> Arc<dyn ChannelLayer> {
-    let made = rcgen::generate_simple_self_signed(["peer.invalid".to_owned()])
-        .expect("a certificate");
+    let made =
+        rcgen::generate_simple_self_signed(["peer.invalid".to_owned()]).expect("a certificate");
     let key = made.signing_key.serialize_der();
     let identity = Identity::new(made.cert.der(), &key).expect("a certificate and its key");
     Arc::new(QuicLayer::new(identity, Config::default()))

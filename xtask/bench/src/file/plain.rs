@@ -17,8 +17,7 @@ const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCA
 
 /// One stream of QUIC over loopback, each side on a thread of its own.
 pub(super) fn quinn(bytes: u64) -> Run {
-    let made =
-        rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
     let certificate = made.cert.der().clone();
     let key = PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
     let server = ServerConfig::with_single_cert(vec![certificate.clone()], key.into())
@@ -29,7 +28,8 @@ pub(super) fn quinn(bytes: u64) -> Run {
         let runtime = runtime().expect("a runtime");
         runtime.block_on(async {
             let endpoint = Endpoint::server(server, LOOPBACK).expect("a socket");
-            tell.send(endpoint.local_addr().expect("bound")).expect("awaited");
+            tell.send(endpoint.local_addr().expect("bound"))
+                .expect("awaited");
             let connection = endpoint.accept().await.expect("a caller");
             let connection = connection.await.expect("a connection");
             let mut stream = connection.accept_uni().await.expect("a stream");
@@ -59,7 +59,10 @@ pub(super) fn quinn(bytes: u64) -> Run {
         let mut left = bytes;
         while left > 0 {
             let size = (PIECE as u64).min(left) as usize;
-            stream.write_chunk(piece.slice(..size)).await.expect("a stream");
+            stream
+                .write_chunk(piece.slice(..size))
+                .await
+                .expect("a stream");
             left -= size as u64;
         }
         stream.finish().expect("a stream");
@@ -68,7 +71,9 @@ pub(super) fn quinn(bytes: u64) -> Run {
         endpoint.wait_idle().await;
         begun
     });
-    let ended = receiving.join().expect("it panics only when bytes are missing");
+    let ended = receiving
+        .join()
+        .expect("it panics only when bytes are missing");
     Run {
         wall: ended.0 - begun,
         cpu: ended.1.duration_since(cpu),

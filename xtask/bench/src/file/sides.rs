@@ -4,9 +4,7 @@ use super::Run;
 use bytes::Bytes;
 use cpu_time::ProcessTime;
 use session_core::{ChannelLayer, Peer, SessionId, SessionManager, Slot};
-use session_file::{
-    Change, Offer, Phase, Read, TUNNEL, Tunnel, TunnelClient, TunnelConfig, Verdict,
-};
+use session_file::{Change, Phase, Read, TUNNEL, Tunnel, TunnelClient, TunnelConfig, Verdict};
 use session_xmpp::endpoint::{Endpoint, Router};
 use std::{
     hash::{BuildHasher, RandomState},
@@ -40,17 +38,18 @@ impl Sides {
     /// From the first byte that can be written to the last that is read.
     pub(super) fn run(self, bytes: u64) -> Run {
         let Self { sender, receiver } = self;
-        let offers = receiver.1.update(|manager, _| {
-            let client = manager.find_client::<TunnelClient>().expect("registered");
-            client.signal_offer().connect()
-        });
+        let calls = receiver
+            .1
+            .update(|manager, _| manager.signal_session_create().connect());
         let reading = std::thread::spawn(move || {
             let (runtime, endpoint) = receiver;
-            runtime.block_on(receive(&endpoint, offers, bytes))
+            runtime.block_on(receive(&endpoint, calls, bytes))
         });
         let (runtime, endpoint) = sender;
         let (begun, cpu) = runtime.block_on(send(&endpoint, bytes));
-        let ended = reading.join().expect("it panics only when bytes are missing");
+        let ended = reading
+            .join()
+            .expect("it panics only when bytes are missing");
         Run {
             wall: ended.0 - begun,
             cpu: ended.1.duration_since(cpu),
@@ -122,19 +121,10 @@ async fn send(endpoint: &Endpoint, bytes: u64) -> (Instant, ProcessTime) {
 
 async fn receive(
     endpoint: &Endpoint,
-    mut offers: Slot<Offer>,
+    mut calls: Slot<(SessionId, bool)>,
     bytes: u64,
 ) -> (Instant, ProcessTime) {
-    let id = loop {
-        let ids = endpoint.update(|manager, _| {
-            let client = manager.find_client::<TunnelClient>().expect("registered");
-            client.sessions().next()
-        });
-        match ids {
-            Some(id) => break id,
-            None => drop(offers.next().await),
-        }
-    };
+    let (id, _) = calls.wait_for(|_| true).await.expect("a caller");
     let mut changes = changes(endpoint, id);
     let mut received = 0;
     let ended = loop {
@@ -164,6 +154,8 @@ fn changes(endpoint: &Endpoint, id: SessionId) -> Slot<Change> {
 fn phase(endpoint: &Endpoint, id: SessionId) -> Phase {
     endpoint.update(|manager, _| {
         let client = manager.find_client::<TunnelClient>().expect("registered");
-        client.stream(id).map_or(Phase::Ended, |stream| stream.phase())
+        client
+            .stream(id)
+            .map_or(Phase::Ended, |stream| stream.phase())
     })
 }
