@@ -163,7 +163,7 @@ impl Online {
             .query(QueryKind::Get, device.clone(), query, ANSWER_MAX)
             .await;
         let answer = answer.map_err(|error| unanswered(device, &error))?;
-        let info = answer.as_ref().and_then(|answer| Info::read(answer.view()));
+        let info = answer.as_ref().map(|answer| Info::read(answer.view()));
         let info = info.unwrap_or_default();
         self.discovery
             .with(|directory| directory.learn(device, Some(info.clone())));

@@ -35,6 +35,8 @@ pub struct Info {
     features: BTreeSet<String>,
     /// By FORM_TYPE: the fields with their values (XEP-0128).
     forms: BTreeMap<String, BTreeMap<String, Vec<String>>>,
+    /// Ill-formed in a way that lets two of them have one hash (XEP-0115 §5.4).
+    ambiguous: bool,
 }
 
 impl Info {
@@ -55,12 +57,16 @@ impl Info {
             }],
             features: all.map(str::to_owned).collect(),
             forms: BTreeMap::new(),
+            ambiguous: false,
         }
     }
 
-    /// Reads a `<query/>`. `None` when it is ill-formed in a way that lets two of them have one hash (XEP-0115 §5.4): with
-    /// the same identity, feature or form twice, or with the character that separates the parts.
-    pub fn read(query: ElementRef<'_>) -> Option<Self> {
+    /// Reads a `<query/>`.
+    ///
+    /// One in which the same identity, feature or form stands twice, or the character that separates the parts, has no
+    /// [`hash`](Self::hash), because another could have the same (XEP-0115 §5.4). Of who says it, it is believed: Libervia
+    /// repeats features.
+    pub fn read(query: ElementRef<'_>) -> Self {
         let mut info = Self::default();
         for child in query.children().take(PARTS_MAX) {
             let attribute = |name| child.attribute(name).unwrap_or_default().to_owned();
@@ -73,24 +79,25 @@ impl Info {
                         lang: lang.unwrap_or_default().to_owned(),
                         name: attribute("name"),
                     };
-                    if info.identities.contains(&identity) {
-                        return None;
-                    }
+                    info.ambiguous |= info.identities.contains(&identity);
                     info.identities.push(identity);
                 }
-                (DISCO_INFO, "feature") if !info.features.insert(attribute("var")) => return None,
-                (DATA, "x") => info.form(child)?,
+                (DISCO_INFO, "feature") => {
+                    info.ambiguous |= !info.features.insert(attribute("var"));
+                }
+                (DATA, "x") => info.ambiguous |= !info.form(child),
                 _ => {}
             }
         }
         let apart = |text: &str| !text.contains('<');
         let separable = info.features.iter().all(|feature| apart(feature))
             && info.identities.iter().all(|identity| apart(&identity.name));
-        separable.then_some(info)
+        info.ambiguous |= !separable;
+        info
     }
 
-    /// Reads a form; one without a type does not count (XEP-0115 §5.4).
-    fn form(&mut self, form: ElementRef<'_>) -> Option<()> {
+    /// Reads a form; one without a type does not count (XEP-0115 §5.4). Whether it is the first of its type.
+    fn form(&mut self, form: ElementRef<'_>) -> bool {
         let mut fields = BTreeMap::new();
         for field in form
             .children()
@@ -110,9 +117,9 @@ impl Info {
             .remove("FORM_TYPE")
             .and_then(|mut values| values.pop())
         else {
-            return Some(());
+            return true;
         };
-        self.forms.insert(kind, fields).is_none().then_some(())
+        self.forms.insert(kind, fields).is_none()
     }
 
     /// Whether it can this.
@@ -177,8 +184,12 @@ impl Info {
         text
     }
 
-    /// The hash by the function of this name (RFC 3174 §4 of IANA's register); `None` for functions that we lack.
+    /// The hash by the function of this name (RFC 3174 §4 of IANA's register); `None` for functions that we lack, and where
+    /// something else could have the same.
     pub fn hash(&self, function: &str) -> Option<String> {
+        if self.ambiguous {
+            return None;
+        }
         let text = self.text();
         Some(match function {
             "sha-1" => BASE64.encode(Sha1::digest(text)),
@@ -204,7 +215,7 @@ mod tests {
     use crate::xml::{self, Context};
     use session_core::ElementLimits;
 
-    fn read(inner: &str) -> Option<Info> {
+    fn read(inner: &str) -> Info {
         let text = format!("<query xmlns='{DISCO_INFO}'>{inner}</query>");
         let element = xml::parse(text.as_bytes(), &Context::NONE, &ElementLimits::default());
         Info::read(element.unwrap().view())
@@ -217,7 +228,7 @@ mod tests {
     /// XEP-0115 §5.2 and §5.3.
     #[test]
     fn the_examples_of_the_specification() {
-        let simple = read(SIMPLE).unwrap();
+        let simple = read(SIMPLE);
         assert_eq!(
             simple.hash("sha-1").as_deref(),
             Some("QgayPKawpkPSDYmwT/WM94uAlu0=")
@@ -233,7 +244,6 @@ mod tests {
              <field var='os_version'><value>10.5.1</value></field><field var='os'><value>Mac</value></field>\
              <field var='software'><value>Psi</value></field><field var='software_version'><value>0.11</value></field></x>",
         );
-        let complex = complex.unwrap();
         assert_eq!(
             complex.hash("sha-1").as_deref(),
             Some("q07IKJEyjvHSyhy//CH0CxmKi8w=")
@@ -242,15 +252,18 @@ mod tests {
     }
 
     #[test]
-    fn what_could_have_the_hash_of_another_is_refused() {
+    fn what_could_have_the_hash_of_another_has_none_and_is_what_its_speaker_can() {
+        let hash = |inner: &str| read(inner).hash("sha-1");
         let feature = "<feature var='a'/>";
-        assert_eq!(read(&format!("{feature}{feature}")), None);
-        assert_eq!(read("<feature var='a&lt;b'/>"), None);
+        assert!(hash(feature).is_some());
+        assert_eq!(hash(&format!("{feature}{feature}")), None);
+        assert!(read(&format!("{feature}{feature}")).has("a"));
+        assert_eq!(hash("<feature var='a&lt;b'/>"), None);
         let identity = "<identity category='c' type='t'/>";
-        assert_eq!(read(&format!("{identity}{identity}")), None);
+        assert_eq!(hash(&format!("{identity}{identity}")), None);
         let form = "<x xmlns='jabber:x:data'><field var='FORM_TYPE'><value>f</value></field></x>";
-        assert_eq!(read(&format!("{form}{form}")), None);
-        assert!(read("<x xmlns='jabber:x:data'/><x xmlns='jabber:x:data'/>").is_some());
+        assert_eq!(hash(&format!("{form}{form}")), None);
+        assert!(hash("<x xmlns='jabber:x:data'/><x xmlns='jabber:x:data'/>").is_some());
     }
 
     #[test]
@@ -258,7 +271,7 @@ mod tests {
         let info = Info::new("client", "pc", "pcp", ["urn:xmpp:jingle:1"]);
         let said = info.to_element(Some("n#v"));
         assert_eq!(said.attribute("node"), Some("n#v"));
-        assert_eq!(Info::read(said.view()), Some(info.clone()));
+        assert_eq!(Info::read(said.view()), info);
         assert!(info.has("urn:xmpp:jingle:1") && info.has(CAPS) && !info.has("x"));
         assert_eq!(
             info.caps("n").attribute("ver"),

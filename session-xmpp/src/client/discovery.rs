@@ -99,7 +99,7 @@ pub async fn ask(endpoint: &Endpoint, whom: &Peer, node: Option<&str>) -> Option
     let answer = endpoint.query(QueryKind::Get, whom.clone(), query, ANSWER_MAX);
     let answer = answer.await.ok().flatten()?;
     answer.is(DISCO_INFO, "query").then_some(())?;
-    Info::read(answer.view())
+    Some(Info::read(answer.view()))
 }
 
 struct Answers(Discovery);
