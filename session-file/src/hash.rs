@@ -168,7 +168,10 @@ impl Hash {
         if text.bytes().all(|b| b.is_ascii_whitespace()) {
             return Ok(None);
         }
-        let value = decode(&text)?;
+        let mut value = decode(&text)?;
+        if let Some(algorithm) = HashAlgorithm::from_name(name) {
+            value = from_hexadecimal(algorithm, &value).unwrap_or(value);
+        }
         match HashAlgorithm::from_name(name) {
             Some(algorithm) if value.len() != algorithm.digest_bytes() => {
                 return Err(malformed(WRONG_LENGTH));
@@ -248,6 +251,16 @@ fn decode(text: &str) -> Result<Vec<u8>, PeerError> {
         return Err(malformed("too long"));
     }
     BASE64.decode(compact).map_err(|_| malformed("not Base64"))
+}
+
+/// What was meant by digits in place of bytes: Libervia puts the hexadecimal form into Base64.
+fn from_hexadecimal(algorithm: HashAlgorithm, value: &[u8]) -> Option<Vec<u8>> {
+    if value.len() != 2 * algorithm.digest_bytes() {
+        return None;
+    }
+    let digit = |byte: u8| char::from(byte).to_digit(16);
+    let byte = |pair: &[u8]| u8::try_from(digit(pair[0])? * 16 + digit(pair[1])?).ok();
+    value.chunks_exact(2).map(byte).collect()
 }
 
 fn malformed(problem: &'static str) -> PeerError {

@@ -191,3 +191,17 @@ proptest! {
         prop_assert_eq!(Hash::new(algorithm, &bytes[..10]), None);
     }
 }
+
+#[test]
+fn digits_in_place_of_bytes_are_understood_as_libervia_writes_them() {
+    let text =
+        "ZmQxYzA2ZmQ3Y2YyMTAxMWVmMmNmOWU3NjAyM2IyYjczZDQwOGI4ODcyMDBhOTY1ODYwNGZjNWQ2NDE0YWY4YQ==";
+    let hash = Hash::from_element(element("sha-256", text).view())
+        .unwrap()
+        .unwrap();
+    let digits = "fd1c06fd7cf21011ef2cf9e76023b2b73d408b887200a9658604fc5d6414af8a";
+    assert_eq!(hash.to_string(), format!("sha-256:{digits}"));
+    // As many bytes that are no digits are no digest.
+    let text = BASE64.encode([b'g'; 64]);
+    assert!(Hash::from_element(element("sha-256", &text).view()).is_err());
+}
