@@ -68,7 +68,7 @@ pub(super) fn is_own(namespace: &str, child: ElementRef<'_>) -> bool {
 
 /// Reads all of a `<transport/>`, or nothing.
 ///
-/// What is well-formed and of no use to us is left out: candidates of other protocols, with names other than `.local`.
+/// What is well-formed and of no use to us is left out: candidates of other kinds and protocols, with names other than `.local`.
 pub(super) fn parse(namespace: &str, element: &Element) -> Result<Description, TransportError> {
     if !element.is(namespace, "transport") {
         return Err(malformed("transport", "another name or namespace"));
@@ -124,13 +124,13 @@ fn parse_candidate(
     let network = optional(element, "network")?.unwrap_or(0);
     let ip = required(element, "ip")?;
     let kind = match element.attribute("type") {
-        None => CandidateKind::Host,
-        Some(name) => CandidateKind::from_name(name)
-            .ok_or_else(|| malformed("type", "none of host, srflx, prflx, relay"))?,
+        None => Some(CandidateKind::Host),
+        // RFC 8839 §5.1 leaves room for others, and some clients end a session at the first error.
+        Some(name) => CandidateKind::from_name(name),
     };
     let foundation = Foundation::new(element.attribute("foundation").unwrap_or(""))
         .ok_or_else(|| malformed("foundation", "longer than 32 characters"))?;
-    let Some(protocol) = protocol(namespace, element)? else {
+    let (Some(kind), Some(protocol)) = (kind, protocol(namespace, element)?) else {
         return Ok(None);
     };
     let (ip, name) = match ip.parse::<IpAddr>() {
