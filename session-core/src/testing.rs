@@ -16,6 +16,7 @@ pub mod memory;
 pub mod netem;
 pub mod network;
 pub mod operation;
+pub mod persona;
 pub mod recorder;
 pub mod replay;
 pub mod strategies;

@@ -4,7 +4,7 @@
 mod filekit;
 
 use filekit::{
-    persona::{ALL, Diary, Habits, Persona, hashes},
+    persona::{Diary, Habits, Persona, all, hashes},
     *,
 };
 use session_core::{Config, testing::World};
@@ -47,11 +47,11 @@ fn run_alone(world: &mut World, host: usize, app: &mut App) -> Duration {
 }
 
 fn sends_to_us(
-    habits: Habits,
+    habits: &Habits,
     lie: Option<Hash>,
 ) -> (World, App, TransferId, Arc<Mutex<Diary>>, Duration) {
     let bytes = data("theirs", 300_000);
-    let mut persona = Persona::new(habits, bytes.clone());
+    let mut persona = Persona::new(habits.clone(), bytes.clone());
     persona.lie = lie;
     let (mut world, diary) = meet(ALICE, persona);
     accept_all(&mut world, BOB);
@@ -69,8 +69,8 @@ fn sends_to_us(
 
 #[test]
 fn every_client_sends_to_us_and_its_hash_is_compared_as_far_as_it_names_one() {
-    for habits in ALL {
-        let (mut world, app, id, diary, took) = sends_to_us(habits, None);
+    for habits in all() {
+        let (mut world, app, id, diary, took) = sends_to_us(&habits, None);
         assert!(
             app.received[&id] == data("theirs", 300_000),
             "{}",
@@ -114,12 +114,15 @@ fn every_client_sends_to_us_and_its_hash_is_compared_as_far_as_it_names_one() {
 #[test]
 fn a_hash_that_differs_ends_it_as_media_error_whenever_it_comes() {
     let wrong = hashes(b"something else", &[HashAlgorithm::Sha256]).remove(0);
-    for habits in ALL.into_iter().filter(|habits| !habits.checksum.is_empty()) {
+    for habits in all()
+        .into_iter()
+        .filter(|habits| !habits.checksum.is_empty())
+    {
         if habits.announces == Some(HashAlgorithm::Sha1) {
             // The receiver has computed what was announced, and cannot compare another.
             continue;
         }
-        let (mut world, app, id, diary, _) = sends_to_us(habits, Some(wrong.clone()));
+        let (mut world, app, id, diary, _) = sends_to_us(&habits, Some(wrong.clone()));
         let fault = Fault::WrongHash(HashAlgorithm::Sha256);
         assert_eq!(
             outcome(&mut world, BOB, &id),
@@ -139,8 +142,8 @@ fn a_hash_that_differs_ends_it_as_media_error_whenever_it_comes() {
 
 #[test]
 fn every_client_receives_from_us_and_hears_the_hash_before_it_stops_waiting() {
-    for habits in ALL {
-        let (mut world, diary) = meet(BOB, Persona::new(habits, bytes::Bytes::new()));
+    for habits in all() {
+        let (mut world, diary) = meet(BOB, Persona::new(habits.clone(), bytes::Bytes::new()));
         let ids = offer(&mut world, &[("ours", 300_000)]);
         let mut app = App::new().with("ours", data("ours", 300_000));
         let took = run_alone(&mut world, ALICE, &mut app);
@@ -165,10 +168,10 @@ fn every_client_receives_from_us_and_hears_the_hash_before_it_stops_waiting() {
 
 #[test]
 fn a_file_without_bytes_goes_to_and_from_every_client() {
-    for habits in ALL {
-        let (mut world, _) = meet(ALICE, Persona::new(habits, bytes::Bytes::new()));
+    for habits in all() {
+        let (mut world, _) = meet(ALICE, Persona::new(habits.clone(), bytes::Bytes::new()));
         accept_all(&mut world, BOB);
-        let offer = Persona::description(habits, "empty", b"");
+        let offer = Persona::description(&habits, "empty", b"");
         world.call(ALICE, BOB, FILE_TRANSFER, &offer).unwrap();
         let mut app = App::new();
         run_alone(&mut world, BOB, &mut app);

@@ -5,7 +5,7 @@
 mod filekit;
 
 use filekit::{
-    persona::{ALL, Persona},
+    persona::{Persona, all},
     *,
 };
 use proptest::prelude::*;
@@ -51,7 +51,7 @@ proptest! {
 
     #[test]
     fn others_get_and_give_their_files_whatever_is_slow(
-        habits in prop::sample::select(&ALL[..]),
+        habits in prop::sample::select(all()),
         ours in any::<bool>(),
         wire in 0..400u64,
         network in 0..100u64,
@@ -59,7 +59,7 @@ proptest! {
     ) {
         let bytes = data("f", size);
         let (us, them) = if ours { (ALICE, BOB) } else { (BOB, ALICE) };
-        let persona = Persona::new(habits, bytes.clone());
+        let persona = Persona::new(habits.clone(), bytes.clone());
         let diary = persona.diary.clone();
         let mut persona = Some(persona);
         let mut world = World::new(5);
@@ -77,7 +77,7 @@ proptest! {
         if ours {
             offer(&mut world, &[("f", size)]);
         } else {
-            let description = Persona::description(habits, "f", &bytes);
+            let description = Persona::description(&habits, "f", &bytes);
             world.call(ALICE, BOB, FILE_TRANSFER, &description).unwrap();
         }
         let mut app = App::new().with("f", bytes.clone());

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use crate::tidy::CRATES;
 use crate::tools::{self, Failure, Outcome};
-use crate::{diagrams, features, fuzz, interop, layering, purity, setup, tidy};
+use crate::{diagrams, features, fuzz, interop, layering, matrix, purity, setup, tidy};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -66,6 +66,11 @@ const STEPS: &[Step] = &[
         run: diagrams::check,
     },
     Step {
+        name: "matrix",
+        about: "README.md shows what other people's clients make of us",
+        run: matrix::check,
+    },
+    Step {
         name: "clippy",
         about: "each crate alone, warnings are errors",
         run: clippy,
@@ -94,6 +99,11 @@ const STEPS: &[Step] = &[
         name: "interop",
         about: "ICE with agents that others wrote",
         run: interop::all,
+    },
+    Step {
+        name: "peers",
+        about: "files with clients that others wrote",
+        run: matrix::peers,
     },
     Step {
         name: "corpora",

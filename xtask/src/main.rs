@@ -12,6 +12,7 @@ mod features;
 mod fuzz;
 mod interop;
 mod layering;
+mod matrix;
 mod natlab;
 mod peer;
 mod purity;
@@ -48,6 +49,8 @@ enum Command {
     Simulate(simulate::Args),
     /// Connect our ICE agent with those of others, which are installed or built for it where that is possible
     Interop(interop::Args),
+    /// Call and send files with other people's clients, simulated and real, and show what comes of it
+    Matrix(matrix::Args),
     /// Connect two hosts behind every pair of NATs, in network namespaces (needs root)
     Natlab(natlab::Args),
     /// Be one side of a connection, driven by lines on standard input and output
@@ -76,6 +79,7 @@ fn main() -> ExitCode {
         Command::Fuzz(args) => fuzz::run(&args),
         Command::Simulate(args) => simulate::run(&args),
         Command::Interop(args) => interop::run(&args),
+        Command::Matrix(args) => matrix::run(&args),
         Command::Natlab(args) => natlab::run(&args),
         Command::Peer(args) => peer::run(&args),
         Command::Switchboard(args) => switchboard::run(&args),

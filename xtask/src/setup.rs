@@ -57,6 +57,21 @@ const PARTS: &[Part] = &[
         Mark::Library("openssl"),
         "DTLS for peers with RSA certificates",
     ),
+    Part::new(
+        "libervia-backend",
+        Mark::Program("libervia-backend"),
+        "an XMPP client: files with it",
+    ),
+    Part::new(
+        "libervia-cli",
+        Mark::Program("libervia-cli"),
+        "its command line",
+    ),
+    Part::new(
+        "dbus-daemon",
+        Mark::Program("dbus-daemon"),
+        "its message bus",
+    ),
     Part::new("libasound2-dev", Mark::Library("alsa"), "sound devices"),
     Part::new("cmake", Mark::Program("cmake"), "builds the codec Opus"),
     Part::new("nftables", Mark::Program("nft"), "NATs for natlab"),

@@ -12,8 +12,8 @@ use crate::tools::{self, Failure, Outcome};
 const FILE_LINES_MAX: usize = 700;
 /// Longest function, from its `fn` to its closing brace.
 const FUNCTION_LINES_MAX: usize = 80;
-/// Longest README.md.
-const README_LINES_MAX: usize = 130;
+/// Longest README.md, the matrix included.
+const README_LINES_MAX: usize = 165;
 
 /// Longest file of the example from outside: that it takes so little is what it shows.
 const OUTSIDE_LINES_MAX: usize = 149;

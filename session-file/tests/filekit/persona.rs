@@ -4,6 +4,7 @@ use bytes::Bytes;
 use session_core::{
     ChannelId, Element, PeerError, Reason, ReasonCondition, Role, Session, SessionClient,
     SessionDescription, State,
+    testing::persona::{self, Reaction, catalogue},
 };
 use session_file::{FILE_TRANSFER, File, FileDescription, FileInfo, Hash, HashAlgorithm, Hasher};
 use std::{
@@ -11,8 +12,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// What a client does with files.
-#[derive(Clone, Copy, Debug)]
+/// What a client does with files, as far as it is not a matter of stanzas: those are met by `cargo xtask matrix`.
+#[derive(Clone, Debug)]
 pub struct Habits {
     pub name: &'static str,
     /// Puts the hash into the offer.
@@ -20,7 +21,7 @@ pub struct Habits {
     /// Announces it there.
     pub announces: Option<HashAlgorithm>,
     /// Sends it after the bytes.
-    pub checksum: &'static [HashAlgorithm],
+    pub checksum: Vec<HashAlgorithm>,
     /// Says `received`.
     pub received: bool,
     /// How long the receiver waits for a checksum after the last byte.
@@ -33,59 +34,28 @@ pub struct Habits {
     pub refuses_infos: bool,
 }
 
-const PLAIN: Habits = Habits {
-    name: "",
-    offers_hash: None,
-    announces: None,
-    checksum: &[],
-    received: false,
-    waits: Duration::ZERO,
-    verifies: false,
-    ranges: false,
-    refuses_infos: false,
-};
+impl Habits {
+    fn of(persona: &persona::Persona) -> Option<Self> {
+        let file = persona.file?;
+        let hash = |name: &str| HashAlgorithm::from_name(name).unwrap();
+        Some(Self {
+            name: persona.name,
+            offers_hash: file.offers_hash.map(hash),
+            announces: file.announces.map(hash),
+            checksum: file.checksum.iter().map(|name| hash(name)).collect(),
+            received: file.received,
+            waits: file.waits,
+            verifies: file.verifies,
+            ranges: file.ranges,
+            refuses_infos: matches!(file.infos, Reaction::Error(..)),
+        })
+    }
+}
 
-/// jingle-peers, §3.1 to §3.9: Conversations, Dino, Psi, Swift, Smack, Gajim.
-pub const ALL: [Habits; 6] = [
-    Habits {
-        name: "Conversations",
-        checksum: &[HashAlgorithm::Sha1, HashAlgorithm::Sha256],
-        received: true,
-        ..PLAIN
-    },
-    Habits {
-        name: "Dino",
-        refuses_infos: true,
-        ..PLAIN
-    },
-    Habits {
-        name: "Psi",
-        offers_hash: Some(HashAlgorithm::Sha1),
-        received: true,
-        waits: Duration::from_secs(30),
-        verifies: true,
-        ranges: true,
-        ..PLAIN
-    },
-    Habits {
-        name: "Swift",
-        announces: Some(HashAlgorithm::Sha1),
-        checksum: &[HashAlgorithm::Sha1],
-        waits: Duration::from_secs(5),
-        verifies: true,
-        ..PLAIN
-    },
-    Habits {
-        name: "Smack",
-        ..PLAIN
-    },
-    Habits {
-        name: "Gajim",
-        announces: Some(HashAlgorithm::Sha256),
-        checksum: &[HashAlgorithm::Sha256],
-        ..PLAIN
-    },
-];
+/// Everybody who has files.
+pub fn all() -> Vec<Habits> {
+    catalogue::ALL.iter().filter_map(Habits::of).collect()
+}
 
 /// What a persona did and saw.
 #[derive(Debug, Default)]
@@ -131,7 +101,7 @@ impl Persona {
     }
 
     /// Its offer.
-    pub fn description(habits: Habits, name: &str, bytes: &[u8]) -> FileDescription {
+    pub fn description(habits: &Habits, name: &str, bytes: &[u8]) -> FileDescription {
         let mut file = File::new(name, bytes.len() as u64);
         file.hash_used = habits.announces.iter().map(|a| a.as_str().into()).collect();
         file.hashes = habits
@@ -161,7 +131,7 @@ impl Persona {
         }
         if self.sent == self.source.len() && session.writable(channel) && !self.done {
             self.done = true;
-            let mut hashes = hashes(&self.source, self.habits.checksum);
+            let mut hashes = hashes(&self.source, &self.habits.checksum);
             hashes.extend(self.lie.clone());
             if !hashes.is_empty() {
                 let file = Box::new(File {

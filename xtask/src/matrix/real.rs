@@ -1,0 +1,582 @@
+//! Clients that others wrote, run on this machine: Libervia, from Debian, with files over a private Prosody.
+//!
+//! Everything listens on loopback only, keeps its state in a folder below the target folder, and is ended by its id.
+//! Where something is not installed, that is said, and nothing is run.
+
+use super::Row;
+use crate::setup::has_program;
+use crate::tools::{self, Failure};
+use bytes::Bytes;
+use clap::Parser;
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+use session_core::{Misuse, Reason, ReasonCondition, SessionManager};
+use session_file::{
+    Acceptance, Decision, FILE_TRANSFER, File, FileClient, FileConfig, FileText, FileVerdict,
+    Outcome, Proposal, Read, TransferId,
+};
+use session_xmpp::cli::{AccountArgs, Online, Program};
+use std::{
+    fs,
+    net::TcpListener,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+use transport_relay::{ibb, s5b};
+
+const PROGRAM: Program = Program {
+    name: "matrix",
+    node: "https://example.org/matrix",
+    kind: "console",
+    features: &[FILE_TRANSFER],
+    calls: false,
+};
+const DOMAIN: &str = "localhost";
+/// How long a step of a machine under load may take.
+const PATIENCE: Duration = Duration::from_secs(90);
+const FILE_NAME: &str = "letter.bin";
+const FILE_BYTES: usize = 300_000;
+
+/// What is wanted, by the program and the package of Debian that has it.
+const WANTED: [(&str, &str); 4] = [
+    ("prosody", "prosody"),
+    ("libervia-backend", "libervia-backend"),
+    ("libervia-cli", "libervia-cli"),
+    ("dbus-daemon", "dbus-daemon"),
+];
+
+#[derive(Debug, Parser)]
+struct Args {
+    #[command(flatten)]
+    account: AccountArgs,
+}
+
+/// The rows, or what is not here.
+pub(super) fn rows() -> Result<Result<Vec<Row>, String>, Failure> {
+    let missing: Vec<&str> = WANTED
+        .iter()
+        .filter(|(program, _)| !has_program(program))
+        .map(|(_, package)| *package)
+        .collect();
+    if !missing.is_empty() {
+        return Ok(Err(format!(
+            "Libervia not run: {} not installed (cargo xtask setup)",
+            missing.join(" ")
+        )));
+    }
+    let folder = tools::target_dir().join(format!("matrix-{}", std::process::id()));
+    let result = meet(&folder);
+    let _ = fs::remove_dir_all(&folder);
+    result.map(Ok).map_err(|why| {
+        Failure::new(
+            "cargo xtask matrix --real",
+            why,
+            "cargo xtask setup installs what it takes",
+        )
+    })
+}
+
+/// A process that is ended with this value.
+struct Process(Child);
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn start(name: &str, folder: &Path, command: &mut Command) -> Result<Process, String> {
+    let log = fs::File::create(folder.join(format!("{name}.log"))).map_err(|e| e.to_string())?;
+    let copy = log.try_clone().map_err(|e| e.to_string())?;
+    let child = command
+        .stdin(Stdio::null())
+        .stdout(log)
+        .stderr(copy)
+        .spawn();
+    child
+        .map(Process)
+        .map_err(|error| format!("{name}: {error}"))
+}
+
+/// Asks until it is so.
+fn wait(what: &str, mut is_so: impl FnMut() -> bool) -> Result<(), String> {
+    let begun = Instant::now();
+    while !is_so() {
+        if begun.elapsed() > PATIENCE {
+            return Err(format!("{what}: not within {} s", PATIENCE.as_secs()));
+        }
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    Ok(())
+}
+
+fn write(path: &Path, text: &str) -> Result<(), String> {
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder).map_err(|error| error.to_string())?;
+    }
+    fs::write(path, text).map_err(|error| format!("{}: {error}", path.display()))
+}
+
+fn meet(folder: &Path) -> Result<Vec<Row>, String> {
+    let port = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
+    let port = port.map_err(|error| error.to_string())?.port();
+    let _server = prosody(folder, port)?;
+    let libervia = Libervia::start(folder, port)?;
+    let version = format!("{}, over Prosody {}", libervia.version, prosody_version());
+    let runtime = tokio::runtime::Runtime::new().map_err(|error| error.to_string())?;
+    let bytes: Bytes = (0..FILE_BYTES)
+        .map(|at| (at * 31 + at / 257) as u8)
+        .collect::<Vec<_>>()
+        .into();
+    let cases: [(&'static str, &'static str, &str); 3] = [
+        ("file, S5B", "initiator", "s5b,ibb"),
+        ("file, IBB", "initiator", "ibb"),
+        ("file, S5B", "responder", "s5b,ibb"),
+    ];
+    let mut rows = Vec::new();
+    for (case, role, transports) in cases {
+        let place = Place {
+            folder,
+            port,
+            transports,
+        };
+        let outcome = match role {
+            "initiator" => runtime.block_on(send(&place, &libervia, &bytes)),
+            _ => runtime.block_on(receive(&place, &libervia, &bytes)),
+        };
+        let wanted = if case == "file, IBB" {
+            ibb::NAMESPACE
+        } else {
+            s5b::NAMESPACE
+        };
+        let (ok, why) = match outcome {
+            Ok((transport, why)) if transport == wanted => (true, why),
+            Ok((transport, why)) => (false, format!("{why}, but over {transport}")),
+            Err(why) => (false, why),
+        };
+        rows.push(Row {
+            peer: "Libervia",
+            real: true,
+            version: version.clone(),
+            case,
+            role,
+            ok,
+            why,
+            transcript: Vec::new(),
+        });
+    }
+    Ok(rows)
+}
+
+fn prosody_version() -> String {
+    let output = Command::new("prosodyctl").arg("about").output();
+    let text = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
+    let text = text.unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix("Prosody "));
+    line.unwrap_or("of unknown version").trim().to_owned()
+}
+
+fn prosody(folder: &Path, port: u16) -> Result<Process, String> {
+    let (authority, certificate, key) = certificates().map_err(|error| error.to_string())?;
+    write(&folder.join("ca.pem"), &authority)?;
+    write(
+        &folder.join("server.crt"),
+        &format!("{certificate}{authority}"),
+    )?;
+    write(&folder.join("server.key"), &key)?;
+    for user in ["romeo", "juliet"] {
+        let account = format!("return {{ [\"password\"] = \"{user}pw\"; }};\n");
+        write(
+            &folder.join(format!("data/{DOMAIN}/accounts/{user}.dat")),
+            &account,
+        )?;
+        write(
+            &folder.join(format!("{user}.password")),
+            &format!("{user}pw\n"),
+        )?;
+    }
+    write(
+        &folder.join("groups.txt"),
+        &format!("[matrix]\nromeo@{DOMAIN}=romeo\njuliet@{DOMAIN}=juliet\n"),
+    )?;
+    let at = folder.display();
+    let config = format!(
+        r#"
+run_as_root = true
+daemonize = false
+pidfile = "{at}/prosody.pid"
+data_path = "{at}/data"
+interfaces = {{ "127.0.0.1" }}
+local_interfaces = {{ "127.0.0.1" }}
+network_settings = {{ nagle = false }}
+modules_enabled = {{ "roster"; "saslauth"; "tls"; "disco"; "carbons"; "pep"; "private"; "ping"; "version"; "groups"; "posix" }}
+modules_disabled = {{ "s2s"; "offline" }}
+groups_file = "{at}/groups.txt"
+c2s_require_encryption = false
+allow_unencrypted_plain_auth = true
+c2s_ports = {{ {port} }}
+c2s_direct_tls_ports = {{}}
+authentication = "internal_plain"
+ssl = {{ certificate = "{at}/server.crt"; key = "{at}/server.key" }}
+certificates = "{at}"
+log = {{ {{ levels = {{ min = "info" }}, to = "console" }} }}
+VirtualHost "{DOMAIN}"
+"#
+    );
+    write(&folder.join("prosody.cfg.lua"), &config)?;
+    let mut command = Command::new("prosody");
+    command
+        .args(["-F", "--config"])
+        .arg(folder.join("prosody.cfg.lua"));
+    let server = start("prosody", folder, &mut command)?;
+    wait("Prosody", || {
+        std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()
+    })?;
+    Ok(server)
+}
+
+fn certificates() -> Result<(String, String, String), rcgen::Error> {
+    let mut params = CertificateParams::new(Vec::new())?;
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params
+        .distinguished_name
+        .push(DnType::CommonName, "an authority for one run");
+    let authority_key = KeyPair::generate()?;
+    let authority = params.self_signed(&authority_key)?.pem();
+    let issuer = Issuer::new(params, authority_key);
+    let key = KeyPair::generate()?;
+    let params = CertificateParams::new(vec![DOMAIN.to_owned()])?;
+    let certificate = params.signed_by(&key, &issuer)?.pem();
+    Ok((authority, certificate, key.serialize_pem()))
+}
+
+/// Libervia's daemon, with a message bus of its own, logged in as Juliet.
+struct Libervia {
+    home: PathBuf,
+    version: String,
+    _backend: Process,
+    _bus: Process,
+}
+
+impl Libervia {
+    fn start(folder: &Path, port: u16) -> Result<Self, String> {
+        let home = folder.join("libervia");
+        let at = home.display();
+        let config = format!(
+            r#"[DEFAULT]
+local_dir = {at}/data
+log_level = info
+init_script_extra =
+xmpp_domain = {DOMAIN}
+hosts_dict = {{"{DOMAIN}": {{"host": "127.0.0.1", "port": {port}}}}}
+check_certificate = false
+bridge = dbus
+"#
+        );
+        write(&home.join(".config/sat/sat.conf"), &config)?;
+        fs::create_dir_all(home.join("data")).map_err(|error| error.to_string())?;
+        fs::create_dir_all(home.join("received")).map_err(|error| error.to_string())?;
+        // No folder of services: otherwise every question on the bus would start a second daemon.
+        let bus = format!(
+            r#"<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN" "http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd">
+<busconfig><type>session</type><listen>unix:path={at}/bus</listen><auth>EXTERNAL</auth>
+<policy context="default"><allow send_destination="*" eavesdrop="true"/><allow eavesdrop="true"/><allow own="*"/></policy></busconfig>
+"#
+        );
+        write(&home.join("bus.conf"), &bus)?;
+        let mut command = Command::new("dbus-daemon");
+        command
+            .args(["--nofork", "--nopidfile"])
+            .arg(format!("--config-file={at}/bus.conf"));
+        let bus = start("bus", folder, &mut command)?;
+        wait("the message bus", || home.join("bus").exists())?;
+        let backend = start(
+            "libervia",
+            folder,
+            environment(&home, "libervia-backend").arg("fg"),
+        )?;
+        let libervia = Self {
+            version: debian_version(),
+            home,
+            _backend: backend,
+            _bus: bus,
+        };
+        wait("Libervia", || libervia.cli(&["profile", "list"]).is_ok())?;
+        let jid = format!("juliet@{DOMAIN}/libervia");
+        libervia.cli(&["profile", "create", "-j", &jid, "-x", "julietpw", "juliet"])?;
+        // The server's certificate is of an authority that lives as long as this run.
+        let check = [
+            "param",
+            "set",
+            "-p",
+            "juliet",
+            "Connection",
+            "check_certificate",
+            "false",
+        ];
+        libervia.cli(&check)?;
+        libervia.cli(&["profile", "connect", "-c", "-p", "juliet"])?;
+        // Otherwise it waits for a person to allow that it asks the web for its own address.
+        libervia.cli(&[
+            "param",
+            "set",
+            "-p",
+            "juliet",
+            "General",
+            "allow_get_ip",
+            "false",
+        ])?;
+        Ok(libervia)
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = environment(&self.home, "timeout");
+        command.args(["60", "libervia-cli"]).args(arguments);
+        command
+    }
+
+    fn cli(&self, arguments: &[&str]) -> Result<(), String> {
+        let output = self
+            .command(arguments)
+            .output()
+            .map_err(|error| error.to_string())?;
+        match output.status.success() {
+            true => Ok(()),
+            false => Err(format!(
+                "libervia-cli {}: {}{}",
+                arguments.first().unwrap_or(&""),
+                String::from_utf8_lossy(&output.stdout).trim(),
+                String::from_utf8_lossy(&output.stderr).trim(),
+            )),
+        }
+    }
+}
+
+fn environment(home: &Path, program: &str) -> Command {
+    let mut command = Command::new(program);
+    // It makes folders where it is started.
+    command.current_dir(home).env_clear();
+    command
+        .env("PATH", "/usr/bin:/bin:/usr/sbin:/sbin")
+        .env("HOME", home)
+        .env("LANG", "C.UTF-8");
+    command.env(
+        "DBUS_SESSION_BUS_ADDRESS",
+        format!("unix:path={}/bus", home.display()),
+    );
+    command
+        .env("PYTHONWARNINGS", "ignore")
+        .env("PYTHONUNBUFFERED", "1")
+        .env("XDG_RUNTIME_DIR", home);
+    command
+}
+
+fn debian_version() -> String {
+    let arguments = ["-W", "-f=${Version}", "libervia-backend"];
+    let output = Command::new("dpkg-query").args(arguments).output();
+    let text = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
+    text.ok()
+        .filter(|text| !text.is_empty())
+        .unwrap_or_else(|| "of unknown version".into())
+}
+
+/// Where we log in, and with which transports.
+struct Place<'a> {
+    folder: &'a Path,
+    port: u16,
+    transports: &'a str,
+}
+
+impl Place<'_> {
+    async fn login(&self) -> Result<Online, String> {
+        let path = |name: &str| self.folder.join(name).display().to_string();
+        write(&self.folder.join("config.toml"), "")?;
+        let (jid, server) = (
+            format!("romeo@{DOMAIN}"),
+            format!("127.0.0.1:{}", self.port),
+        );
+        let (password, ca, config) = (path("romeo.password"), path("ca.pem"), path("config.toml"));
+        let words = [
+            "matrix",
+            "--jid",
+            &jid,
+            "--password-file",
+            &password,
+            "--config",
+            &config,
+            "--server",
+            &server,
+            "--ca",
+            &ca,
+            "--transports",
+            self.transports,
+            "--accept",
+            "any",
+        ];
+        let args = Args::try_parse_from(words).map_err(|error| error.to_string())?;
+        let account = args
+            .account
+            .resolve(&PROGRAM)
+            .map_err(|error| error.to_string())?;
+        account
+            .login(&PROGRAM, setup)
+            .await
+            .map_err(|error| error.to_string())
+    }
+}
+
+fn setup(manager: &mut SessionManager) -> Result<(), Misuse> {
+    let mut files = FileClient::new(FileConfig::default());
+    files.set_policy(|offer| {
+        let all = offer.files.iter();
+        let all = all.map(|file| {
+            (
+                file.content.clone(),
+                Decision::Accept(Acceptance::default()),
+            )
+        });
+        FileVerdict::Decide(all.collect())
+    });
+    manager.add_client(files)
+}
+
+type Came = Result<(String, String), String>;
+
+/// We send, Libervia receives.
+async fn send(place: &Place<'_>, libervia: &Libervia, bytes: &Bytes) -> Came {
+    let target = libervia.home.join("received").join(FILE_NAME);
+    let _ = fs::remove_file(&target);
+    let folder = libervia.home.join("received").display().to_string();
+    let receive = ["file", "receive", "-f", "--path", &folder, "-p", "juliet"];
+    let _receiver = start("receive", place.folder, &mut libervia.command(&receive))?;
+    let online = place.login().await?;
+    // Its command line takes a moment until it listens, and says nothing then.
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let juliet = format!("juliet@{DOMAIN}/libervia");
+    let found = online.find(&juliet.as_str().into(), &[FILE_TRANSFER]).await;
+    let found = found.map_err(|error| error.to_string())?;
+    let from = online.address.clone();
+    let names: &[&str] = match place.transports {
+        "ibb" => &[ibb::NAMESPACE],
+        _ => &[s5b::NAMESPACE, ibb::NAMESPACE],
+    };
+    let id = online.endpoint.update(|manager, now| {
+        let session = manager
+            .create_session(from, FILE_TRANSFER, now)
+            .map_err(|e| e.to_string())?;
+        if let Some(session) = manager.session(session) {
+            session
+                .set_potential_transports(names)
+                .map_err(|error| error.to_string())?;
+        }
+        let mut file = File::new(FILE_NAME, bytes.len() as u64);
+        // Libervia fails on an offer without one.
+        file.texts.push(FileText {
+            language: None,
+            text: "a file".into(),
+        });
+        let offer = Proposal::Offer(file);
+        let opened = FileClient::open(manager, session, found.device, vec![offer], now);
+        let opened = opened.map_err(|error| error.to_string())?;
+        opened
+            .into_iter()
+            .next()
+            .ok_or_else(|| "no transfer".to_owned())
+    })?;
+    let mut left = bytes.clone();
+    let mut transport = String::new();
+    let outcome = until(&online, |manager, now| {
+        if !left.is_empty() {
+            // Not yet, or not any more: the outcome tells.
+            let _ = FileClient::write(manager, &id, &mut left, now);
+        }
+        note(manager, &id, &mut transport);
+        manager
+            .find_client::<FileClient>()?
+            .transfer(&id)?
+            .outcome()
+            .cloned()
+    })
+    .await;
+    let arrived = fs::read(&target).is_ok_and(|there| there == *bytes);
+    finish(online).await;
+    match outcome {
+        Some(outcome @ Outcome::Sent { .. }) if arrived => Ok((transport, format!("{outcome:?}"))),
+        outcome => Err(format!(
+            "{outcome:?} over {transport:?}, and the file is whole: {arrived}"
+        )),
+    }
+}
+
+/// Libervia sends, we receive.
+async fn receive(place: &Place<'_>, libervia: &Libervia, bytes: &Bytes) -> Came {
+    let online = place.login().await?;
+    let path = libervia.home.join(FILE_NAME);
+    fs::write(&path, bytes).map_err(|error| error.to_string())?;
+    let (path, to) = (
+        path.display().to_string(),
+        online.address.as_str().to_owned(),
+    );
+    let send = ["file", "send", "-p", "juliet", &path, &to];
+    let _sender = start("send", place.folder, &mut libervia.command(&send))?;
+    let mut id: Option<TransferId> = None;
+    let (mut transport, mut received) = (String::new(), Vec::new());
+    let outcome = until(&online, |manager, now| {
+        let files = manager.find_client::<FileClient>()?;
+        if id.is_none() {
+            let session = files.sessions().next()?;
+            let content = files.transfers(session).next()?.content().clone();
+            id = Some(TransferId { session, content });
+        }
+        let id = id.as_ref()?;
+        note(manager, id, &mut transport);
+        while let Ok(Read::Bytes(bytes)) = FileClient::read(manager, id, usize::MAX, now) {
+            received.extend_from_slice(&bytes);
+        }
+        manager
+            .find_client::<FileClient>()?
+            .transfer(id)?
+            .outcome()
+            .cloned()
+    })
+    .await;
+    finish(online).await;
+    match outcome {
+        Some(outcome @ Outcome::Received(_)) if received == *bytes => {
+            Ok((transport, format!("{outcome:?}")))
+        }
+        outcome => Err(format!(
+            "{outcome:?} over {transport:?}, {} bytes",
+            received.len()
+        )),
+    }
+}
+
+fn note(manager: &SessionManager, id: &TransferId, transport: &mut String) {
+    let used = manager
+        .peek(id.session)
+        .and_then(|session| session.transport());
+    if let Some(used) = used {
+        used.clone_into(transport);
+    }
+}
+
+async fn until(
+    online: &Online,
+    mut outcome: impl FnMut(&mut SessionManager, Instant) -> Option<Outcome>,
+) -> Option<Outcome> {
+    let begun = Instant::now();
+    while begun.elapsed() < PATIENCE {
+        if let Some(outcome) = online.endpoint.update(&mut outcome) {
+            return Some(outcome);
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    None
+}
+
+async fn finish(online: Online) {
+    // The outcome is known; that its stream does not end in order changes nothing.
+    let _ = online.finish(Reason::new(ReasonCondition::Success)).await;
+}
