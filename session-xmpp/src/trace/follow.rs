@@ -230,6 +230,26 @@ impl Follower {
             else {
                 continue;
             };
+            // A session that ends is often gone before it can be looked at.
+            let ends = match state {
+                State::SentTerminate => Some("ended here"),
+                State::SentReject => Some("declined here"),
+                State::ReceivedReject => Some("declined by the peer"),
+                State::Init
+                | State::SentInitiate
+                | State::ReceivedInitiate
+                | State::SentAccept
+                | State::ReceivedAccept
+                | State::SentModify
+                | State::ReceivedModify
+                | State::SentRedirect
+                | State::InProgress
+                | State::ReceivedTerminate
+                | State::Deinit => None,
+            };
+            if self.why.is_none() {
+                self.why = ends.map(str::to_owned);
+            }
             if self.last.replace(state) != Some(state) {
                 trace.event(
                     who,
