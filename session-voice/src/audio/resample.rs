@@ -57,6 +57,11 @@ impl Resampler {
         self.from
     }
 
+    /// Samples per second of what comes out.
+    pub fn to_rate(&self) -> u32 {
+        self.to
+    }
+
     /// Takes sound of any length, and adds what has become of it.
     ///
     /// # Errors
