@@ -249,7 +249,7 @@ impl Case {
 
     /// We are called: the announcement is answered as the call would be.
     fn be_called(&self, stage: &mut Stage, persona: &Persona) -> core::result::Result<(), String> {
-        if !persona.call.is_some_and(|habits| habits.jmi.is_some()) {
+        if persona.call.is_none_or(|habits| habits.jmi.is_none()) {
             return Ok(());
         }
         let proposed = |told: &JmiOutput| match told {
@@ -621,8 +621,7 @@ fn declined(over: bool, outcome: Option<&Outcome>, stage: &Stage) -> Verdicted {
 fn find(stage: &mut Stage) -> Option<TransferId> {
     stage.update(|manager, _| {
         let files = manager.find_client::<FileClient>()?;
-        let sessions: Vec<_> = files.sessions().collect();
-        sessions.into_iter().find_map(|session| {
+        files.sessions().find_map(|session| {
             let content = files.transfers(session).next()?.content().clone();
             Some(TransferId { session, content })
         })

@@ -103,7 +103,7 @@ fn start(name: &str, folder: &Path, command: &mut Command) -> Result<Process, St
 fn wait(what: &str, mut is_so: impl FnMut() -> bool) -> Result<(), String> {
     let begun = Instant::now();
     while !is_so() {
-        if begun.elapsed() > PATIENCE {
+        if Instant::now().saturating_duration_since(begun) > PATIENCE {
             return Err(format!("{what}: not within {} s", PATIENCE.as_secs()));
         }
         std::thread::sleep(Duration::from_millis(200));
@@ -567,7 +567,7 @@ async fn until(
     mut outcome: impl FnMut(&mut SessionManager, Instant) -> Option<Outcome>,
 ) -> Option<Outcome> {
     let begun = Instant::now();
-    while begun.elapsed() < PATIENCE {
+    while Instant::now().saturating_duration_since(begun) < PATIENCE {
         if let Some(outcome) = online.endpoint.update(&mut outcome) {
             return Some(outcome);
         }
