@@ -457,21 +457,14 @@ impl World {
         let end = &mut self.ends[number];
         assert!(end.failed[channel].is_none(), "{output:?} after Failed");
         match output {
-            ChannelOutput::Bind(socket, BindKind::Udp, address) => {
+            ChannelOutput::Bind(socket, kind, address) => {
                 end.ports += 1;
                 let address = SocketAddr::new(address.ip(), end.ports);
-                self.sockets.insert(address, on(socket));
-                self.push(Duration::ZERO, Event::Bound(on(socket), address));
-            }
-            ChannelOutput::Bind(socket, BindKind::TcpListener, address) => {
-                end.ports += 1;
-                let address = SocketAddr::new(address.ip(), end.ports);
-                self.streams.listeners.push((address, on(socket)));
-                self.push(Duration::ZERO, Event::Bound(on(socket), address));
-            }
-            ChannelOutput::Bind(socket, BindKind::TcpReserved, address) => {
-                end.ports += 1;
-                let address = SocketAddr::new(address.ip(), end.ports);
+                match kind {
+                    BindKind::Udp => drop(self.sockets.insert(address, on(socket))),
+                    BindKind::TcpListener => self.streams.listeners.push((address, on(socket))),
+                    BindKind::TcpReserved => {}
+                }
                 self.push(Duration::ZERO, Event::Bound(on(socket), address));
             }
             ChannelOutput::Close(socket) => self.close(on(socket)),

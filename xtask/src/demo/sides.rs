@@ -16,6 +16,7 @@ use transport_p2p::pseudotcp::PseudoTcpLayer;
 use transport_p2p::raw_udp::{GoogleRawUdp, RawUdp};
 use transport_relay::ibb::Ibb;
 use transport_relay::s5b::{S5b, S5bConfig};
+use transport_relay::turn::{TurnConfig, TurnFactory, TurnServer};
 
 use super::Only;
 use super::stanza::short;
@@ -40,6 +41,7 @@ impl Side {
         router: &Router,
         dialect: &'static Dialect,
         only: Option<Only>,
+        relay: Option<TurnServer>,
         trace: &Trace,
     ) -> Result<Self, Failure> {
         let peer = Peer::from(format!("{name}@demo.example/{name}"));
@@ -48,7 +50,7 @@ impl Side {
             ..Config::default()
         };
         let mut manager = SessionManager::new(config, entropy);
-        let parts = register(&mut manager, dialect, only);
+        let parts = register(&mut manager, dialect, only, relay);
         parts.map_err(|misuse| broken("put the endpoints together", &misuse))?;
         let mut options = Options::default();
         options.observer = trace.observer(name);
@@ -147,6 +149,7 @@ fn register(
     manager: &mut SessionManager,
     dialect: &'static Dialect,
     only: Option<Only>,
+    relay: Option<TurnServer>,
 ) -> Result<(), Misuse> {
     let loopback = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let ice = || IceConfig::new(vec![loopback.ip()]);
@@ -161,6 +164,14 @@ fn register(
             listen: vec![loopback.ip()],
             ..S5bConfig::default()
         }))?,
+        (Some(Only::Turn), _) => {
+            let mut config = ice();
+            config.relay_only = true;
+            let relays = relay.map(|server| TurnConfig::new(vec![server]));
+            let relays = relays.map(|config| Arc::new(TurnFactory::new(config)) as _);
+            config.relays.extend(relays);
+            manager.add_transport(IceTransportFactory::new(config))?;
+        }
         (Some(Only::Ibb), _) => manager.add_transport(Ibb::new())?,
     }
     let layer = Arc::new(PseudoTcpLayer::default());

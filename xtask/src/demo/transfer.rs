@@ -108,8 +108,24 @@ pub(super) async fn run(
 ) -> Result<Transfer, Failure> {
     let router = Router::new();
     let stanzas = tokio::spawn(show_stanzas(router.tap(), Arc::clone(view)));
-    let alice = Side::new("alice", &router, dialect, only, view.trace())?;
-    let bob = Side::new("bob", &router, dialect, only, view.trace())?;
+    #[cfg(feature = "turn")]
+    let relay = match only {
+        Some(Only::Turn) => Some(super::relay::Relay::start().await?),
+        _ => None,
+    };
+    #[cfg(feature = "turn")]
+    let server = relay.as_ref().map(super::relay::Relay::turn_server);
+    #[cfg(not(feature = "turn"))]
+    let server = None;
+    let alice = Side::new(
+        "alice",
+        &router,
+        dialect,
+        only,
+        server.clone(),
+        view.trace(),
+    )?;
+    let bob = Side::new("bob", &router, dialect, only, server, view.trace())?;
     let arrived = Arc::<AtomicU64>::default();
     view.expect(source.size());
 
@@ -128,6 +144,10 @@ pub(super) async fn run(
     drop((alice, bob, router));
     // It ends with the router.
     let _ = stanzas.await;
+    #[cfg(feature = "turn")]
+    if let Some(relay) = relay {
+        relay.stop().await;
+    }
     let transfer = transfer?;
     if first && second {
         Ok(transfer)
