@@ -151,11 +151,10 @@ impl Pair {
         let start = epoch();
         let end = |role| {
             let context = context(setup, role);
-            let transport = setup.factory.create(&context);
-            let transport = match &setup.options.layer {
-                Some(layer) => Box::new(LayeredTransport::new(transport, layer, &context)),
-                None => transport,
-            };
+            let mut transport = setup.factory.create(&context);
+            if let Some(layer) = &setup.options.layer {
+                transport = Box::new(LayeredTransport::new(transport, layer, &context));
+            }
             End {
                 transport,
                 context,
