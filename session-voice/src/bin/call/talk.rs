@@ -317,7 +317,7 @@ impl Talked {
                 "digits": self.digits, "cause": self.cause.as_ref().map(ToString::to_string),
             });
             println!("{done}");
-        } else if !phone.online.quiet && self.codec != "" {
+        } else if !phone.online.quiet && !self.codec.is_empty() {
             let mos = mos.map_or_else(|| "unknown".to_owned(), |mos| format!("{mos:.1}"));
             let seconds = self.lasted.as_secs_f64();
             println!(
@@ -344,7 +344,7 @@ impl Talked {
                 )
             })?;
         }
-        if self.codec != "" || self.hung_up {
+        if !self.codec.is_empty() || self.hung_up {
             return Ok(());
         }
         let is_no = matches!(
