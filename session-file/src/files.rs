@@ -190,7 +190,14 @@ impl FileClient {
                 client.add_content(session, spec, now)?;
             }
         }
-        session.initiate_with(to, Vec::new(), first.ok_or(FileError::Nothing)?, now)?;
+        let first = first.ok_or(FileError::Nothing)?;
+        // Before the offer, so that a layer can say in it what it has to say.
+        for transfer in &mut exchange.transfers {
+            let (content, layer) = (transfer.content().clone(), client.config.layer.clone());
+            let channel = session.create_channel_in(&content, FILE_CHANNEL, layer, now)?;
+            transfer.flow.channel = Some(channel);
+        }
+        session.initiate_with(to, Vec::new(), first, now)?;
         let ids = exchange.ids(id).collect();
         client.exchanges.insert(id, exchange);
         Ok(ids)
@@ -325,6 +332,33 @@ impl FileClient {
         client.finish_if_written(session, &id.content, now);
         client.pump(session, &id.content, now);
         Ok(count)
+    }
+
+    /// Shows what the application has hashed ([`FileConfig::hashes_outside`]): the file from its beginning, in the
+    /// algorithms that its description names. A sender shows it behind the last byte that it writes, and the file is
+    /// finished; a receiver when it has read every byte, and the file is judged. Where this client hashes itself, nothing
+    /// happens.
+    ///
+    /// # Errors
+    /// [`FileError`]; [`FileError::Range`] when the hasher has seen another number of bytes than have passed.
+    pub fn show(
+        manager: &mut SessionManager,
+        id: &TransferId,
+        hasher: &Hasher,
+        now: Instant,
+    ) -> Result<(), FileError> {
+        let (client, session) = live(manager, id)?;
+        let transfer = client.transfer_mut(id)?;
+        if !transfer.awaits_hash() {
+            return Ok(());
+        }
+        if !transfer.shown(hasher) {
+            return Err(FileError::Range);
+        }
+        client.finish_if_written(session, &id.content, now);
+        client.pump(session, &id.content, now);
+        client.review(session, &id.content, now);
+        Ok(())
     }
 
     /// Nothing more will be written, to a file whose size was not known, or of which the receiver has all bytes already.
@@ -483,7 +517,7 @@ impl FileClient {
             Proposal::Offer(file) => (Direction::Send, file, None),
             Proposal::Request(file, prefix) => (Direction::Receive, file, prefix),
         };
-        if self.config.blocks {
+        if self.config.blocks && !self.config.hashes_outside {
             mark_blocks(&mut file);
         }
         let offset = file.range.as_ref().map_or(0, |range| range.offset);

@@ -26,6 +26,17 @@
 //! # Names
 //! A name that a peer gives is no path. [`sanitize_name`] takes what is a name on every system and refuses the rest.
 //!
+//! # The program
+//! With the feature `cli` there is `pcp`: `cargo install --path session-file --features cli`. Given again, a command goes on
+//! where it was interrupted.
+//! ```console
+//! $ pcp receive --jid bob@example.org --into Downloads      # from those in the roster, or --accept
+//! $ pcp send holiday.mp4 photos/ bob@example.org --jid alice@example.org
+//! $ tar c / | pcp send - bob@example.org --name all.tar     # pcp receive --into - writes one file to standard output
+//! $ pcp share music/ --jid bob@example.org                  # pcp get bob@example.org:song.ogg fetches one
+//! ```
+//! With nothing installed: `cargo xtask switchboard`, and `--jid bob@localhost --switchboard --accept any`.
+//!
 //! # Example
 //! A file of eleven bytes, between two managers in a world without sockets:
 //! ```
@@ -70,6 +81,8 @@
 //! ```
 
 mod client;
+#[cfg(all(feature = "cli", unix))]
+pub mod disk;
 mod file;
 mod files;
 mod flow;
@@ -77,6 +90,8 @@ mod hash;
 mod moving;
 mod name;
 mod own;
+#[cfg(all(feature = "cli", unix))]
+pub mod pcp;
 mod queue;
 mod resume;
 mod share;

@@ -5,6 +5,8 @@ mod check;
 mod outcome;
 
 pub(crate) use blocks::{block_bytes, mark, suitable};
+#[cfg(feature = "cli")]
+pub(crate) use check::algorithms;
 pub(crate) use check::{Check, Judgement};
 pub(crate) use outcome::reason_of;
 pub use outcome::{Direction, Fault, Integrity, Outcome, TransferId};
@@ -14,7 +16,7 @@ use crate::{
     Progress, Read, flow::Flow,
 };
 use bytes::Bytes;
-use session_core::{ChannelId, Reason, Role, Session, Signal};
+use session_core::{ChannelId, Reason, Role, Secured, Session, Signal};
 use std::{sync::Arc, time::Instant};
 
 /// One file, seen from our side. It is there from the offer until [`FileClient::release`](crate::FileClient::release),
@@ -43,6 +45,7 @@ pub struct Transfer {
     duplex: bool,
     confirmed: bool,
     outcome: Option<Outcome>,
+    pub(crate) secured: Option<Box<Secured>>,
     signal: Signal<Change>,
 }
 
@@ -126,6 +129,11 @@ impl Transfer {
         self.outcome.as_ref()
     }
 
+    /// What protects its bytes, or did; `None` when nothing does, or none has left yet.
+    pub fn secured(&self) -> Option<&Secured> {
+        self.secured.as_deref()
+    }
+
     /// Why it failed, if it did.
     pub fn fault(&self) -> Option<&Fault> {
         match &self.outcome {
@@ -173,6 +181,7 @@ impl Transfer {
             duplex: false,
             confirmed: false,
             outcome: None,
+            secured: None,
             signal: Signal::new(),
         }
     }
@@ -190,8 +199,8 @@ impl Transfer {
         self.file = file;
     }
 
-    /// Both sides have agreed on it.
-    pub(crate) fn open(&mut self) {
+    /// Both sides have agreed on it. `outside` leaves hashing to our application.
+    pub(crate) fn open(&mut self, outside: bool) {
         if self.phase == Phase::Ended {
             return;
         }
@@ -209,11 +218,12 @@ impl Transfer {
             true => u64::MAX,
             false => self.limits.unsized_bytes,
         };
-        self.check = Some(match self.direction {
+        let check = match self.direction {
             Direction::Send => Check::sender(&self.file, prefix, bytes, block),
             Direction::Receive if self.duplex => Check::sender(&File::default(), None, None, None),
             Direction::Receive => Check::receiver(&self.file, prefix, bytes, unsized_bytes, block),
-        });
+        };
+        self.check = Some(if outside { check.outside() } else { check });
         self.signal.emit(Change::Opened);
     }
 
@@ -347,9 +357,19 @@ impl Transfer {
         (count, told)
     }
 
-    /// Whether every byte of the part was written.
+    /// Whether every byte of the part was written, and hashed.
     pub(crate) fn is_written(&self) -> bool {
-        self.bytes() == Some(self.progress().written)
+        self.bytes() == Some(self.progress().written) && !self.awaits_hash()
+    }
+
+    /// Whether our application hashes, and has not shown what came of it.
+    pub fn awaits_hash(&self) -> bool {
+        self.check.as_ref().is_some_and(Check::awaits)
+    }
+
+    /// What our application has hashed. Whether it is all that passed by.
+    pub(crate) fn shown(&mut self, hasher: &Hasher) -> bool {
+        self.check.as_mut().is_some_and(|check| check.shown(hasher))
     }
 
     /// Nothing more will be written; the checksum that the peer is to be told, if it does not know it.
@@ -457,6 +477,9 @@ impl Transfer {
         let Some(check) = self.check.as_ref().filter(|_| self.integrity.is_none()) else {
             return Ok(None);
         };
+        if check.awaits() {
+            return Ok(None);
+        }
         match check.judge() {
             Judgement::Equal(algorithm) => {
                 self.settle(Integrity::Verified(algorithm));
@@ -573,7 +596,9 @@ impl Transfer {
                 let unsized_end = success
                     && self.phase == Phase::Open
                     && self.check.as_ref().is_some_and(Check::may_end);
-                if self.integrity.is_none() && (self.is_complete() || unsized_end) {
+                // What our application has not hashed yet nobody knows to be whole; it goes on another time.
+                let hashed = !self.awaits_hash();
+                if self.integrity.is_none() && hashed && (self.is_complete() || unsized_end) {
                     // No word of its hash can come any more.
                     match self.judge(Default::default()) {
                         Ok(_) => {

@@ -20,6 +20,10 @@ pub struct FileConfig {
     /// Whether the hashes of blocks are named to peers that take them, so that a damaged file is noticed early. Default
     /// true.
     pub blocks: bool,
+    /// Whether the application hashes what it reads and writes, on a thread of its own, and shows it by
+    /// [`FileClient::show`](crate::FileClient::show). Then the hashes of blocks are not named. Default false: this client
+    /// hashes while bytes pass.
+    pub hashes_outside: bool,
     /// Bounds.
     pub limits: FileLimits,
 }
@@ -42,6 +46,7 @@ impl Default for FileConfig {
             checksum: Duration::from_secs(5),
             unannounced: Duration::from_secs(1),
             blocks: true,
+            hashes_outside: false,
             limits: FileLimits::default(),
         }
     }

@@ -10,7 +10,7 @@ use crate::{
 use bytes::Bytes;
 use session_core::{
     Cause, ChannelId, ContentState, Element, Modification, PeerError, Reason, ReasonCondition,
-    Session, SessionClient, SessionDescription, SessionError, State,
+    Secured, Session, SessionClient, SessionDescription, SessionError, State,
 };
 use std::{sync::Arc, time::Instant};
 
@@ -97,6 +97,18 @@ impl SessionClient for FileClient {
         if let Some(transfer) = self.transfer_of(session, channel) {
             transfer.everything_delivered();
             self.conclude(session, now);
+        }
+    }
+
+    fn on_secured(
+        &mut self,
+        session: &mut Session,
+        channel: ChannelId,
+        secured: &Secured,
+        _: Instant,
+    ) {
+        if let Some(transfer) = self.transfer_of(session, channel) {
+            transfer.secured = Some(Box::new(secured.clone()));
         }
     }
 

@@ -211,7 +211,8 @@ impl FileClient {
         now: Instant,
     ) -> Result<(), FileError> {
         let id = session.id();
-        let blocks = self.config.blocks;
+        let layer = self.config.layer.clone();
+        let blocks = self.config.blocks && !self.config.hashes_outside;
         let exchange = self
             .exchanges
             .get_mut(&id)
@@ -248,6 +249,10 @@ impl FileClient {
             transfer.set_file(taken.file.clone());
             transfer.set_prefix(taken.acceptance.prefix);
             transfer.set_name(taken.acceptance.name);
+            // Before the answer, for the same reason as before an offer. What fails is told when it is opened.
+            let created =
+                session.create_channel_in(&taken.content, FILE_CHANNEL, layer.clone(), now);
+            transfer.flow.channel = created.ok();
             let description = FileDescription::from(taken.answer).to_element();
             if let Some(layer) = &self.config.layer {
                 session.announce_layer_in(&taken.content, layer)?;
@@ -278,11 +283,20 @@ impl FileClient {
     /// Both sides have agreed on a file: it gets its channel.
     pub(super) fn open_transfer(&mut self, session: &mut Session, content: &str, now: Instant) {
         let layer = self.config.layer.clone();
+        let outside = self.config.hashes_outside;
         let Some(transfer) = self.live_transfer(session, content) else {
             return;
         };
-        transfer.open();
-        match session.create_channel_in(content, FILE_CHANNEL, layer, now) {
+        transfer.open(outside);
+        let known = transfer.flow.channel;
+        let created = match known {
+            Some(channel) => Ok(channel),
+            None => session.create_channel_in(content, FILE_CHANNEL, layer, now),
+        };
+        let Some(transfer) = self.live_transfer(session, content) else {
+            return;
+        };
+        match created {
             Ok(channel) => transfer.flow.channel = Some(channel),
             // It ended meanwhile, which is told next.
             Err(Misuse::TooLate(_)) => return,

@@ -26,6 +26,28 @@ pub(crate) struct Check {
     /// The peer said that a hash would follow.
     announced: bool,
     blocks: Option<Blocks>,
+    /// Our application hashes, and has not shown what came of it.
+    awaits: bool,
+}
+
+/// The algorithms that a receiver computes, after what a sender says of its file.
+pub(crate) fn algorithms(file: &File) -> Vec<HashAlgorithm> {
+    let named = file.hashes.iter().filter_map(Hash::algorithm).max();
+    let mut announced: Vec<_> = file
+        .hash_used
+        .iter()
+        .filter_map(|name| HashAlgorithm::from_name(name))
+        .collect();
+    // The best are enough, and nobody makes us compute all that there are.
+    announced.sort_unstable_by(|a, b| b.cmp(a));
+    announced.dedup();
+    announced.truncate(ANNOUNCED_MAX);
+    let algorithms: Vec<_> = named.into_iter().chain(announced).collect();
+    if algorithms.is_empty() {
+        // Old peers send a checksum without having said of which kind: it is one of these (jingle-peers: 3.1).
+        return vec![HashAlgorithm::Sha1, HashAlgorithm::Sha256];
+    }
+    algorithms
 }
 
 /// What the hashes say of a file that has passed by.
@@ -64,21 +86,7 @@ impl Check {
         most: u64,
         block: Option<u64>,
     ) -> Self {
-        let named = file.hashes.iter().filter_map(Hash::algorithm).max();
-        let mut announced: Vec<_> = file
-            .hash_used
-            .iter()
-            .filter_map(|name| HashAlgorithm::from_name(name))
-            .collect();
-        // The best are enough, and nobody makes us compute all that there are.
-        announced.sort_unstable_by(|a, b| b.cmp(a));
-        announced.dedup();
-        announced.truncate(ANNOUNCED_MAX);
-        let mut algorithms: Vec<_> = named.into_iter().chain(announced).collect();
-        if algorithms.is_empty() {
-            // Old peers send a checksum without having said of which kind: it is one of these (jingle-peers: 3.1).
-            algorithms = vec![HashAlgorithm::Sha1, HashAlgorithm::Sha256];
-        }
+        let algorithms = algorithms(file);
         let mut check = Self::new(file, prefix, bytes, &algorithms, block);
         check.most = most;
         check
@@ -117,7 +125,37 @@ impl Check {
             part_hashes: range.hashes,
             announced: !file.hash_used.is_empty(),
             blocks: block.map(|bytes| Blocks::new(bytes, range.offset)),
+            awaits: false,
         }
+    }
+
+    /// Leaves hashing to our application, where it has the file from its beginning to its end.
+    pub(crate) fn outside(mut self) -> Self {
+        let hashes = |hasher: &Option<Hasher>| {
+            hasher
+                .as_ref()
+                .is_some_and(|h| h.algorithms().next().is_some())
+        };
+        if self.to_end && (hashes(&self.whole) || hashes(&self.part)) {
+            self.awaits = true;
+            (self.whole, self.part, self.blocks) = (None, None, None);
+        }
+        self
+    }
+
+    /// Whether our application has still to show what it has hashed.
+    pub(crate) fn awaits(&self) -> bool {
+        self.awaits
+    }
+
+    /// What our application has hashed: the file from its beginning. Whether it is all that passed by.
+    pub(crate) fn shown(&mut self, hasher: &Hasher) -> bool {
+        let fits = self.awaits && hasher.length() == self.offset + self.passed;
+        if fits {
+            self.awaits = false;
+            self.whole = Some(hasher.clone());
+        }
+        fits
     }
 
     /// Bytes that we send; the blocks that they complete, as checksums.
@@ -207,7 +245,7 @@ impl Check {
     /// What is in front of the part, for one who sends it. Whether it is of use: nothing has passed yet.
     pub(crate) fn prime(&mut self, prefix: Hasher) -> bool {
         let fits = self.passed == 0 && prefix.length() == self.offset;
-        if fits {
+        if fits && !self.awaits {
             self.whole = Some(prefix);
         }
         fits

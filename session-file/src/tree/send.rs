@@ -177,6 +177,16 @@ impl TreeSender {
         }
     }
 
+    /// Whether a file that was named is not done: sent, skipped or gone.
+    pub fn is_open(&self, file: u64) -> bool {
+        self.open.contains_key(&file)
+    }
+
+    /// The size under which a file that is not done was named.
+    pub fn size(&self, file: u64) -> Option<u64> {
+        self.open.get(&file).copied()
+    }
+
     /// Begins the file that is asked for. `prefix` is the hasher (of SHA-256) of what is in front of its offset; an empty one
     /// for a file that is sent from its beginning. A file without bytes is done with it.
     ///

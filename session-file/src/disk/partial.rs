@@ -1,0 +1,440 @@
+//! [`Partial`]: a file that is not whole yet.
+
+use super::{
+    DiskError, DiskProblem, Existing, Folder,
+    error::at,
+    folder::{RESERVED, set_time, temporary},
+};
+use crate::{File, FileName, Hash, HashAlgorithm, Hasher, Journal, JournalState, ResumeToken};
+use bytes::Bytes;
+use rustix::{
+    fs::{self, FlockOperation, Mode},
+    io::Errno,
+};
+use std::{
+    fs::File as Handle,
+    io::{self, IoSlice, Read as _, Seek as _, SeekFrom, Write},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+/// How long a file is written at most until what is there is put down in its journal.
+pub const JOURNAL_EVERY: Duration = Duration::from_secs(2);
+
+/// The same in bytes.
+pub const JOURNAL_EVERY_BYTES: u64 = 64 << 20;
+
+/// Most bytes that are read of a journal.
+const JOURNAL_MAX: u64 = 16 << 20;
+
+/// Bytes that are read at once of what is there.
+const READ_BYTES: usize = 1 << 20;
+
+/// Pieces that are written at once.
+const SLICES: usize = 512;
+
+/// So many zeros in a row are not written, and leave a hole.
+const HOLE: usize = 64 * 1024;
+
+/// A file that is not whole yet, under a temporary name, with its journal. Nobody else writes to it meanwhile.
+///
+/// Dropped, it stays for another time. It is [`keep`](Self::keep)-t when it is whole, or [`discard`](Self::discard)-ed.
+#[derive(Debug)]
+pub struct Partial {
+    folder: Arc<Folder>,
+    name: FileName,
+    part: String,
+    journal_name: String,
+    file: Handle,
+    journal: Journal,
+    journal_file: Handle,
+    hasher: Hasher,
+    size: Option<u64>,
+    noted: u64,
+    noted_at: Instant,
+    mode: Option<u16>,
+    modified: Option<(i64, u32)>,
+}
+
+/// A file that was whole and has its name now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Kept {
+    /// Its name, which may be another than was wanted.
+    pub name: FileName,
+    /// Bytes.
+    pub bytes: u64,
+    /// Its SHA-256.
+    pub hash: Option<Hash>,
+}
+
+impl Partial {
+    /// Opens what is there of a file that was interrupted, as far as it is what the journal says and what is offered, or
+    /// begins with nothing. What is there is read and hashed, which takes its time. With `fresh` it begins with nothing in
+    /// any case.
+    ///
+    /// # Errors
+    /// [`DiskError`]; [`DiskProblem::Exists`] when somebody else receives it right now.
+    pub fn open(
+        folder: &Arc<Folder>,
+        name: &FileName,
+        file: &File,
+        fresh: bool,
+    ) -> Result<Self, DiskError> {
+        let mut partial = Self::bare(folder, name, file)?;
+        let known = match fresh {
+            true => None,
+            false => partial.known(Some(file))?,
+        };
+        if let Some((token, hasher)) = known {
+            partial.hasher = hasher;
+            partial.noted = token.offset;
+        }
+        partial.begin(file)?;
+        Ok(partial)
+    }
+
+    /// Opens what [`open`](Self::open) found before, without reading it again: `prefix` is its hasher.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open); [`DiskProblem::Changed`] when there is less by now.
+    pub(crate) fn resume(
+        folder: &Arc<Folder>,
+        name: &FileName,
+        file: &File,
+        prefix: Option<Hasher>,
+    ) -> Result<Self, DiskError> {
+        let mut partial = Self::bare(folder, name, file)?;
+        if let Some(prefix) = prefix {
+            let there = partial
+                .file
+                .metadata()
+                .map_err(|error| partial.fault("look at", &error))?;
+            if there.len() < prefix.length() {
+                let problem = DiskProblem::Changed;
+                return Err(DiskError::new("go on with", partial.path(), problem));
+            }
+            partial.noted = prefix.length();
+            partial.hasher = prefix;
+        }
+        partial.begin(file)?;
+        Ok(partial)
+    }
+
+    /// The files, locked, and nothing known of them.
+    fn bare(folder: &Arc<Folder>, name: &FileName, file: &File) -> Result<Self, DiskError> {
+        let path = folder.path().join(name.as_str());
+        if name.as_str().starts_with(RESERVED) {
+            return Err(DiskError::new("receive", path, DiskProblem::Reserved));
+        }
+        let (part, journal_name) = (
+            temporary(name.as_str(), "part"),
+            temporary(name.as_str(), "journal"),
+        );
+        let handle = folder.open_or_create(&part)?;
+        lock(&handle, &path)?;
+        let journal_file = folder.open_or_create(&journal_name)?;
+        let (journal, _) = Journal::create(file);
+        Ok(Self {
+            folder: folder.clone(),
+            name: name.clone(),
+            part,
+            journal_name,
+            file: handle,
+            journal,
+            journal_file,
+            hasher: Hasher::new(algorithms(file)),
+            size: file.size,
+            noted: 0,
+            noted_at: now(),
+            mode: None,
+            modified: None,
+        })
+    }
+
+    /// What the journal says, if it is about the offered file and what is there is what it says.
+    fn known(
+        &mut self,
+        offered: Option<&File>,
+    ) -> Result<Option<(ResumeToken, Hasher)>, DiskError> {
+        let mut text = Vec::new();
+        let reading = (&self.journal_file).take(JOURNAL_MAX);
+        io::BufReader::new(reading)
+            .read_to_end(&mut text)
+            .map_err(|error| self.fault("read", &error))?;
+        let Ok(journal) = Journal::read(&text) else {
+            return Ok(None);
+        };
+        let token = match journal.state() {
+            JournalState::Partial(token) => *token,
+            JournalState::Whole { bytes, hash } => ResumeToken {
+                file: journal.file().clone(),
+                offset: bytes,
+                prefix: hash,
+            },
+            JournalState::Nothing => return Ok(None),
+        };
+        if offered.is_some_and(|offered| !token.continues(offered)) {
+            return Ok(None);
+        }
+        let offered = offered.unwrap_or(&token.file);
+        let wanted = token.algorithms().into_iter().chain(algorithms(offered));
+        let hasher = hash_front(&mut self.file, Hasher::new(wanted), token.offset)
+            .map_err(|error| self.fault("read", &error))?;
+        Ok(token.holds(&hasher).then_some((token, hasher)))
+    }
+
+    /// Cuts off what is not known, and writes the journal anew: what is behind a crash does not go on.
+    fn begin(&mut self, file: &File) -> Result<(), DiskError> {
+        let offset = self.hasher.length();
+        let (mut journal, mut text) = Journal::create(file);
+        if offset > 0
+            && let Ok(line) = journal.advance(&self.hasher)
+        {
+            text.extend_from_slice(&line);
+        }
+        self.file
+            .set_len(offset)
+            .and_then(|()| self.file.seek(SeekFrom::Start(offset)))
+            .and_then(|_| self.journal_file.set_len(0))
+            .and_then(|()| self.journal_file.seek(SeekFrom::Start(0)))
+            .and_then(|_| self.journal_file.write_all(&text))
+            .map_err(|error| self.fault("write", &error))?;
+        self.journal = journal;
+        Ok(())
+    }
+
+    /// Throws away what is there, which is known to be wrong.
+    ///
+    /// # Errors
+    /// [`DiskError`].
+    pub fn empty(&mut self) -> Result<(), DiskError> {
+        self.folder.remove(&self.part)?;
+        self.folder.remove(&self.journal_name)
+    }
+
+    /// The hasher of what is there of a file that was interrupted, whichever it is; `None` when there is nothing.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn peek(folder: &Arc<Folder>, name: &FileName) -> Result<Option<Hasher>, DiskError> {
+        if folder.meta(&temporary(name.as_str(), "journal"))?.is_none() {
+            return Ok(None);
+        }
+        let mut partial = Self::bare(folder, name, &File::default())?;
+        Ok(partial.known(None)?.map(|(_, hasher)| hasher))
+    }
+
+    /// How many bytes from its beginning are there.
+    pub fn offset(&self) -> u64 {
+        self.hasher.length()
+    }
+
+    /// The hasher of these.
+    pub fn hasher(&self) -> &Hasher {
+        &self.hasher
+    }
+
+    /// The name that it is to have.
+    pub fn name(&self) -> &FileName {
+        &self.name
+    }
+
+    /// Where it is to be.
+    pub fn path(&self) -> PathBuf {
+        self.folder.path().join(self.name.as_str())
+    }
+
+    /// What mode and time it is to have.
+    pub fn dress(&mut self, mode: Option<u16>, modified: Option<(i64, u32)>) {
+        self.mode = mode;
+        self.modified = modified;
+    }
+
+    /// The next bytes, in pieces.
+    ///
+    /// # Errors
+    /// [`DiskError`]; what was there before is still there.
+    pub fn write(&mut self, pieces: &[Bytes]) -> Result<(), DiskError> {
+        let bytes: usize = pieces.iter().map(Bytes::len).sum();
+        if bytes >= HOLE && pieces.iter().all(|piece| is_zero(piece)) {
+            self.file
+                .seek(SeekFrom::Current(bytes as i64))
+                .map_err(|error| self.fault("write", &error))?;
+        } else {
+            write_pieces(&mut self.file, pieces).map_err(|error| self.fault("write", &error))?;
+        }
+        for piece in pieces {
+            self.hasher.update(piece);
+        }
+        Ok(())
+    }
+
+    /// Puts down what is there when it is time for that.
+    ///
+    /// # Errors
+    /// [`DiskError`].
+    pub fn note_if_due(&mut self) -> Result<(), DiskError> {
+        let new = self.offset() - self.noted;
+        let late = now().saturating_duration_since(self.noted_at) >= JOURNAL_EVERY;
+        if new >= JOURNAL_EVERY_BYTES || new > 0 && late {
+            self.note()?;
+        }
+        Ok(())
+    }
+
+    /// Waits until everything that was written is on the disk, and puts that down.
+    ///
+    /// # Errors
+    /// [`DiskError`].
+    pub fn note(&mut self) -> Result<(), DiskError> {
+        let offset = self.offset();
+        // What ends with a hole has no end yet.
+        self.file
+            .set_len(offset)
+            .map_err(|error| self.fault("write", &error))?;
+        fs::fdatasync(&self.file).map_err(at("write", &self.path()))?;
+        if let Ok(line) = self.journal.advance(&self.hasher) {
+            self.append(&line)?;
+            fs::fdatasync(&self.journal_file).map_err(at("write", &self.path()))?;
+        }
+        self.noted = offset;
+        self.noted_at = now();
+        Ok(())
+    }
+
+    /// Gives a file that is whole its own name, when it is on the disk.
+    ///
+    /// # Errors
+    /// [`DiskError`]; [`DiskProblem::Changed`] when it is not what was announced. Then it stays what it was.
+    pub fn keep(mut self, existing: Existing) -> Result<Kept, DiskError> {
+        let bytes = self.offset();
+        if self.size.is_some_and(|size| size != bytes) {
+            return Err(DiskError::new("keep", self.path(), DiskProblem::Changed));
+        }
+        self.file
+            .set_len(bytes)
+            .map_err(|error| self.fault("write", &error))?;
+        if let Some(mode) = self.mode {
+            fs::fchmod(
+                &self.file,
+                Mode::from_raw_mode(u32::from(mode & 0o777) as _),
+            )
+            .map_err(at("set the mode of", &self.path()))?;
+        }
+        set_time(&self.file, self.modified).map_err(at("set the time of", &self.path()))?;
+        fs::fsync(&self.file).map_err(at("write", &self.path()))?;
+        let line = self.journal.complete(&self.hasher).map_err(|error| {
+            DiskError::new("keep", self.path(), DiskProblem::Other(error.to_string()))
+        })?;
+        self.append(&line)?;
+        let name = match existing {
+            Existing::Overwrite => {
+                self.folder.replace(&self.part, &self.name)?;
+                self.name.clone()
+            }
+            Existing::Rename | Existing::Skip => {
+                self.folder.settle_beside(&self.part, &self.name)?
+            }
+        };
+        self.folder.sync()?;
+        self.folder.remove(&self.journal_name)?;
+        Ok(Kept {
+            name,
+            bytes,
+            hash: sha256(&self.hasher),
+        })
+    }
+
+    /// Takes it off the disk.
+    ///
+    /// # Errors
+    /// [`DiskError`].
+    pub fn discard(self) -> Result<(), DiskError> {
+        self.folder.remove(&self.part)?;
+        self.folder.remove(&self.journal_name)
+    }
+
+    fn append(&mut self, line: &[u8]) -> Result<(), DiskError> {
+        self.journal_file
+            .write_all(line)
+            .map_err(|error| self.fault("write the journal of", &error))
+    }
+
+    fn fault(&self, what: &'static str, error: &io::Error) -> DiskError {
+        DiskError::io(what, self.path(), error)
+    }
+}
+
+/// What is hashed of a file: what its sender may name, and SHA-256 for its user.
+pub(crate) fn algorithms(file: &File) -> impl Iterator<Item = HashAlgorithm> + use<> {
+    let named = crate::transfer::algorithms(file);
+    named.into_iter().chain([HashAlgorithm::Sha256])
+}
+
+/// The SHA-256 of what a hasher has seen.
+pub(crate) fn sha256(hasher: &Hasher) -> Option<Hash> {
+    let wanted = |hash: &Hash| hash.algorithm() == Some(HashAlgorithm::Sha256);
+    hasher.hashes().into_iter().find(wanted)
+}
+
+/// Hashes so many bytes from the beginning of a file, or as many as it has.
+pub(super) fn hash_front(file: &mut Handle, mut hasher: Hasher, bytes: u64) -> io::Result<Hasher> {
+    file.seek(SeekFrom::Start(0))?;
+    let mut buffer = vec![
+        0;
+        READ_BYTES
+            .min(usize::try_from(bytes).unwrap_or(READ_BYTES))
+            .max(1)
+    ];
+    while hasher.length() < bytes {
+        let left = usize::try_from(bytes - hasher.length()).unwrap_or(usize::MAX);
+        let most = left.min(buffer.len());
+        match file.read(&mut buffer[..most]) {
+            Ok(0) => break,
+            Ok(count) => hasher.update(&buffer[..count]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(hasher)
+}
+
+/// Keeps others out of a file, as long as it is open.
+pub(super) fn lock(file: &Handle, path: &Path) -> Result<(), DiskError> {
+    match fs::flock(file, FlockOperation::NonBlockingLockExclusive) {
+        // Where files cannot be locked nobody is kept out.
+        Ok(()) | Err(Errno::NOTSUP | Errno::NOLCK) => Ok(()),
+        Err(Errno::WOULDBLOCK) => Err(DiskError::new("receive", path, DiskProblem::Exists)),
+        Err(errno) => Err(at("lock", path)(errno)),
+    }
+}
+
+/// Writes pieces with few calls.
+pub(super) fn write_pieces(file: &mut impl Write, pieces: &[Bytes]) -> io::Result<()> {
+    if let [piece] = pieces {
+        return file.write_all(piece);
+    }
+    for some in pieces.chunks(SLICES) {
+        let mut slices: Vec<IoSlice<'_>> = some.iter().map(|piece| IoSlice::new(piece)).collect();
+        let mut left = &mut slices[..];
+        while !left.is_empty() {
+            match file.write_vectored(left) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(count) => IoSlice::advance_slices(&mut left, count),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+    Ok(())
+}
+
+fn is_zero(bytes: &[u8]) -> bool {
+    let mut chunks = bytes.chunks_exact(64);
+    chunks.all(|chunk| *chunk == [0; 64]) && chunks.remainder().iter().all(|&byte| byte == 0)
+}
+
+pub(super) fn now() -> Instant {
+    Instant::now()
+}

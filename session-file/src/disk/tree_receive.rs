@@ -1,0 +1,413 @@
+//! A tree, from a stream onto a disk.
+
+mod file;
+
+use super::{
+    DiskError, DiskProblem, Existing, Folder, Meter, Plan,
+    folder::{RESERVED, temporary},
+    plan,
+};
+use crate::{
+    EntryKind, FileName, Hasher, TreeEntry, TreeError, TreeEvent, TreeLimits, TreePath,
+    TreeReceiver,
+};
+use bytes::Bytes;
+use file::{Batch, Writing};
+use std::{collections::BTreeMap, fmt, sync::Arc};
+use tokio::sync::mpsc::{Receiver, Sender};
+
+/// Bytes that go to the sender at once.
+const ANSWER: usize = 64 * 1024;
+
+/// What went wrong is told one by one, up to so many.
+const TOLD_MAX: usize = 1_000;
+
+/// Files of at least so many bytes have a journal, and go on where they were.
+pub(super) const LARGE: u64 = 1 << 20;
+
+/// What came of a tree that was received.
+#[derive(Debug, Default)]
+pub struct TreeReport {
+    /// Files that arrived.
+    pub received: u64,
+    /// Files that were there already, or were not wanted.
+    pub skipped: u64,
+    /// Bytes that arrived.
+    pub bytes: u64,
+    /// What could not be received, and why; the first thousand.
+    pub failed: Vec<(TreePath, String)>,
+    /// How many could not.
+    pub failures: u64,
+    /// Files that got another name because theirs was taken.
+    pub renamed: u64,
+    /// Whether everything was said.
+    pub whole: bool,
+}
+
+/// Why a tree cannot go on.
+#[derive(Debug)]
+pub enum TreeLanding {
+    /// The sender says what it must not.
+    Tree(TreeError),
+    /// The disk takes no more.
+    Disk(DiskError),
+}
+
+impl fmt::Display for TreeLanding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tree(error) => error.fmt(f),
+            Self::Disk(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for TreeLanding {}
+
+impl From<TreeError> for TreeLanding {
+    fn from(error: TreeError) -> Self {
+        Self::Tree(error)
+    }
+}
+
+impl From<DiskError> for TreeLanding {
+    fn from(error: DiskError) -> Self {
+        Self::Disk(error)
+    }
+}
+
+/// A file that was named, and is wanted.
+pub(super) struct Wanted {
+    pub(super) entry: TreeEntry,
+    pub(super) size: u64,
+    /// What is there of it already.
+    pub(super) prefix: Option<Hasher>,
+    /// It is there as a whole, and only compared.
+    compare: bool,
+}
+
+struct Landing<'a> {
+    root: Arc<Folder>,
+    tree: TreeReceiver,
+    existing: Existing,
+    meter: &'a Meter,
+    /// The folder that was used last.
+    last: Option<(TreePath, Arc<Folder>)>,
+    wanted: BTreeMap<u64, Wanted>,
+    current: Option<(u64, Writing)>,
+    batch: Batch,
+    folders: Vec<TreeEntry>,
+    report: TreeReport,
+}
+
+/// Receives a tree into a folder. What `input` gives is the sender's word, what goes to `output` is for it. On a thread that
+/// may wait.
+///
+/// # Errors
+/// [`TreeLanding`]; what was whole by then is kept, and what was under way goes on another time.
+pub fn receive_tree(
+    root: &Arc<Folder>,
+    limits: TreeLimits,
+    existing: Existing,
+    mut input: Receiver<Vec<Bytes>>,
+    output: &Sender<Bytes>,
+    meter: &Meter,
+) -> Result<TreeReport, TreeLanding> {
+    let mut landing = Landing {
+        root: root.clone(),
+        tree: TreeReceiver::new(limits),
+        existing,
+        meter,
+        last: None,
+        wanted: BTreeMap::new(),
+        current: None,
+        batch: Batch::default(),
+        folders: Vec::new(),
+        report: TreeReport::default(),
+    };
+    let mut outcome = Ok(());
+    while !landing.report.whole {
+        let Some(pieces) = input.blocking_recv() else {
+            break;
+        };
+        outcome = pieces
+            .iter()
+            .try_for_each(|piece| landing.take(piece, output));
+        if outcome.is_err() {
+            input.close();
+            break;
+        }
+    }
+    // What is whole is kept, whatever became of the rest; what was under way goes on another time.
+    if let Some((_, writing)) = landing.current.take() {
+        writing.interrupt();
+    }
+    let settled = landing.settle();
+    outcome?;
+    settled?;
+    Ok(landing.report)
+}
+
+impl Landing<'_> {
+    fn take(&mut self, bytes: &[u8], output: &Sender<Bytes>) -> Result<(), TreeLanding> {
+        self.tree.handle(bytes)?;
+        while let Some(event) = self.tree.poll_event() {
+            self.event(event)?;
+        }
+        while let Some(answer) = self.tree.poll_output(ANSWER) {
+            if output.blocking_send(answer).is_err() {
+                // Nobody is there any more, which the stream's end tells.
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn event(&mut self, event: TreeEvent) -> Result<(), TreeLanding> {
+        match event {
+            TreeEvent::Entry { file, entry } => self.entry(file, entry),
+            TreeEvent::Data { file, bytes } => self.data(file, &bytes),
+            TreeEvent::Whole { file } => self.whole(file),
+            TreeEvent::Damaged { file } => {
+                let compared = self.wanted.get(&file).is_some_and(|wanted| wanted.compare);
+                let why = match compared {
+                    true => "yours has the same size and date, and is another; it stays",
+                    false => "it arrived damaged",
+                };
+                self.lose(file, why);
+                Ok(())
+            }
+            TreeEvent::Gone { file } => {
+                self.lose(
+                    file,
+                    "its sender does not have it any more, or it was changed",
+                );
+                Ok(())
+            }
+            TreeEvent::Finished => {
+                self.report.whole = true;
+                Ok(())
+            }
+        }
+    }
+
+    fn entry(&mut self, file: u64, entry: TreeEntry) -> Result<(), TreeLanding> {
+        let EntryKind::File { size, .. } = entry.kind else {
+            match self.folder(&entry) {
+                Ok(()) => self.folders.push(entry),
+                Err(error) => self.fault(&entry.path, error)?,
+            }
+            return Ok(());
+        };
+        match self.judge(&entry, size) {
+            Ok(Some(wanted)) => {
+                self.tree.want(file, wanted.prefix.clone())?;
+                self.meter
+                    .add(wanted.prefix.as_ref().map_or(0, Hasher::length));
+                self.wanted.insert(file, wanted);
+            }
+            Ok(None) => {
+                self.tree.skip(file)?;
+                self.meter.add(size);
+                self.report.skipped += 1;
+            }
+            Err(error) => {
+                self.tree.skip(file)?;
+                self.fault(&entry.path, error)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn folder(&mut self, entry: &TreeEntry) -> Result<(), DiskError> {
+        let name = entry.path.name();
+        if name.as_str().starts_with(RESERVED) {
+            let path = self.root.path().join(entry.path.as_str());
+            return Err(DiskError::new(
+                "make the folder",
+                path,
+                DiskProblem::Reserved,
+            ));
+        }
+        self.parent(&entry.path)?.make_folder(&name).map(|_| ())
+    }
+
+    /// The folder in which something is.
+    fn parent(&mut self, path: &TreePath) -> Result<Arc<Folder>, DiskError> {
+        let Some(parent) = path.parent() else {
+            return Ok(self.root.clone());
+        };
+        if let Some((known, folder)) = &self.last
+            && *known == parent
+        {
+            return Ok(folder.clone());
+        }
+        let folder = self.root.parent_of(path)?.map(Arc::new);
+        let folder = folder.unwrap_or_else(|| self.root.clone());
+        self.last = Some((parent, folder.clone()));
+        self.batch.folders += 1;
+        Ok(folder)
+    }
+
+    /// What is to become of a file; `None` when it is not wanted.
+    fn judge(&mut self, entry: &TreeEntry, size: u64) -> Result<Option<Wanted>, DiskError> {
+        let name = entry.path.name();
+        let folder = self.parent(&entry.path)?;
+        let wanted = |prefix, compare| {
+            Some(Wanted {
+                entry: entry.clone(),
+                size,
+                prefix,
+                compare,
+            })
+        };
+        if name.as_str().starts_with(RESERVED) {
+            let path = folder.path().join(name.as_str());
+            return Err(DiskError::new("receive", path, DiskProblem::Reserved));
+        }
+        let there = folder.meta(name.as_str())?;
+        let begun = size >= LARGE && folder.meta(&temporary(name.as_str(), "journal"))?.is_some();
+        if there.is_none() && !begun {
+            return Ok(wanted(None, false));
+        }
+        let file = entry.to_file().unwrap_or_default();
+        match plan(&folder, &name, &file, entry.modified, self.existing, false)? {
+            Plan::Have | Plan::Skip => Ok(None),
+            Plan::Compare(hasher) => Ok(wanted(Some(hasher), true)),
+            Plan::Receive(partial) => {
+                let prefix = (partial.offset() > 0).then(|| partial.hasher().clone());
+                if prefix.is_none() {
+                    partial.discard()?;
+                }
+                Ok(wanted(prefix, false))
+            }
+        }
+    }
+
+    fn data(&mut self, file: u64, bytes: &Bytes) -> Result<(), TreeLanding> {
+        if self.current.as_ref().is_none_or(|(now, _)| *now != file) {
+            if self.current.is_some() {
+                // Ours send one file after another; many that are begun would be many that are open.
+                return Err(
+                    TreeError::OutOfOrder("a file before the one before it was done").into(),
+                );
+            }
+            let Some(wanted) = self.wanted.get(&file) else {
+                return Err(TreeError::Unknown(file).into());
+            };
+            let path = wanted.entry.path.clone();
+            self.meter.name(path.as_str());
+            let writing = match self.open(file) {
+                Ok(writing) => writing,
+                Err(error) => {
+                    self.fault(&path, error)?;
+                    Writing::Lost
+                }
+            };
+            self.current = Some((file, writing));
+        }
+        let Some((_, writing)) = &mut self.current else {
+            return Ok(());
+        };
+        self.meter.add(bytes.len() as u64);
+        self.report.bytes += bytes.len() as u64;
+        if let Err(error) = writing.write(std::slice::from_ref(bytes)) {
+            *writing = Writing::Lost;
+            let path = self.wanted.get(&file).map(|w| w.entry.path.clone());
+            if let Some(path) = path {
+                self.fault(&path, error)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn open(&mut self, file: u64) -> Result<Writing, DiskError> {
+        let Some(wanted) = self.wanted.get(&file) else {
+            return Ok(Writing::Lost);
+        };
+        let path = wanted.entry.path.clone();
+        let folder = self.parent(&path)?;
+        match self.wanted.get(&file) {
+            Some(wanted) => Writing::open(&folder, wanted),
+            None => Ok(Writing::Lost),
+        }
+    }
+
+    fn whole(&mut self, file: u64) -> Result<(), TreeLanding> {
+        let compared = self.wanted.get(&file).is_some_and(|wanted| wanted.compare);
+        if compared {
+            self.wanted.remove(&file);
+            self.report.skipped += 1;
+            self.meter.file();
+            return Ok(());
+        }
+        let writing = match self.current.take() {
+            Some((now, writing)) if now == file => Ok(writing),
+            other => {
+                self.current = other;
+                // One without bytes, or of which every byte was there.
+                self.open(file)
+            }
+        };
+        let Some(wanted) = self.wanted.remove(&file) else {
+            return Ok(());
+        };
+        let path = wanted.entry.path.clone();
+        let kept = writing.and_then(|writing| self.batch.take(writing, &wanted, self.existing));
+        match kept {
+            Ok(Some(kept)) => {
+                self.report.received += 1;
+                self.report.renamed += u64::from(kept);
+                self.meter.file();
+            }
+            Ok(None) => {}
+            Err(error) => self.fault(&path, error)?,
+        }
+        if self.batch.is_full() {
+            self.report.renamed += self.batch.settle(&self.root, self.existing)?;
+        }
+        Ok(())
+    }
+
+    /// A wanted file does not come.
+    fn lose(&mut self, file: u64, why: &str) {
+        if let Some((_, writing)) = self.current.take_if(|(now, _)| *now == file) {
+            writing.discard();
+        }
+        if let Some(wanted) = self.wanted.remove(&file) {
+            self.tell(&wanted.entry.path, why.to_owned());
+        }
+    }
+
+    /// Something failed with one file. The others go on, but where none could.
+    fn fault(&mut self, path: &TreePath, error: DiskError) -> Result<(), TreeLanding> {
+        if matches!(error.problem, DiskProblem::Full | DiskProblem::ReadOnly) {
+            return Err(error.into());
+        }
+        self.tell(path, error.to_string());
+        Ok(())
+    }
+
+    fn tell(&mut self, path: &TreePath, why: String) {
+        self.report.failures += 1;
+        if self.report.failed.len() < TOLD_MAX {
+            self.report.failed.push((path.clone(), why));
+        }
+    }
+
+    /// Gives what is whole its names, and the folders their modes and times.
+    fn settle(&mut self) -> Result<(), TreeLanding> {
+        self.report.renamed += self.batch.settle(&self.root, self.existing)?;
+        while let Some(entry) = self.folders.pop() {
+            let name: FileName = entry.path.name();
+            let dressed = self
+                .parent(&entry.path)
+                .and_then(|parent| parent.enter(&name))
+                .and_then(|folder| folder.dress(entry.mode | 0o700, entry.modified));
+            if let Err(error) = dressed {
+                self.fault(&entry.path, error)?;
+            }
+        }
+        Ok(())
+    }
+}

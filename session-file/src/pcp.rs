@@ -1,0 +1,114 @@
+//! The program `pcp` (feature `cli`): copies files and folders to people, and takes theirs.
+//!
+//! What it does is here, and not in the binary, so that tests run it on endpoints of their own: [`Hand`] is one end, on any
+//! [`Endpoint`](session_xmpp::Endpoint); [`run`] puts it together with an account, after what stands on a command line.
+
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "files, threads and time are the program's, which is this part of the crate"
+)]
+#![allow(
+    clippy::unnecessary_cast,
+    reason = "the types of what a system says of files differ between systems"
+)]
+
+mod args;
+mod failing;
+mod get;
+mod hand;
+mod limit;
+mod pump;
+mod receive;
+mod send;
+mod share;
+mod show;
+
+pub use args::{Args, Command, GetArgs, ReceiveArgs, SendArgs, ShareArgs, TransferArgs};
+pub use hand::{Hand, PROGRAM, Ways, client};
+pub use limit::{Limit, parse_rate};
+pub use receive::{Arrival, Inbox};
+pub use send::Delivery;
+pub use share::Shelf;
+pub use show::{Mode, Shown, View};
+
+use clap::Parser as _;
+use session_core::{Reason, ReasonCondition};
+use session_xmpp::cli::{Exit, Problem};
+use std::{process::ExitCode, sync::Arc};
+
+/// Does what the command line says, and gives the program's exit code: 0 done, 1 failed, 2 usage, 3 no login, 4 declined.
+pub fn main() -> ExitCode {
+    let args = Args::parse();
+    let (json, quiet) = (args.account().json, args.account().quiet);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build();
+    let outcome = match runtime {
+        Ok(runtime) => {
+            let outcome = runtime.block_on(run(args));
+            // A thread that waits for standard input ends with the process.
+            runtime.shutdown_background();
+            outcome
+        }
+        Err(error) => {
+            let hint = "is the number of threads or files limited (ulimit -a)?";
+            let what = "start the asynchronous runtime";
+            Err(Problem::new(
+                Exit::Failed,
+                "runtime",
+                what,
+                error.to_string(),
+                hint,
+            ))
+        }
+    };
+    match outcome {
+        Ok(exit) => exit.into(),
+        Err(problem) => problem.report(PROGRAM.name, json, quiet),
+    }
+}
+
+/// Logs in, does what is asked, and logs out.
+///
+/// # Errors
+/// What went wrong, with the exit code. What failed for single files is told by itself, and is [`Exit::Failed`] in the end.
+pub async fn run(args: Args) -> Result<Exit, Problem> {
+    let view = Arc::new(View::new(args.account()));
+    let work = args.check()?;
+    let mut account = args.account().clone().resolve(&PROGRAM)?;
+    let ways = Ways::new(args.transfer().allow_plaintext)?;
+    ways.restrict(&mut account.ways)?;
+    let config = ways.clone();
+    let online = account
+        .login(&PROGRAM, move |manager| manager.add_client(client(&config)))
+        .await?;
+    let hand = Hand::new(online.endpoint.clone(), view.clone(), args.transfer().limit);
+    let outcome = tokio::select! {
+        outcome = work.run(&hand, &online) => outcome,
+        interrupted = tokio::signal::ctrl_c() => match interrupted {
+            Ok(()) => Err(interrupt()),
+            Err(error) => Err(failing::io("listen for Ctrl-C", &error)),
+        },
+    };
+    let condition = match &outcome {
+        Ok(_) => ReasonCondition::Success,
+        Err(_) => ReasonCondition::Cancel,
+    };
+    let finished = online.finish(Reason::new(condition)).await;
+    let exit = outcome?;
+    finished?;
+    Ok(exit)
+}
+
+fn interrupt() -> Problem {
+    let hint = "give the same command again: it goes on where it was";
+    Problem::new(
+        Exit::Failed,
+        "interrupted",
+        "go on",
+        "it was interrupted",
+        hint,
+    )
+}

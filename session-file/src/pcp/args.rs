@@ -1,0 +1,194 @@
+//! The command line.
+
+use super::{get, parse_rate, receive::Inbox, send, share};
+use crate::{disk::Existing, pcp::hand::Hand};
+use clap::{Args as ClapArgs, Parser, Subcommand};
+use session_core::Peer;
+use session_xmpp::cli::{AccountArgs, Exit, Online, Problem};
+use std::path::PathBuf;
+
+/// Copies files and folders to people, directly and encrypted, and goes on where it was interrupted.
+#[derive(Debug, Parser)]
+#[command(name = "pcp", version)]
+pub struct Args {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Send files and folders to somebody
+    Send(SendArgs),
+    /// Receive what others send, until Ctrl-C
+    Receive(ReceiveArgs),
+    /// Fetch a file that somebody shares
+    Get(GetArgs),
+    /// Let others fetch what is in a folder, until Ctrl-C
+    Share(ShareArgs),
+}
+
+/// How things are transferred.
+#[derive(ClapArgs, Clone, Debug)]
+#[command(next_help_heading = "Transfer")]
+pub struct TransferArgs {
+    /// Send at most this fast: 500k, 2.5M (bytes a second, of 1,000)
+    #[arg(long, value_name = "RATE", value_parser = parse_rate)]
+    pub limit: Option<u64>,
+    /// Go on without encryption where the other side can do no better
+    #[arg(long)]
+    pub allow_plaintext: bool,
+}
+
+/// Options of `pcp send`.
+#[derive(ClapArgs, Debug)]
+pub struct SendArgs {
+    /// Files, folders, patterns such as 'photos/*.jpg', or - for standard input
+    #[arg(required = true, value_name = "FILE|DIR|-")]
+    pub what: Vec<PathBuf>,
+    /// To whom: bob@example.org, or bob@example.org/desk
+    pub to: String,
+    /// The name under which standard input, or the only file, is sent
+    #[arg(long)]
+    pub name: Option<String>,
+    #[allow(missing_docs, reason = "would be taken for help")]
+    #[command(flatten)]
+    pub transfer: TransferArgs,
+    #[allow(missing_docs, reason = "would be taken for help")]
+    #[command(flatten)]
+    pub account: AccountArgs,
+}
+
+/// Options of `pcp receive`.
+#[derive(ClapArgs, Debug)]
+pub struct ReceiveArgs {
+    /// Where to put what arrives; - writes one file to standard output
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    pub into: PathBuf,
+    /// What to do when another file has the name of one that arrives
+    #[arg(long, value_enum, default_value_t)]
+    pub existing: Existing,
+    /// End after this many transfers; with - it is one
+    #[arg(long, value_name = "NUMBER")]
+    pub count: Option<u64>,
+    #[allow(missing_docs, reason = "would be taken for help")]
+    #[command(flatten)]
+    pub transfer: TransferArgs,
+    #[allow(missing_docs, reason = "would be taken for help")]
+    #[command(flatten)]
+    pub account: AccountArgs,
+}
+
+/// Options of `pcp get`.
+#[derive(ClapArgs, Debug)]
+pub struct GetArgs {
+    /// Whose file, and which: bob@example.org:photos/beach.jpg
+    #[arg(value_name = "JID:NAME")]
+    pub what: String,
+    /// Where to put it; - is standard output
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    pub into: PathBuf,
+    /// What to do when another file has its name
+    #[arg(long, value_enum, default_value_t)]
+    pub existing: Existing,
+    #[allow(missing_docs, reason = "would be taken for help")]
+    #[command(flatten)]
+    pub transfer: TransferArgs,
+    #[allow(missing_docs, reason = "would be taken for help")]
+    #[command(flatten)]
+    pub account: AccountArgs,
+}
+
+/// Options of `pcp share`.
+#[derive(ClapArgs, Debug)]
+pub struct ShareArgs {
+    /// What others may fetch: all that is in it
+    #[arg(value_name = "DIR")]
+    pub what: PathBuf,
+    #[allow(missing_docs, reason = "would be taken for help")]
+    #[command(flatten)]
+    pub transfer: TransferArgs,
+    #[allow(missing_docs, reason = "would be taken for help")]
+    #[command(flatten)]
+    pub account: AccountArgs,
+}
+
+/// What is to be done, checked as far as that is possible without a login.
+pub(super) enum Work {
+    Send(send::Order, Peer),
+    Receive(Inbox, Option<u64>),
+    Get(get::Order, Peer),
+    Share(share::Shelf),
+}
+
+impl Args {
+    /// The options of the account.
+    pub fn account(&self) -> &AccountArgs {
+        match &self.command {
+            Command::Send(args) => &args.account,
+            Command::Receive(args) => &args.account,
+            Command::Get(args) => &args.account,
+            Command::Share(args) => &args.account,
+        }
+    }
+
+    /// How things are transferred.
+    pub fn transfer(&self) -> &TransferArgs {
+        match &self.command {
+            Command::Send(args) => &args.transfer,
+            Command::Receive(args) => &args.transfer,
+            Command::Get(args) => &args.transfer,
+            Command::Share(args) => &args.transfer,
+        }
+    }
+
+    /// What is wrong is better told before a password is asked for.
+    pub(super) fn check(&self) -> Result<Work, Problem> {
+        Ok(match &self.command {
+            Command::Send(args) => {
+                let to = Problem::address("TO", &args.to)?;
+                Work::Send(send::Order::new(&args.what, args.name.as_deref())?, to)
+            }
+            Command::Receive(args) => {
+                let inbox = Inbox::new(&args.into, args.existing)?;
+                let count = if inbox.is_stream() {
+                    Some(1)
+                } else {
+                    args.count
+                };
+                Work::Receive(inbox, count)
+            }
+            Command::Get(args) => {
+                let (whom, name) = get::split(&args.what)?;
+                let inbox = Inbox::new(&args.into, args.existing)?;
+                Work::Get(get::Order::new(name, inbox)?, whom)
+            }
+            Command::Share(args) => Work::Share(share::Shelf::new(&args.what)?),
+        })
+    }
+}
+
+impl Work {
+    pub(super) async fn run(self, hand: &Hand, online: &Online) -> Result<Exit, Problem> {
+        match self {
+            Self::Send(order, to) => {
+                let found = online.find(&to, &[crate::FILE_TRANSFER]).await?;
+                let ours = found.info.has(crate::OWN);
+                order.run(hand, &found.device, ours).await
+            }
+            Self::Receive(inbox, count) => {
+                hand.view().waiting(online.address.as_str(), &inbox);
+                inbox.run(hand, count).await
+            }
+            Self::Get(order, whom) => {
+                let found = online.find(&whom, &[crate::FILE_TRANSFER]).await?;
+                order.run(hand, &found.device).await
+            }
+            Self::Share(shelf) => {
+                hand.view().sharing(online.address.as_str(), &shelf);
+                shelf.run(hand).await
+            }
+        }
+    }
+}

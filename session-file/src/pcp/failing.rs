@@ -1,0 +1,134 @@
+//! What goes wrong, as this program's problems.
+
+use crate::{
+    Fault, FileError,
+    disk::{DiskError, DiskProblem},
+};
+use session_core::{Cause, Reason, ReasonCondition};
+use session_xmpp::cli::{Exit, Problem};
+use std::io;
+
+/// What may help where a connection was lost.
+const AGAIN: &str = "give the same command again: it goes on where it was";
+
+/// Something of ours.
+pub(super) fn misuse(what: &str, error: &FileError) -> Problem {
+    let hint = "report it, with what --trace FILE writes";
+    Problem::new(Exit::Failed, "misuse", what, error.to_string(), hint)
+}
+
+/// Something with a thread.
+pub(super) fn thread(error: &tokio::task::JoinError) -> Problem {
+    let hint = "report it, with what --trace FILE writes";
+    Problem::new(Exit::Failed, "misuse", "go on", error.to_string(), hint)
+}
+
+/// Something of the system.
+pub(super) fn io(what: &str, error: &io::Error) -> Problem {
+    Problem::new(Exit::Failed, "system", what, error.to_string(), "")
+}
+
+/// Something with a disk.
+pub(super) fn disk(error: &DiskError) -> Problem {
+    let code = match error.problem {
+        DiskProblem::Full => "disk-full",
+        DiskProblem::Denied | DiskProblem::ReadOnly => "not-allowed",
+        DiskProblem::Missing => "no-such-file",
+        DiskProblem::Changed => "file-changed",
+        DiskProblem::Exists => "file-exists",
+        DiskProblem::Link
+        | DiskProblem::NotAFile
+        | DiskProblem::NotAFolder
+        | DiskProblem::Reserved
+        | DiskProblem::TooManyOpen
+        | DiskProblem::Other(_) => "disk",
+    };
+    let what = format!("{} {}", error.what, error.path.display());
+    Problem::new(
+        Exit::Failed,
+        code,
+        what,
+        error.problem.to_string(),
+        error.hint(),
+    )
+}
+
+/// What the other side is told of something with a disk.
+pub(super) fn reason(error: &DiskError) -> Reason {
+    let text = match error.problem {
+        DiskProblem::Full => "there is no room on the disk",
+        DiskProblem::Changed => "the file was changed while it was read",
+        // Where what is on our disk is nobody's affair.
+        DiskProblem::Denied
+        | DiskProblem::ReadOnly
+        | DiskProblem::Missing
+        | DiskProblem::Exists
+        | DiskProblem::Link
+        | DiskProblem::NotAFile
+        | DiskProblem::NotAFolder
+        | DiskProblem::Reserved
+        | DiskProblem::TooManyOpen
+        | DiskProblem::Other(_) => "the disk does not take it",
+    };
+    Reason::new(ReasonCondition::FailedApplication).with_text(text)
+}
+
+/// A file that did not arrive.
+pub(super) fn fault(what: &str, fault: &Fault) -> Problem {
+    let (exit, code, hint) = match fault {
+        Fault::Declined(_) => (Exit::Declined, "declined", "ask whoever is there"),
+        Fault::Changed => (Exit::Failed, "file-changed", AGAIN),
+        Fault::WrongHash(_) => (Exit::Failed, "damaged", "give the same command again"),
+        Fault::Session(cause) => of_cause(cause),
+        Fault::Aborted(Some(reason)) if reason.condition == ReasonCondition::FailedTransport => {
+            (Exit::Failed, "connection-lost", AGAIN)
+        }
+        Fault::Aborted(_) | Fault::TooMuch(_) | Fault::TooLittle { .. } | Fault::WrongRange => {
+            (Exit::Failed, "aborted", AGAIN)
+        }
+    };
+    Problem::new(exit, code, what, fault.to_string(), hint)
+}
+
+#[allow(
+    clippy::wildcard_enum_match_arm,
+    reason = "whatever else ends a session is told by its text"
+)]
+fn of_cause(cause: &Cause) -> (Exit, &'static str, &'static str) {
+    match cause {
+        Cause::Remote(Some(reason)) if declines(reason) => {
+            (Exit::Declined, "declined", "ask whoever is there")
+        }
+        Cause::Remote(Some(reason)) if reason.condition == ReasonCondition::FailedApplication => (
+            Exit::Failed,
+            "peer-failed",
+            "when the cause is gone, give the same command again: it goes on where it was",
+        ),
+        Cause::NoConnectivity | Cause::Transport(_) | Cause::NoCommonTransport => (
+            Exit::Failed,
+            "no-path",
+            "is a firewall in the way? --turn names a relay; without encryption --allow-plaintext adds ways through servers",
+        ),
+        Cause::NoAnswer(_) => (
+            Exit::Failed,
+            "peer-silent",
+            "is the other side still there?",
+        ),
+        Cause::ConnectionLost | Cause::Remote(_) | Cause::RingingTimeout => {
+            (Exit::Failed, "connection-lost", AGAIN)
+        }
+        Cause::Refused { .. } => (
+            Exit::Failed,
+            "refused",
+            "does the other side let us in (--accept)?",
+        ),
+        _ => (Exit::Failed, "ended", AGAIN),
+    }
+}
+
+fn declines(reason: &Reason) -> bool {
+    matches!(
+        reason.condition,
+        ReasonCondition::Decline | ReasonCondition::Busy | ReasonCondition::SecurityError
+    )
+}

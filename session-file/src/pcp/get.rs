@@ -1,0 +1,146 @@
+//! `pcp get`.
+
+use super::{
+    failing,
+    hand::Hand,
+    receive::{Inbox, Landing, bad_name, land},
+};
+use crate::{
+    File, FileName, FileRange, Hasher, Proposal, TreePath,
+    disk::{DiskError, Partial, Sink},
+};
+use session_core::Peer;
+use session_xmpp::cli::{Exit, Problem};
+
+/// What is to be fetched.
+#[derive(Debug)]
+pub(super) struct Order {
+    name: TreePath,
+    inbox: Inbox,
+}
+
+/// `JID:NAME`. A colon may stand in the device of an address, where a slash is before it; so the last is meant that has
+/// none of the name's own before it.
+pub(super) fn split(text: &str) -> Result<(Peer, String), Problem> {
+    let hint = "like bob@example.org:photos/beach.jpg";
+    let Some((whom, name)) = text.split_once(':') else {
+        return Err(Problem::usage(
+            format!("get {text}"),
+            "that is not JID:NAME",
+            hint,
+        ));
+    };
+    let whom = Problem::address("JID:NAME", whom)?;
+    Ok((whom, name.to_owned()))
+}
+
+impl Order {
+    pub(super) fn new(name: String, inbox: Inbox) -> Result<Self, Problem> {
+        let path = TreePath::new(&name);
+        let path = path.map_err(|error| bad_name(&name, &error.to_string()))?;
+        Ok(Self { name: path, inbox })
+    }
+
+    /// Fetches it.
+    pub(super) async fn run(self, hand: &Hand, from: &Peer) -> Result<Exit, Problem> {
+        hand.fetch(from, &self.name, &self.inbox).await?;
+        Ok(Exit::Done)
+    }
+}
+
+impl Hand {
+    /// Asks somebody for a file that is shared, and takes it; from where it was interrupted before.
+    ///
+    /// # Errors
+    /// Why it did not arrive.
+    pub async fn fetch(&self, from: &Peer, path: &TreePath, inbox: &Inbox) -> Result<(), Problem> {
+        let what = format!("get {path}");
+        let name = path.name();
+        let known = known(inbox, &name).await?;
+        let asked = File {
+            name: Some(path.as_str().into()),
+            range: known
+                .as_ref()
+                .map(|prefix| FileRange::from_offset(prefix.length())),
+            ..File::default()
+        };
+        let mut line = self
+            .propose(from, Proposal::Request(asked, known.clone()))
+            .await?;
+        let opened = line.opened().await;
+        let offset = opened.map_err(|fault| failing::fault(&what, &fault))?;
+        let file = line.look(|transfer| transfer.file().clone());
+        let file = file.unwrap_or_default();
+        let prefix = known.filter(|prefix| prefix.length() == offset);
+        let landing = open(inbox, name, file.clone(), prefix).await;
+        let landing = match landing {
+            Ok(landing) => landing,
+            Err(error) => {
+                line.cancel(failing::reason(&error));
+                self.release(&line);
+                return Err(failing::disk(&error));
+            }
+        };
+        let existing = inbox.existing();
+        let landed = land(self, line.id(), from.as_str(), &file, landing, existing).await;
+        self.finish(&mut line).await;
+        landed
+    }
+
+    /// Lets the session come to its end, which is the other side's to hear.
+    async fn finish(&self, line: &mut super::pump::Line) {
+        // Whatever it came to was told.
+        let _ = line.over().await;
+        self.release(line);
+    }
+}
+
+/// What is there of it.
+async fn known(inbox: &Inbox, name: &FileName) -> Result<Option<Hasher>, Problem> {
+    let Some(folder) = inbox.folder().cloned() else {
+        return Ok(None);
+    };
+    let name = name.clone();
+    let found = tokio::task::spawn_blocking(move || Partial::peek(&folder, &name)).await;
+    let found = found.map_err(|error| failing::thread(&error))?;
+    found.map_err(|error| failing::disk(&error))
+}
+
+/// Where it goes.
+async fn open(
+    inbox: &Inbox,
+    name: FileName,
+    file: File,
+    prefix: Option<Hasher>,
+) -> Result<Landing, DiskError> {
+    let Some(folder) = inbox.folder().cloned() else {
+        let hasher = Hasher::new(crate::disk::algorithms(&file));
+        return Ok(Landing::Sink(Sink::Stream(hasher)));
+    };
+    let opened = tokio::task::spawn_blocking(move || {
+        let mut partial = Partial::resume(&folder, &name, &file, prefix)?;
+        partial.dress(None, file.date.map(|date| (date.unix(), 0)));
+        Ok::<_, DiskError>(partial)
+    });
+    let partial = match opened.await {
+        Ok(opened) => opened?,
+        Err(error) => {
+            let problem = crate::disk::DiskProblem::Other(error.to_string());
+            return Err(DiskError::new("open", "", problem));
+        }
+    };
+    Ok(Landing::Sink(Sink::File(Box::new(partial))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whose_file_and_which() {
+        let (whom, name) = split("bob@example.org:a/b:c.txt").unwrap();
+        assert_eq!((whom.as_str(), &*name), ("bob@example.org", "a/b:c.txt"));
+        assert!(split("bob@example.org").is_err());
+        assert!(split("@:x").is_err());
+    }
+}

@@ -1,0 +1,198 @@
+//! [`Hand`]: one end, which sends and takes.
+
+use super::{View, failing::misuse, limit::Limit, pump::Line};
+use crate::{FILE_TRANSFER, FileClient, FileConfig, FileError, Proposal};
+use session_core::{ChannelLayer, LayerChoice, Peer};
+use session_xmpp::{
+    Endpoint,
+    cli::{Exit, Problem, Program, TransportName},
+    endpoint::LinkState,
+};
+use std::{fmt, sync::Arc, time::Duration};
+use transport_p2p::{
+    dtls::{self, DtlsLayer},
+    pseudotcp::PseudoTcpLayer,
+    quic::{self, Identity, QuicLayer},
+    sctp::{DataChannelConfig, DataChannelLayer},
+};
+
+/// What `pcp` is, and tells others that it is.
+pub const PROGRAM: Program = Program {
+    name: "pcp",
+    node: "urn:uuid:5f0c6f0e-3a57-4b7a-9d1e-8c1b7c3d2a46#pcp",
+    kind: "pc",
+    features: &[
+        FILE_TRANSFER,
+        "urn:xmpp:hashes:2",
+        "urn:xmpp:hash-function-text-names:sha-256",
+        crate::OWN,
+    ],
+    calls: false,
+};
+
+/// How long a connection to the server may take to come back.
+const ONLINE_WAIT: Duration = Duration::from_secs(30);
+
+/// Which ways bytes may go.
+#[derive(Clone)]
+pub struct Ways {
+    plaintext: bool,
+    layer: Arc<dyn ChannelLayer>,
+}
+
+impl Ways {
+    /// QUIC between two of ours, data channels with others (XEP-0343); with `plaintext` also ways that are not encrypted.
+    ///
+    /// # Errors
+    /// When no certificate could be made for this run.
+    pub fn new(plaintext: bool) -> Result<Self, Problem> {
+        let failed = |why: String| {
+            let what = "make a certificate for this run";
+            Problem::new(Exit::Failed, "certificate", what, why, "")
+        };
+        let made = rcgen::generate_simple_self_signed(["peer.invalid".to_owned()])
+            .map_err(|error| failed(error.to_string()))?;
+        let identity = Identity::new(made.cert.der(), &made.signing_key.serialize_der())
+            .map_err(|error| failed(error.to_string()))?;
+        let records = dtls::Identity::new(made.cert.der(), &made.signing_key.serialize_der());
+        let records = Arc::new(DtlsLayer::data(records));
+        // Ours have both; other people's clients have data channels at best.
+        let mut layers: Vec<Arc<dyn ChannelLayer>> = vec![
+            Arc::new(QuicLayer::new(identity, quic::Config::default())),
+            Arc::new(DataChannelLayer::new(records, DataChannelConfig::default())),
+        ];
+        if plaintext {
+            layers.push(Arc::new(PseudoTcpLayer::default()));
+        }
+        Ok(Self {
+            plaintext,
+            layer: Arc::new(LayerChoice::new(layers)),
+        })
+    }
+
+    /// Leaves out of an account's ways what may not be gone.
+    ///
+    /// # Errors
+    /// When none is left.
+    pub fn restrict(&self, ways: &mut session_xmpp::cli::Ways) -> Result<(), Problem> {
+        if self.plaintext {
+            return Ok(());
+        }
+        // These carry bytes as they are.
+        let streams = [TransportName::S5b, TransportName::Ibb];
+        ways.transports.retain(|name| !streams.contains(name));
+        if !ways.transports.is_empty() {
+            return Ok(());
+        }
+        Err(Problem::new(
+            Exit::Usage,
+            "not-encrypted",
+            "find a way that is encrypted",
+            "none of these transports is",
+            "add ice, or --allow-plaintext, if whoever is on the way may read it",
+        ))
+    }
+
+    /// What makes streams of datagrams.
+    pub fn layer(&self) -> Arc<dyn ChannelLayer> {
+        self.layer.clone()
+    }
+}
+
+impl fmt::Debug for Ways {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ways")
+            .field("plaintext", &self.plaintext)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The client of files, as this program uses it.
+pub fn client(ways: &Ways) -> FileClient {
+    let mut config = FileConfig {
+        layer: Some(ways.layer()),
+        hashes_outside: true,
+        ..FileConfig::default()
+    };
+    config.limits.send_bytes = 1 << 20;
+    config.limits.receive_bytes = 1 << 20;
+    FileClient::new(config)
+}
+
+/// One end: an endpoint with a [`client`] of files, and how to use it.
+#[derive(Clone, Debug)]
+pub struct Hand {
+    endpoint: Endpoint,
+    view: Arc<View>,
+    rate: Option<u64>,
+}
+
+impl Hand {
+    /// An end on an endpoint.
+    pub fn new(endpoint: Endpoint, view: Arc<View>, rate: Option<u64>) -> Self {
+        Self {
+            endpoint,
+            view,
+            rate,
+        }
+    }
+
+    /// What runs the sessions.
+    pub fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
+    /// Where it tells.
+    pub fn view(&self) -> &Arc<View> {
+        &self.view
+    }
+
+    pub(super) fn limit(&self) -> Limit {
+        Limit::new(self.rate)
+    }
+
+    /// Proposes one file in a session of its own.
+    pub(super) async fn propose(&self, to: &Peer, proposal: Proposal) -> Result<Line, Problem> {
+        let local = self.online().await?;
+        let what = format!("begin a session with {to}");
+        let id = self.endpoint.update(|manager, now| {
+            let session = manager.create_session(local, FILE_TRANSFER, now)?;
+            let opened = FileClient::open(manager, session, to.clone(), vec![proposal], now);
+            if opened.is_err() {
+                manager.destroy_session(session, now);
+            }
+            opened?.into_iter().next().ok_or(FileError::Nothing)
+        });
+        let id = id.map_err(|error| misuse(&what, &error))?;
+        Line::new(&self.endpoint, &id)
+    }
+
+    /// Our address, when there is a connection to the server.
+    async fn online(&self) -> Result<Peer, Problem> {
+        let mut link = self.endpoint.connect_link_state();
+        let up = link.wait_for(|state| matches!(state, LinkState::Up(_)));
+        match tokio::time::timeout(ONLINE_WAIT, up).await {
+            Ok(Some(LinkState::Up(local))) => Ok(local),
+            Ok(_) | Err(_) => {
+                let hint = "give the same command again when the network is back";
+                let why = "there is no connection to the server";
+                Err(Problem::new(
+                    Exit::Failed,
+                    "offline",
+                    "begin a session",
+                    why,
+                    hint,
+                ))
+            }
+        }
+    }
+
+    /// Lets go of a session, whatever is left of it.
+    pub(super) fn release(&self, line: &Line) {
+        let session = line.id().session;
+        // It may be released already.
+        let _ = self
+            .endpoint
+            .update(|manager, now| FileClient::release(manager, session, now));
+    }
+}

@@ -1,0 +1,298 @@
+//! Between a transfer and the threads that read and write.
+
+use super::{failing::misuse, limit::Limit};
+use crate::{
+    Change, Direction, Fault, FileClient, FileError, Hasher, Integrity, Outcome, Phase, Read,
+    Transfer, TransferId,
+};
+use bytes::Bytes;
+use session_core::{Reason, SessionManager, Slot};
+use session_xmpp::{Endpoint, cli::Problem};
+use std::time::Instant;
+use tokio::sync::mpsc::{Receiver, Sender};
+
+/// Most bytes that are taken from a transfer at once.
+const READ_BYTES: usize = 1 << 20;
+
+/// Batches that wait for a thread.
+pub(super) const BATCHES: usize = 4;
+
+/// One transfer, as its two ends are pumped.
+pub(super) struct Line {
+    endpoint: Endpoint,
+    id: TransferId,
+    changes: Slot<Change>,
+}
+
+/// Why bytes do not go on.
+#[derive(Debug)]
+pub(super) enum Stop {
+    /// The transfer is over.
+    Over(Fault),
+    /// The threads want no more, and know why.
+    Done,
+}
+
+/// What there is to take from a transfer.
+enum Taken {
+    Pieces(Vec<Bytes>),
+    Wait,
+    /// Every byte was taken.
+    All,
+    Over(Fault),
+}
+
+impl Line {
+    pub(super) fn new(endpoint: &Endpoint, id: &TransferId) -> Result<Self, Problem> {
+        let changes = endpoint.update(|manager, _| {
+            let client = manager.find_client::<FileClient>()?;
+            Some(client.transfer(id)?.signal().connect())
+        });
+        let unknown = || misuse("follow a transfer", &FileError::Unknown(id.clone()));
+        Ok(Self {
+            endpoint: endpoint.clone(),
+            id: id.clone(),
+            changes: changes.ok_or_else(unknown)?,
+        })
+    }
+
+    /// The same transfer, to be followed by somebody else.
+    pub(super) fn again(&self) -> Result<Self, Problem> {
+        Self::new(&self.endpoint, &self.id)
+    }
+
+    pub(super) fn look<R>(&self, f: impl FnOnce(&Transfer) -> R) -> Option<R> {
+        self.endpoint.update(|manager, _| {
+            let client = manager.find_client::<FileClient>()?;
+            client.transfer(&self.id).map(f)
+        })
+    }
+
+    fn act<R>(&self, f: impl FnOnce(&mut SessionManager, &TransferId, Instant) -> R) -> R {
+        self.endpoint
+            .update(|manager, now| f(manager, &self.id, now))
+    }
+
+    /// Waits until something has changed.
+    async fn changed(&mut self) {
+        if self.changes.next().await.is_none() {
+            // It was released, which ends what waits by its next look.
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Waits for something that a transfer comes to.
+    async fn wait<R>(&mut self, mut f: impl FnMut(&Transfer) -> Option<R>) -> Result<R, Fault> {
+        loop {
+            match self.look(&mut f) {
+                Some(Some(found)) => return Ok(found),
+                Some(None) => {}
+                None => return Err(gone()),
+            }
+            if let Some(fault) = self.fault() {
+                return Err(fault);
+            }
+            self.changed().await;
+        }
+    }
+
+    fn fault(&self) -> Option<Fault> {
+        self.look(|transfer| transfer.fault().cloned()).flatten()
+    }
+
+    /// Waits until both sides have agreed. Where in the file to begin.
+    pub(super) async fn opened(&mut self) -> Result<u64, Fault> {
+        self.wait(|transfer| (transfer.phase() == Phase::Open).then(|| transfer.offset()))
+            .await
+    }
+
+    /// Writes what a thread gives, until it gives no more.
+    pub(super) async fn write_all(
+        &mut self,
+        pieces: &mut Receiver<Bytes>,
+        limit: &mut Limit,
+    ) -> Result<(), Fault> {
+        while let Some(mut piece) = pieces.recv().await {
+            limit.take(piece.len()).await;
+            while !piece.is_empty() {
+                let written =
+                    self.act(|manager, id, now| FileClient::write(manager, id, &mut piece, now));
+                match written {
+                    Ok(_) if piece.is_empty() => {}
+                    Ok(_) => self.changed().await,
+                    Err(_) => return Err(self.fault().unwrap_or_else(gone)),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives a thread what arrives, until every byte has.
+    pub(super) async fn read_all(&mut self, pieces: &Sender<Vec<Bytes>>) -> Result<(), Stop> {
+        loop {
+            match self.take() {
+                Taken::Pieces(some) => {
+                    if pieces.send(some).await.is_err() {
+                        return Err(Stop::Done);
+                    }
+                }
+                Taken::Wait => {
+                    tokio::select! {
+                        () = self.changed() => {}
+                        () = pieces.closed() => return Err(Stop::Done),
+                    }
+                }
+                Taken::All => return Ok(()),
+                Taken::Over(fault) => return Err(Stop::Over(fault)),
+            }
+        }
+    }
+
+    fn take(&self) -> Taken {
+        self.act(|manager, id, now| {
+            let mut pieces = Vec::new();
+            let mut left = READ_BYTES;
+            while left > 0 && readable(manager, id) {
+                match FileClient::read(manager, id, left, now) {
+                    Ok(Read::Bytes(bytes)) => {
+                        left = left.saturating_sub(bytes.len());
+                        pieces.push(bytes);
+                    }
+                    Ok(Read::Pending | Read::End(_) | Read::Broken(_)) | Err(_) => break,
+                }
+            }
+            if !pieces.is_empty() {
+                return Taken::Pieces(pieces);
+            }
+            let client = manager.find_client::<FileClient>();
+            let Some(transfer) = client.as_ref().and_then(|client| client.transfer(id)) else {
+                return Taken::Over(gone());
+            };
+            match transfer.outcome() {
+                Some(Outcome::Failed(fault)) => Taken::Over(fault.clone()),
+                _ if transfer.is_tree() && transfer.direction() == Direction::Send => Taken::Wait,
+                _ if transfer.is_complete() => Taken::All,
+                Some(Outcome::Received(_) | Outcome::Sent { .. }) => Taken::All,
+                None => Taken::Wait,
+            }
+        })
+    }
+
+    /// Carries bytes both ways, until the thread that gives them has ended, or the transfer has.
+    pub(super) async fn exchange(
+        &mut self,
+        mut from: Receiver<Bytes>,
+        to: Sender<Vec<Bytes>>,
+        limit: &mut Limit,
+    ) -> Result<Option<Fault>, Problem> {
+        let mut other = self.again()?;
+        let reading = async move {
+            let stop = other.read_all(&to).await;
+            match stop {
+                // The end of the stream may come before the thread has said its last word.
+                Ok(()) | Err(Stop::Done) => None,
+                Err(Stop::Over(fault)) => Some(fault),
+            }
+        };
+        let writing = self.write_all(&mut from, limit);
+        tokio::pin!(reading, writing);
+        tokio::select! {
+            written = &mut writing => Ok(written.err()),
+            fault = &mut reading => match fault {
+                Some(fault) => Ok(Some(fault)),
+                None => Ok(writing.await.err()),
+            },
+        }
+    }
+
+    /// Shows what was hashed.
+    pub(super) fn show(&self, hasher: &Hasher) -> Result<(), Fault> {
+        let shown = self.act(|manager, id, now| FileClient::show(manager, id, hasher, now));
+        shown.map_err(|_| self.fault().unwrap_or_else(gone))
+    }
+
+    /// Shows what is in front of what is sent.
+    pub(super) fn prime(&self, prefix: Hasher) -> Result<(), Fault> {
+        let primed = self.act(|manager, id, now| FileClient::prime(manager, id, prefix, now));
+        match self.fault() {
+            Some(fault) => Err(fault),
+            None => primed.map_err(|_| gone()),
+        }
+    }
+
+    /// Nothing more follows.
+    pub(super) fn finish(&self) -> Result<(), Fault> {
+        let finished = self.act(FileClient::finish);
+        finished.map_err(|_| self.fault().unwrap_or_else(gone))
+    }
+
+    /// Waits for what the hash says.
+    pub(super) async fn judged(&mut self) -> Result<Integrity, Fault> {
+        self.wait(Transfer::integrity).await
+    }
+
+    /// Says that the file is kept.
+    pub(super) fn acknowledge(&self) {
+        // Its end is read once; when the session is over by now, nobody needs to hear of it.
+        let _ = self.act(|manager, id, now| FileClient::read(manager, id, 1, now));
+    }
+
+    /// Takes it out of its session.
+    pub(super) fn cancel(&self, reason: Reason) {
+        // What is over needs no end.
+        let _ = self.act(|manager, id, now| FileClient::cancel(manager, id, reason, now));
+    }
+
+    /// Waits until it is over.
+    pub(super) async fn over(&mut self) -> Result<Outcome, Fault> {
+        self.wait(|transfer| {
+            let outcome = transfer.outcome().cloned();
+            outcome.filter(|outcome| !matches!(outcome, Outcome::Failed(_)))
+        })
+        .await
+    }
+
+    /// What carries it, for people.
+    pub(super) fn path(&self) -> String {
+        let path = self.endpoint.update(|manager, _| {
+            let client = manager.find_client::<FileClient>()?;
+            let channel = client.transfer(&self.id)?.channel()?;
+            let session = manager.peek(self.id.session)?;
+            let path = session.describe_channel(channel);
+            path.or_else(|| session.transport().map(str::to_owned))
+        });
+        path.unwrap_or_default()
+    }
+
+    /// What protects it, for people.
+    pub(super) fn protection(&self) -> String {
+        let told = self.look(|t| {
+            let progress = t.progress();
+            (t.secured().cloned(), progress.sent + progress.received)
+        });
+        let (secured, moved) = told.unwrap_or_default();
+        match secured {
+            None if moved == 0 => "no byte was sent".to_owned(),
+            None => "not encrypted".to_owned(),
+            Some(secured) => match &secured.peer_fingerprint {
+                Some(peer) => format!("encrypted: {}, their key {peer}", secured.protocol),
+                None => format!("encrypted: {}", secured.protocol),
+            },
+        }
+    }
+
+    pub(super) fn id(&self) -> &TransferId {
+        &self.id
+    }
+}
+
+fn readable(manager: &mut SessionManager, id: &TransferId) -> bool {
+    let client = manager.find_client::<FileClient>();
+    client
+        .and_then(|client| client.transfer(id).map(Transfer::readable))
+        .is_some_and(|bytes| bytes > 0)
+}
+
+fn gone() -> Fault {
+    Fault::Aborted(None)
+}

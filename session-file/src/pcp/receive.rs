@@ -1,0 +1,272 @@
+//! `pcp receive`.
+
+mod one;
+mod tree;
+
+use super::{failing, hand::Hand};
+use crate::{
+    Acceptance, Decision, Direction, FileClient, FileName, FileOffer, Hash, OfferedFile,
+    TransferId, TreeLimits,
+    disk::{DiskError, Existing, Folder},
+    file_not_available, tree_totals,
+};
+use session_core::{Notice, Reason, ReasonCondition, SessionId};
+use session_xmpp::cli::{Exit, Problem};
+use std::{collections::BTreeSet, path::Path, sync::Arc, time::Duration};
+use tokio::task::JoinSet;
+
+pub(super) use one::{Landing, bad_name, land};
+
+/// Transfers that run at a time. Further ones are declined as busy.
+const AT_ONCE: usize = 8;
+
+/// Where things go that arrive.
+#[derive(Clone, Debug)]
+pub struct Inbox {
+    folder: Option<Arc<Folder>>,
+    existing: Existing,
+}
+
+/// Something that arrived.
+#[derive(Clone, Debug)]
+pub struct Arrival {
+    /// From whom.
+    pub from: String,
+    /// What, for people: under which name it is kept.
+    pub name: String,
+    /// Bytes that arrived now.
+    pub bytes: u64,
+    /// The SHA-256 of a file.
+    pub hash: Option<Hash>,
+    /// Whether the sender's hash was compared.
+    pub verified: bool,
+    /// Files of a folder that arrived, and that were there already.
+    pub files: (u64, u64),
+    /// What failed, and how much.
+    pub failed: (Vec<(String, String)>, u64),
+    /// From where on it was received.
+    pub offset: u64,
+    /// What carried it.
+    pub path: String,
+    /// What protected it.
+    pub protection: String,
+    /// How long it took.
+    pub took: Duration,
+}
+
+impl Inbox {
+    /// A folder, which is made if it is not there; `-` for standard output.
+    ///
+    /// # Errors
+    /// Why it cannot be used.
+    pub fn new(into: &Path, existing: Existing) -> Result<Self, Problem> {
+        let folder = match into == Path::new("-") {
+            true => None,
+            false => {
+                let folder = Folder::create(into).map_err(|error| failing::disk(&error))?;
+                Some(Arc::new(folder))
+            }
+        };
+        Ok(Self { folder, existing })
+    }
+
+    /// Whether it is standard output.
+    pub fn is_stream(&self) -> bool {
+        self.folder.is_none()
+    }
+
+    /// Where it is, for people.
+    pub fn place(&self) -> String {
+        let path = self.folder.as_ref().map(|folder| folder.path());
+        path.map_or_else(
+            || "standard output".to_owned(),
+            |path| path.display().to_string(),
+        )
+    }
+
+    pub(super) fn folder(&self) -> Option<&Arc<Folder>> {
+        self.folder.as_ref()
+    }
+
+    pub(super) fn existing(&self) -> Existing {
+        self.existing
+    }
+
+    /// Takes what is offered, until there were so many transfers, or for ever.
+    ///
+    /// # Errors
+    /// When nothing can come any more. What fails for single transfers is told, and is [`Exit::Failed`] in the end.
+    pub async fn run(self, hand: &Hand, count: Option<u64>) -> Result<Exit, Problem> {
+        let mut offers = hand
+            .endpoint()
+            .update(|manager, _| {
+                Some(
+                    manager
+                        .find_client::<FileClient>()?
+                        .signal_offer()
+                        .connect(),
+                )
+            })
+            .ok_or_else(|| failing::misuse("wait for files", &crate::FileError::NoClient))?;
+        let mut running = JoinSet::new();
+        let (mut taken, mut failures) = (0, 0);
+        let mut looked_at = BTreeSet::new();
+        let mut exit = Exit::Done;
+        loop {
+            if count.is_some_and(|count| taken >= count) && running.is_empty() {
+                return Ok(exit);
+            }
+            for mut offer in waiting(hand) {
+                let session = offer.session;
+                // What is looked at still waits.
+                offer
+                    .files
+                    .retain(|file| !looked_at.contains(&(session, file.content.clone())));
+                if offer.files.is_empty() {
+                    continue;
+                }
+                let full = running.len() >= AT_ONCE || count.is_some_and(|count| taken >= count);
+                if full {
+                    decline(hand, &offer, ReasonCondition::Busy.into());
+                    continue;
+                }
+                taken += 1;
+                let files = offer.files.iter();
+                looked_at.extend(files.map(|file| (session, file.content.clone())));
+                running.spawn(take(hand.clone(), self.clone(), offer));
+            }
+            tokio::select! {
+                notice = offers.next() => if matches!(notice, None | Some(Notice::Ended)) {
+                    let why = "the connection is gone for good";
+                    return Err(Problem::new(Exit::Failed, "offline", "wait for files", why, ""));
+                },
+                Some(done) = running.join_next() => {
+                    let outcome = match done {
+                        Ok((session, outcome)) => {
+                            looked_at.retain(|(other, _)| *other != session);
+                            outcome
+                        }
+                        Err(error) => Err(failing::thread(&error)),
+                    };
+                    if let Err(problem) = outcome {
+                        hand.view().problem(&problem);
+                        failures += 1;
+                    }
+                    exit = if failures == 0 { Exit::Done } else { Exit::Failed };
+                }
+            }
+        }
+    }
+}
+
+/// What waits for a decision.
+fn waiting(hand: &Hand) -> Vec<FileOffer> {
+    hand.endpoint().update(|manager, _| {
+        let client = manager.find_client::<FileClient>();
+        client.map_or_else(Vec::new, |client| client.offers().collect())
+    })
+}
+
+fn decline(hand: &Hand, offer: &FileOffer, reason: Reason) {
+    let skip = |file: &OfferedFile| (file.content.clone(), Decision::Skip(reason.clone()));
+    let decisions = offer.files.iter().map(skip).collect();
+    // It may be over already.
+    let _ = hand
+        .endpoint()
+        .update(|manager, now| FileClient::answer(manager, offer.session, decisions, now));
+}
+
+/// Decides about an offer, and receives what of it is taken.
+async fn take(hand: Hand, inbox: Inbox, offer: FileOffer) -> (SessionId, Result<(), Problem>) {
+    (offer.session, take_all(&hand, &inbox, &offer).await)
+}
+
+async fn take_all(hand: &Hand, inbox: &Inbox, offer: &FileOffer) -> Result<(), Problem> {
+    let mut landings = Vec::new();
+    let mut decisions = Vec::new();
+    let mut faults = Vec::new();
+    for file in &offer.files {
+        match decide(inbox, file).await {
+            Ok((decision, landing)) => {
+                decisions.push((file.content.clone(), decision));
+                landings.extend(landing.map(|landing| (file.clone(), landing)));
+            }
+            Err(error) => {
+                let decision = Decision::Skip(failing::reason(&error));
+                decisions.push((file.content.clone(), decision));
+                faults.push(failing::disk(&error));
+            }
+        }
+    }
+    let answered = hand
+        .endpoint()
+        .update(|manager, now| FileClient::answer(manager, offer.session, decisions, now));
+    if let Err(error) = answered {
+        // It was taken back meanwhile.
+        return Err(failing::misuse("accept what is offered", &error));
+    }
+    let from = offer.from.as_str();
+    for (file, landing) in landings {
+        let id = TransferId {
+            session: offer.session,
+            content: file.content.clone(),
+        };
+        let done = match landing {
+            Landing::Tree => tree::receive(hand, inbox, &id, from, &file.file).await,
+            other @ (Landing::Sink(_) | Landing::There(..)) => {
+                land(hand, &id, from, &file.file, other, inbox.existing).await
+            }
+        };
+        if let Err(problem) = done {
+            faults.push(problem);
+        }
+    }
+    // It may be over and forgotten: one that was declined is.
+    let _ = hand
+        .endpoint()
+        .update(|manager, now| FileClient::release(manager, offer.session, now));
+    let last = faults.pop();
+    for problem in &faults {
+        hand.view().problem(problem);
+    }
+    last.map_or(Ok(()), Err)
+}
+
+/// What is to become of one file.
+async fn decide(
+    inbox: &Inbox,
+    offered: &OfferedFile,
+) -> Result<(Decision, Option<Landing>), DiskError> {
+    if offered.direction == Direction::Send {
+        return Ok((Decision::Skip(file_not_available()), None));
+    }
+    let file = &offered.file;
+    match tree_totals(file, &TreeLimits::default()) {
+        Ok(None) => {}
+        Ok(Some(totals)) => {
+            let Some(folder) = &inbox.folder else {
+                let reason = Reason::new(ReasonCondition::Decline);
+                let text = "only one file can be taken here";
+                return Ok((Decision::Skip(reason.with_text(text)), None));
+            };
+            one::check_room(folder, totals.bytes, file)?;
+            let acceptance = Acceptance {
+                name: FileName::last_of("folder").ok(),
+                tree: true,
+                ..Acceptance::default()
+            };
+            return Ok((Decision::Accept(acceptance), Some(Landing::Tree)));
+        }
+        Err(error) => {
+            let reason = Reason::new(ReasonCondition::Decline).with_text(error.to_string());
+            return Ok((Decision::Skip(reason), None));
+        }
+    }
+    let name = file.file_name();
+    let Ok(name) = name else {
+        let reason = Reason::new(ReasonCondition::Decline);
+        let text = "its name cannot be that of a file here";
+        return Ok((Decision::Skip(reason.with_text(text)), None));
+    };
+    one::decide(inbox, name, file).await
+}

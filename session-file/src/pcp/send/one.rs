@@ -1,0 +1,188 @@
+//! One file, or a stream.
+
+use super::Delivery;
+use crate::{
+    Fault, File, FileRange, Hasher, Outcome, Proposal, TransferId,
+    disk::{DiskError, Meter, PIECES, Read, Source},
+    pcp::{failing, hand::Hand, pump::Line},
+};
+use session_core::Peer;
+use session_xmpp::cli::Problem;
+use std::{sync::Arc, time::Instant};
+use tokio::{sync::mpsc, task::JoinHandle};
+
+/// What is left of one try.
+enum Try {
+    Done(Box<Delivery>),
+    /// What the receiver has of it is another file: it begins anew.
+    Anew,
+}
+
+/// Sends what `open` gives.
+pub(super) async fn send(
+    hand: &Hand,
+    to: &Peer,
+    name: &str,
+    open: impl Fn() -> Result<Source, DiskError>,
+) -> Result<Delivery, Problem> {
+    let mut fresh = false;
+    loop {
+        let source = open().map_err(|error| failing::disk(&error))?;
+        let mut file = source.offer(name).map_err(|error| failing::disk(&error))?;
+        // It may begin wherever the receiver is, unless what that has is of another file.
+        file.range = (!fresh && source.stamp().is_some()).then(FileRange::default);
+        let line = hand.propose(to, Proposal::Offer(file.clone())).await?;
+        match attempt(hand, line, &file, source, fresh).await? {
+            Try::Done(delivery) => return Ok(*delivery),
+            Try::Anew => fresh = true,
+        }
+    }
+}
+
+async fn attempt(
+    hand: &Hand,
+    mut line: Line,
+    file: &File,
+    source: Source,
+    fresh: bool,
+) -> Result<Try, Problem> {
+    let begun = now();
+    let name = file.name.as_deref().unwrap_or_default().to_owned();
+    let what = format!("send {name}");
+    let meter = Arc::new(Meter::default());
+    meter.expect(1, file.size.unwrap_or_default());
+    let shown = hand.view().track(&name, &meter);
+    let poured = pour(hand, &mut line, source, &meter).await;
+    let (offset, read) = match poured {
+        Ok(poured) => poured,
+        Err(Stopped::Fault(Fault::Changed)) if !fresh => {
+            hand.release(&line);
+            return Ok(Try::Anew);
+        }
+        Err(Stopped::Fault(fault)) => {
+            hand.release(&line);
+            return Err(failing::fault(&what, &fault));
+        }
+        Err(Stopped::Problem(problem)) => {
+            hand.release(&line);
+            return Err(problem);
+        }
+    };
+    let path = line.path();
+    let outcome = line.over().await;
+    let protection = line.protection();
+    hand.release(&line);
+    let confirmed = match outcome {
+        Ok(outcome) => outcome == Outcome::Sent { confirmed: true },
+        Err(Fault::Changed) if !fresh => return Ok(Try::Anew),
+        Err(fault) => return Err(failing::fault(&what, &fault)),
+    };
+    meter.file();
+    drop(shown);
+    let delivery = Delivery {
+        name,
+        bytes: read.hasher.length() - offset,
+        hash: crate::disk::sha256(&read.hasher),
+        files: (1, 0),
+        left_out: (Vec::new(), 0),
+        offset,
+        path,
+        protection,
+        took: now().saturating_duration_since(begun),
+        confirmed,
+    };
+    hand.view().sent(&delivery);
+    Ok(Try::Done(Box::new(delivery)))
+}
+
+/// Serves a file that a peer has asked for, and that was provided.
+pub(in crate::pcp) async fn serve(
+    hand: &Hand,
+    id: &TransferId,
+    source: Source,
+    name: &str,
+) -> Result<(), Problem> {
+    let line = Line::new(hand.endpoint(), id)?;
+    let file = File {
+        name: Some(name.into()),
+        size: source.stamp().map(|stamp| stamp.size),
+        ..File::default()
+    };
+    attempt(hand, line, &file, source, true).await.map(|_| ())
+}
+
+enum Stopped {
+    Fault(Fault),
+    Problem(Problem),
+}
+
+impl From<Fault> for Stopped {
+    fn from(fault: Fault) -> Self {
+        Self::Fault(fault)
+    }
+}
+
+impl From<Problem> for Stopped {
+    fn from(problem: Problem) -> Self {
+        Self::Problem(problem)
+    }
+}
+
+/// Sends every byte that the receiver does not have. From where on, and what was read.
+async fn pour(
+    hand: &Hand,
+    line: &mut Line,
+    source: Source,
+    meter: &Arc<Meter>,
+) -> Result<(u64, Read), Stopped> {
+    let offset = line.opened().await?;
+    let (source, prefix) = front(source, offset).await?;
+    if offset > 0 {
+        meter.add(offset);
+        line.prime(prefix.clone())?;
+    }
+    let sized = source.stamp().is_some();
+    let (sender, mut pieces) = mpsc::channel(PIECES);
+    let counted = meter.clone();
+    let reading: JoinHandle<_> =
+        tokio::task::spawn_blocking(move || source.pour(prefix, &sender, &counted));
+    let written = line.write_all(&mut pieces, &mut hand.limit()).await;
+    drop(pieces);
+    let read = match reading.await {
+        Ok(Ok(Some(read))) => read,
+        Ok(Ok(None)) => {
+            written?;
+            return Err(Fault::Aborted(None).into());
+        }
+        Ok(Err(error)) => {
+            line.cancel(failing::reason(&error));
+            return Err(failing::disk(&error).into());
+        }
+        Err(error) => return Err(failing::thread(&error).into()),
+    };
+    written?;
+    line.show(&read.hasher)?;
+    if !sized {
+        line.finish()?;
+    }
+    Ok((offset, read))
+}
+
+/// The hasher of what the receiver has.
+async fn front(mut source: Source, offset: u64) -> Result<(Source, Hasher), Stopped> {
+    let hashed = tokio::task::spawn_blocking(move || {
+        let hasher = source.hash_front(offset)?;
+        Ok::<_, DiskError>((source, hasher))
+    });
+    match hashed.await {
+        Ok(Ok((source, hasher))) if hasher.length() == offset => Ok((source, hasher)),
+        // It has become shorter than it was offered.
+        Ok(Ok(_)) => Err(Fault::Changed.into()),
+        Ok(Err(error)) => Err(failing::disk(&error).into()),
+        Err(error) => Err(failing::thread(&error).into()),
+    }
+}
+
+pub(in crate::pcp) fn now() -> Instant {
+    Instant::now()
+}

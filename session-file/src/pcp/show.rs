@@ -1,0 +1,351 @@
+//! What the program tells: bars on a terminal, lines elsewhere, events for machines.
+
+use super::{Arrival, Delivery, Inbox, share::Shelf};
+use crate::{
+    Hash,
+    disk::{Meter, Skipped},
+};
+use indicatif::{HumanBytes, HumanDuration, MultiProgress, ProgressBar, ProgressStyle};
+use serde_json::{Value, json};
+use session_xmpp::cli::{AccountArgs, Problem};
+use std::{
+    fmt::Write as _,
+    io::{IsTerminal as _, Write as _},
+    sync::Arc,
+    time::Duration,
+};
+use tokio::task::JoinHandle;
+
+/// How often bars move.
+const TICK: Duration = Duration::from_millis(100);
+
+/// How often machines are told how far something is.
+const EVENT_EVERY: Duration = Duration::from_secs(1);
+
+/// What is left out is told one by one, up to so many.
+const TOLD_MAX: usize = 20;
+
+/// How things are told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Failures alone.
+    Quiet,
+    /// An object of JSON a line.
+    Json,
+    /// Lines, where nobody watches.
+    Lines,
+    /// Bars, where somebody does.
+    Bars,
+}
+
+/// Where it is told: on standard error for people, on standard output for machines.
+#[derive(Debug)]
+pub struct View {
+    mode: Mode,
+    bars: MultiProgress,
+}
+
+/// Something that is shown while it lasts.
+#[derive(Debug)]
+pub struct Shown {
+    ticking: Option<JoinHandle<()>>,
+    bar: Option<ProgressBar>,
+}
+
+impl Drop for Shown {
+    fn drop(&mut self) {
+        if let Some(ticking) = self.ticking.take() {
+            ticking.abort();
+        }
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+impl View {
+    /// As the options say, and the terminal.
+    pub fn new(args: &AccountArgs) -> Self {
+        Self::with_mode(match (args.quiet, args.json) {
+            (_, true) => Mode::Json,
+            (true, _) => Mode::Quiet,
+            _ if std::io::stderr().is_terminal() => Mode::Bars,
+            _ => Mode::Lines,
+        })
+    }
+
+    /// In this manner.
+    pub fn with_mode(mode: Mode) -> Self {
+        Self {
+            mode,
+            bars: MultiProgress::new(),
+        }
+    }
+
+    /// Shows how far something is, as long as what is returned is kept.
+    pub fn track(&self, name: &str, meter: &Arc<Meter>) -> Shown {
+        match self.mode {
+            Mode::Quiet | Mode::Lines => Shown {
+                ticking: None,
+                bar: None,
+            },
+            Mode::Json => {
+                self.event(&json!({"event": "begin", "name": name, "bytes": meter.bytes().1}));
+                Shown {
+                    ticking: Some(tokio::spawn(tell(name.to_owned(), meter.clone()))),
+                    bar: None,
+                }
+            }
+            Mode::Bars => {
+                let bar = self.bars.add(bar(meter.bytes().1));
+                let ticking = tokio::spawn(tick(bar.clone(), name.to_owned(), meter.clone()));
+                Shown {
+                    ticking: Some(ticking),
+                    bar: Some(bar),
+                }
+            }
+        }
+    }
+
+    /// Something was sent.
+    pub fn sent(&self, sent: &Delivery) {
+        for what in sent.left_out.0.iter().take(TOLD_MAX) {
+            self.left_out(what);
+        }
+        if self.mode == Mode::Json {
+            return self.event(&json!({
+                "event": "sent", "name": sent.name, "bytes": sent.bytes, "offset": sent.offset,
+                "sha256": sent.hash.as_ref().map(hex), "files": sent.files.0, "skipped": sent.files.1,
+                "failed": sent.left_out.1, "seconds": sent.took.as_secs_f64(), "path": sent.path,
+                "protection": sent.protection, "confirmed": sent.confirmed,
+            }));
+        }
+        let mut line = format!("sent {}: ", sent.name);
+        count(
+            &mut line,
+            sent.hash.is_some(),
+            sent.files,
+            sent.bytes,
+            sent.offset,
+            sent.took,
+        );
+        how(&mut line, sent.hash.as_ref(), &sent.path, &sent.protection);
+        if !sent.confirmed {
+            line.push_str("\n  the other side has not said that it has it");
+        }
+        self.say(&line);
+    }
+
+    /// Something was received.
+    pub fn received(&self, arrived: &Arrival) {
+        if self.mode == Mode::Json {
+            return self.event(&json!({
+                "event": "received", "from": arrived.from, "name": arrived.name, "bytes": arrived.bytes,
+                "offset": arrived.offset, "sha256": arrived.hash.as_ref().map(hex),
+                "verified": arrived.verified, "files": arrived.files.0, "skipped": arrived.files.1,
+                "failed": arrived.failed.1, "seconds": arrived.took.as_secs_f64(), "path": arrived.path,
+                "protection": arrived.protection,
+            }));
+        }
+        for (path, why) in arrived.failed.0.iter().take(TOLD_MAX) {
+            self.complain(&format!("{path}: {why}"));
+        }
+        let mut line = format!("received {} from {}: ", arrived.name, arrived.from);
+        let alone = arrived.hash.is_some();
+        count(
+            &mut line,
+            alone,
+            arrived.files,
+            arrived.bytes,
+            arrived.offset,
+            arrived.took,
+        );
+        how(
+            &mut line,
+            arrived.hash.as_ref(),
+            &arrived.path,
+            &arrived.protection,
+        );
+        if !arrived.verified {
+            line.push_str("\n  its sender named no hash: whether it is undamaged is not known");
+        }
+        self.say(&line);
+    }
+
+    /// Something is not sent.
+    pub fn left_out(&self, what: &Skipped) {
+        let (path, why) = match what {
+            Skipped::Link(path) => (path, "links are not sent".to_owned()),
+            Skipped::Special(path) => (path, "it is neither file nor folder".to_owned()),
+            Skipped::Unfinished(path) => (path, "it is not whole".to_owned()),
+            Skipped::Fault(error) => (&error.path, error.problem.to_string()),
+        };
+        let failed = matches!(what, Skipped::Fault(_));
+        if self.mode == Mode::Json {
+            let path = path.to_string_lossy();
+            return self
+                .event(&json!({"event": "left-out", "path": path, "why": why, "failed": failed}));
+        }
+        let line = format!("left out {}: {why}", path.display());
+        if failed {
+            self.complain(&line);
+        } else {
+            self.say(&line);
+        }
+    }
+
+    /// Something failed, and the rest goes on.
+    pub fn problem(&self, problem: &Problem) {
+        match self.mode {
+            Mode::Json => self.line_out(&problem.to_json()),
+            Mode::Quiet | Mode::Lines | Mode::Bars => self.complain(&problem.to_string()),
+        }
+    }
+
+    /// We wait for files.
+    pub fn waiting(&self, address: &str, inbox: &Inbox) {
+        if self.mode == Mode::Json {
+            let into = inbox.place();
+            return self.event(&json!({"event": "ready", "address": address, "into": into}));
+        }
+        self.say(&format!(
+            "ready: {address} puts what is sent into {}",
+            inbox.place()
+        ));
+    }
+
+    /// We share files.
+    pub fn sharing(&self, address: &str, shelf: &Shelf) {
+        let path = shelf.path().display().to_string();
+        if self.mode == Mode::Json {
+            return self.event(&json!({"event": "ready", "address": address, "shares": path}));
+        }
+        self.say(&format!("ready: {address} gives what is in {path}"));
+    }
+
+    fn event(&self, event: &Value) {
+        if self.mode == Mode::Json {
+            self.line_out(&event.to_string());
+        }
+    }
+
+    /// For those who watch.
+    fn say(&self, text: &str) {
+        if self.mode != Mode::Quiet && self.mode != Mode::Json {
+            self.complain(text);
+        }
+    }
+
+    /// For everybody.
+    fn complain(&self, text: &str) {
+        self.bars.suspend(|| {
+            // Who closed it does not want to know.
+            let _ = writeln!(std::io::stderr().lock(), "{text}");
+        });
+    }
+
+    fn line_out(&self, text: &str) {
+        line_out(text);
+    }
+}
+
+fn line_out(text: &str) {
+    let mut out = std::io::stdout().lock();
+    // Who closed it does not want to know.
+    let _ = writeln!(out, "{text}").and_then(|()| out.flush());
+}
+
+fn count(
+    line: &mut String,
+    alone: bool,
+    files: (u64, u64),
+    bytes: u64,
+    offset: u64,
+    took: Duration,
+) {
+    if !alone {
+        let _ = write!(line, "{} files, ", files.0);
+        if files.1 > 0 {
+            let _ = write!(line, "{} there already, ", files.1);
+        }
+    }
+    let seconds = took.as_secs_f64();
+    let rate = bytes as f64 / seconds.max(1e-6);
+    let _ = write!(
+        line,
+        "{} in {seconds:.2} s ({}/s)",
+        HumanBytes(bytes),
+        HumanBytes(rate as u64)
+    );
+    if offset > 0 {
+        let _ = write!(line, ", from {} on", HumanBytes(offset));
+    }
+}
+
+fn how(line: &mut String, hash: Option<&Hash>, path: &str, protection: &str) {
+    if let Some(hash) = hash {
+        let _ = write!(line, "\n  sha-256 {}", hex(hash));
+    }
+    let _ = write!(line, "\n  {protection}");
+    if !path.is_empty() {
+        let _ = write!(line, "; {path}");
+    }
+}
+
+/// A digest in hexadecimal, as `sha256sum` prints it.
+fn hex(hash: &Hash) -> String {
+    let digits = |text: &mut String, byte: &u8| {
+        let _ = write!(text, "{byte:02x}");
+    };
+    let mut text = String::new();
+    hash.value().iter().for_each(|byte| digits(&mut text, byte));
+    text
+}
+
+fn bar(bytes: u64) -> ProgressBar {
+    let template = match bytes {
+        0 => "{msg}  {bytes}  {bytes_per_sec}",
+        _ => "{msg}  {bar:24} {bytes}/{total_bytes}  {bytes_per_sec}  {eta}",
+    };
+    let bar = match bytes {
+        0 => ProgressBar::no_length(),
+        bytes => ProgressBar::new(bytes),
+    };
+    match ProgressStyle::with_template(template) {
+        Ok(style) => bar.with_style(style.progress_chars("━━─")),
+        Err(_) => bar,
+    }
+}
+
+async fn tick(bar: ProgressBar, name: String, meter: Arc<Meter>) {
+    let mut ticks = tokio::time::interval(TICK);
+    loop {
+        ticks.tick().await;
+        let (done, all) = meter.files();
+        let message = match all {
+            0 | 1 => name.clone(),
+            all => format!("{name} [{done}/{all}] {}", meter.current()),
+        };
+        bar.set_message(message);
+        bar.set_position(meter.bytes().0);
+    }
+}
+
+async fn tell(name: String, meter: Arc<Meter>) {
+    let mut ticks = tokio::time::interval(EVENT_EVERY);
+    ticks.tick().await;
+    let mut before = 0;
+    loop {
+        ticks.tick().await;
+        let ((bytes, total), (done, files)) = (meter.bytes(), meter.files());
+        let rate = bytes.saturating_sub(before);
+        before = bytes;
+        let left = total.saturating_sub(bytes).checked_div(rate);
+        let eta = left.map(|seconds| HumanDuration(Duration::from_secs(seconds)).to_string());
+        let event = json!({
+            "event": "progress", "name": name, "done": bytes, "bytes": total, "rate": rate,
+            "seconds_left": left, "left": eta, "files_done": done, "files": files,
+        });
+        line_out(&event.to_string());
+    }
+}

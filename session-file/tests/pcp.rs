@@ -1,0 +1,212 @@
+//! `pcp` within one process: two of its hands on one router, real disks, real sockets on loopback.
+#![cfg(all(feature = "cli", unix))]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "it is about files and time"
+)]
+
+#[path = "pcp/kit.rs"]
+mod kit;
+#[path = "pcp/trees.rs"]
+mod trees;
+
+use kit::{ALL, Place, Via, bytes, long, pair};
+use session_file::{FileName, TreePath, disk::Existing, pcp::Shelf};
+use session_xmpp::cli::Exit;
+use std::{fs, os::unix::fs::MetadataExt as _, time::Duration};
+
+const SIZES: [usize; 5] = [0, 1, (1 << 20) - 1, 1 << 20, 5_000_000];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn files_of_every_size_arrive_over_every_transport() {
+    for via in ALL {
+        let place = Place::new("sizes");
+        let (alice, bob) = pair(via, None);
+        let receiving = bob.receive(&place.path("in"), Existing::Rename, SIZES.len() as u64);
+        for size in SIZES {
+            let name = format!("file{size}");
+            let path = place.write(&format!("out/{name}"), &bytes(size, size as u64));
+            let sent = long(alice.hand.send_file(&bob.address, &path))
+                .await
+                .unwrap();
+            assert_eq!((sent.bytes, sent.offset), (size as u64, 0), "{via:?}");
+            assert!(sent.confirmed && sent.hash.is_some());
+            // Where nothing else is allowed it is encrypted, and where QUIC is possible it is used.
+            let encrypted = sent.protection.starts_with("encrypted: QUIC");
+            let datagrams = matches!(via, Via::Ice | Via::RawUdp);
+            assert!(
+                encrypted == datagrams || size == 0,
+                "{via:?}: {}",
+                sent.protection
+            );
+        }
+        assert_eq!(long(receiving).await.unwrap().unwrap(), Exit::Done);
+        for size in SIZES {
+            let arrived = place.read(&format!("in/file{size}"));
+            assert!(arrived == bytes(size, size as u64), "{via:?}: {size}");
+        }
+        place.assert_clean("in");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_interrupted_file_goes_on_in_a_new_session_over_another_transport() {
+    let place = Place::new("resume");
+    let content = bytes(20_000_000, 7);
+    let path = place.write("out/file", &content);
+    {
+        let (alice, bob) = pair(Via::RawUdp, Some(4_000_000));
+        let _receiving = bob.receive(&place.path("in"), Existing::Rename, 1);
+        let sending = alice.hand.send_file(&bob.address, &path);
+        let cut = tokio::time::timeout(Duration::from_millis(3_500), sending).await;
+        assert!(cut.is_err(), "the limit makes it last 5 s");
+        // Both are gone without a word.
+    }
+    place.settle("in").await;
+    assert!(!place.exists("in/file"), "what is not whole has no name");
+    let (alice, bob) = pair(Via::S5b, None);
+    let receiving = bob.receive(&place.path("in"), Existing::Rename, 1);
+    let sent = long(alice.hand.send_file(&bob.address, &path))
+        .await
+        .unwrap();
+    assert!(sent.offset > 0, "it goes on where it was");
+    assert_eq!(sent.bytes + sent.offset, content.len() as u64);
+    assert_eq!(long(receiving).await.unwrap().unwrap(), Exit::Done);
+    assert!(place.read("in/file") == content);
+    place.assert_clean("in");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_file_of_the_same_size_and_date_is_no_continuation() {
+    let place = Place::new("other");
+    let path = place.write("out/file", &bytes(6_000_000, 1));
+    let date = fs::metadata(&path).unwrap().modified().unwrap();
+    {
+        let (alice, bob) = pair(Via::RawUdp, Some(1_500_000));
+        let _receiving = bob.receive(&place.path("in"), Existing::Rename, 1);
+        let sending = alice.hand.send_file(&bob.address, &path);
+        let _ = tokio::time::timeout(Duration::from_millis(3_000), sending).await;
+    }
+    place.settle("in").await;
+    let content = bytes(6_000_000, 2);
+    fs::write(&path, &content).unwrap();
+    fs::File::options()
+        .write(true)
+        .open(&path)
+        .unwrap()
+        .set_modified(date)
+        .unwrap();
+    let (alice, bob) = pair(Via::RawUdp, None);
+    // The sender sees that the receiver has something else, and offers it again, as another.
+    let _receiving = bob.receive(&place.path("in"), Existing::Rename, 9);
+    let sent = long(alice.hand.send_file(&bob.address, &path))
+        .await
+        .unwrap();
+    assert_eq!((sent.offset, sent.bytes), (0, 6_000_000));
+    place.appears("in/file").await;
+    assert!(place.read("in/file") == content);
+    place.assert_clean("in");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_there_is_not_sent_again_and_what_differs_gets_a_number() {
+    let place = Place::new("there");
+    let path = place.write("out/photo.jpg", &bytes(3_000_000, 1));
+    let (alice, bob) = pair(Via::RawUdp, None);
+    let _receiving = bob.receive(&place.path("in"), Existing::Rename, 9);
+    let first = long(alice.hand.send_file(&bob.address, &path))
+        .await
+        .unwrap();
+    assert_eq!(first.bytes, 3_000_000);
+    place.appears("in/photo.jpg").await;
+    let inode = fs::metadata(place.path("in/photo.jpg")).unwrap().ino();
+    let again = long(alice.hand.send_file(&bob.address, &path))
+        .await
+        .unwrap();
+    assert_eq!((again.bytes, again.offset), (0, 3_000_000));
+    assert_eq!(
+        fs::metadata(place.path("in/photo.jpg")).unwrap().ino(),
+        inode
+    );
+    fs::write(&path, bytes(2_000_000, 2)).unwrap();
+    long(alice.hand.send_file(&bob.address, &path))
+        .await
+        .unwrap();
+    place.appears("in/photo (1).jpg").await;
+    assert!(place.read("in/photo (1).jpg") == bytes(2_000_000, 2));
+    assert!(
+        place.read("in/photo.jpg") == bytes(3_000_000, 1),
+        "it stays"
+    );
+    place.assert_clean("in");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_that_changes_while_it_is_read_is_not_taken_for_whole() {
+    let place = Place::new("changes");
+    let path = place.write("out/log", &bytes(8_000_000, 1));
+    let (alice, bob) = pair(Via::RawUdp, Some(4_000_000));
+    let _receiving = bob.receive(&place.path("in"), Existing::Rename, 9);
+    let changing = async {
+        tokio::time::sleep(Duration::from_millis(900)).await;
+        fs::write(&path, bytes(8_000_000, 2)).unwrap();
+        std::future::pending::<()>().await;
+    };
+    let problem = tokio::select! {
+        sent = long(alice.hand.send_file(&bob.address, &path)) => sent.unwrap_err(),
+        () = changing => unreachable!("it never ends"),
+    };
+    assert_eq!((problem.code, problem.exit), ("file-changed", Exit::Failed));
+    place.settle("in").await;
+    assert!(!place.exists("in/log"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_shared_file_is_fetched_and_nothing_beside_it() {
+    let place = Place::new("share");
+    place.write("shelf/photos/beach.jpg", &bytes(2_500_000, 3));
+    place.write("secret", b"secret");
+    std::os::unix::fs::symlink(place.path("secret"), place.path("shelf/link")).unwrap();
+    let (alice, bob) = pair(Via::RawUdp, None);
+    let shelf = Shelf::new(&place.path("shelf")).unwrap();
+    let sharer = bob.hand.clone();
+    let _sharing = kit::Task(tokio::spawn(async move { shelf.run(&sharer).await }));
+    let inbox = kit::inbox(&place.path("in"), Existing::Rename);
+    let wanted = TreePath::new("photos/beach.jpg").unwrap();
+    long(alice.hand.fetch(&bob.address, &wanted, &inbox))
+        .await
+        .unwrap();
+    assert!(place.read("in/beach.jpg") == bytes(2_500_000, 3));
+    for name in ["link", "photos", "missing", "photos/missing"] {
+        let path = TreePath::new(name).unwrap();
+        let problem = long(alice.hand.fetch(&bob.address, &path, &inbox)).await;
+        assert_eq!(problem.unwrap_err().exit, Exit::Failed, "{name}");
+    }
+    place.assert_clean("in");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn names_that_are_none_are_declined_before_a_byte_is_sent() {
+    let place = Place::new("names");
+    let (alice, bob) = pair(Via::RawUdp, None);
+    let _receiving = bob.receive(&place.path("in"), Existing::Rename, 1_000);
+    let names = kit::tricks();
+    assert!(names.len() >= 100, "{}", names.len());
+    for name in names {
+        let outcome = long(kit::offer_raw(&alice, &bob.address, &name)).await;
+        // Of a path the last name counts, if it is one: it is what people mean.
+        let last = FileName::last_of(&name);
+        let plain = last.is_ok_and(|last| !last.as_str().starts_with(".pcp-"));
+        assert!(outcome.is_err() || plain, "{name:?}");
+    }
+    let whole = |entry: fs::DirEntry| !entry.file_name().to_string_lossy().starts_with(".pcp-");
+    let files = fs::read_dir(place.path("in")).unwrap();
+    assert!(!files.map(Result::unwrap).any(whole));
+    assert_eq!(
+        fs::read_dir(place.path("")).unwrap().count(),
+        1,
+        "nothing is beside it"
+    );
+}

@@ -1,0 +1,170 @@
+//! Folders.
+
+use super::kit::{Place, Via, bytes, long, pair};
+use session_file::disk::Existing;
+use session_xmpp::cli::Exit;
+use std::{
+    fs,
+    os::unix::fs::{MetadataExt as _, PermissionsExt as _},
+    path::Path,
+    time::{Duration, SystemTime},
+};
+
+/// Names that are odd, and names all the same.
+const ODD: [&str; 16] = [
+    "plain",
+    "with space",
+    "Ünïcødé",
+    "名前.txt",
+    "имя файла",
+    "اسم الملف",
+    "नाम",
+    "ชื่อ",
+    "😀🎉.png",
+    "-rf",
+    "--help",
+    "a'b`c$(d)&;",
+    ".hidden",
+    "a,b;c=d",
+    "%20",
+    "e\u{301}",
+];
+
+/// What is in a folder: its paths, with modes, dates and contents.
+fn list(root: &Path) -> Vec<(String, u32, i64, Option<Vec<u8>>)> {
+    let mut found = Vec::new();
+    let mut folders = vec![root.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).unwrap() {
+            let path = entry.unwrap().path();
+            let metadata = path.symlink_metadata().unwrap();
+            let name = path.strip_prefix(root).unwrap().display().to_string();
+            let content = metadata.is_file().then(|| fs::read(&path).unwrap());
+            if metadata.is_dir() {
+                folders.push(path);
+            }
+            found.push((name, metadata.mode() & 0o777, metadata.mtime(), content));
+        }
+    }
+    found.sort();
+    found
+}
+
+fn plant(place: &Place) {
+    for (at, name) in ODD.iter().enumerate() {
+        let path = place.write(
+            &format!("out/tree/{name}/{name}"),
+            &bytes(at * 1_000, at as u64),
+        );
+        let mode = [0o600, 0o644, 0o755, 0o400][at % 4];
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        let date = SystemTime::UNIX_EPOCH + Duration::new(1_000_000_000 + at as u64, 5);
+        fs::File::open(&path).unwrap().set_modified(date).unwrap();
+    }
+    let deep = vec!["d"; 50].join("/");
+    place.write(&format!("out/tree/{deep}/leaf"), b"deep");
+    place.write("out/tree/large", &bytes(5_000_000, 99));
+    place.write("out/tree/none", b"");
+    fs::create_dir_all(place.path("out/tree/empty/emptier")).unwrap();
+    for number in 0..600 {
+        place.write(
+            &format!("out/tree/many/{}/{number}", number % 7),
+            &bytes(number, 1),
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tree_arrives_as_it_is_and_is_not_sent_twice() {
+    let place = Place::new("tree");
+    plant(&place);
+    let (alice, bob) = pair(Via::RawUdp, None);
+    let receiving = bob.receive(&place.path("in"), Existing::Rename, 2);
+    let paths = || vec![place.path("out/tree")];
+    let sent = long(alice.hand.send_tree(&bob.address, paths()))
+        .await
+        .unwrap();
+    assert_eq!(
+        (sent.files.1, sent.left_out.1),
+        (0, 0),
+        "{:?}",
+        sent.left_out
+    );
+    let (ours, theirs) = (list(&place.path("out")), list(&place.path("in")));
+    assert_eq!(ours.len(), theirs.len());
+    for (ours, theirs) in ours.iter().zip(&theirs) {
+        assert!(
+            ours == theirs,
+            "{} {:o} {}; {} {:o} {}",
+            ours.0,
+            ours.1,
+            ours.2,
+            theirs.0,
+            theirs.1,
+            theirs.2
+        );
+    }
+    let again = long(alice.hand.send_tree(&bob.address, paths()))
+        .await
+        .unwrap();
+    assert_eq!(again.bytes, 0, "everything is there");
+    assert_eq!(long(receiving).await.unwrap().unwrap(), Exit::Done);
+    assert!(list(&place.path("in")) == theirs, "nothing was touched");
+    place.assert_clean("in");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tree_that_was_interrupted_goes_on() {
+    let place = Place::new("again");
+    for number in 0..50 {
+        place.write(&format!("out/tree/a{number:02}"), &bytes(100_000, number));
+    }
+    place.write("out/tree/b", &bytes(12_000_000, 77));
+    let paths = || vec![place.path("out/tree")];
+    {
+        let (alice, bob) = pair(Via::RawUdp, Some(4_000_000));
+        let _receiving = bob.receive(&place.path("in"), Existing::Rename, 1);
+        let sending = alice.hand.send_tree(&bob.address, paths());
+        assert!(
+            tokio::time::timeout(Duration::from_millis(3_800), sending)
+                .await
+                .is_err()
+        );
+    }
+    place.settle("in/tree").await;
+    assert!(!place.exists("in/tree/b"));
+    let (alice, bob) = pair(Via::Ibb, None);
+    let receiving = bob.receive(&place.path("in"), Existing::Rename, 1);
+    let sent = long(alice.hand.send_tree(&bob.address, paths()))
+        .await
+        .unwrap();
+    assert!(sent.bytes < 12_000_000, "{}", sent.bytes);
+    assert_eq!(long(receiving).await.unwrap().unwrap(), Exit::Done);
+    assert!(list(&place.path("in")) == list(&place.path("out")));
+    place.assert_clean("in");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn links_lead_nowhere() {
+    let place = Place::new("links");
+    place.write("out/tree/folder/file", b"new");
+    place.write("out/tree/file", b"new");
+    std::os::unix::fs::symlink("/etc", place.path("out/tree/etc")).unwrap();
+    place.write("elsewhere/file", b"old");
+    fs::create_dir_all(place.path("in/tree")).unwrap();
+    std::os::unix::fs::symlink(place.path("elsewhere"), place.path("in/tree/folder")).unwrap();
+    std::os::unix::fs::symlink(place.path("elsewhere/file"), place.path("in/tree/file")).unwrap();
+    let (alice, bob) = pair(Via::RawUdp, None);
+    let receiving = bob.receive(&place.path("in"), Existing::Rename, 1);
+    let paths = vec![place.path("out/tree")];
+    let sent = long(alice.hand.send_tree(&bob.address, paths))
+        .await
+        .unwrap();
+    assert_eq!(sent.left_out.0.len(), 1, "the link is not sent");
+    assert_eq!(long(receiving).await.unwrap().unwrap(), Exit::Failed);
+    assert_eq!(place.read("elsewhere/file"), b"old");
+    assert_eq!(fs::read_dir(place.path("elsewhere")).unwrap().count(), 1);
+    assert_eq!(place.read("in/tree/file (1)"), b"new");
+    assert!(!place.exists("in/tree/etc"));
+    place.assert_clean("in");
+}
