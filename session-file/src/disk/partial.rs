@@ -380,6 +380,10 @@ pub(crate) fn sha256(hasher: &Hasher) -> Option<Hash> {
 
 /// Hashes so many bytes from the beginning of a file, or as many as it has.
 pub(super) fn hash_front(file: &mut Handle, mut hasher: Hasher, bytes: u64) -> io::Result<Hasher> {
+    if bytes == 0 {
+        // A stream cannot be sought in, and needs not to be.
+        return Ok(hasher);
+    }
     file.seek(SeekFrom::Start(0))?;
     let mut buffer = vec![
         0;

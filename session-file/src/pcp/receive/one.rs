@@ -231,6 +231,8 @@ fn give_up(sink: &mut Sink, fault: &Fault) -> Result<(), DiskError> {
         return Ok(());
     };
     match fault {
+        // Of nothing there is nothing to go on with.
+        _ if partial.offset() == 0 => partial.empty(),
         Fault::WrongHash(_) | Fault::TooMuch(_) | Fault::Changed => partial.empty(),
         Fault::TooLittle { .. }
         | Fault::WrongRange
