@@ -87,7 +87,8 @@ fn twelve_by_twelve_connect_as_theory_says_and_in_time() {
         counts[expected as usize] += 1;
     }
     // Of 144: the 49 of hosts with UDP but for 8 with a symmetric NAT against a strict one; then who can listen for TCP.
-    assert_eq!(counts, [41, 23, 80]);
+    // or go out to each other at once.
+    assert_eq!(counts, [41, 24, 79]);
 }
 
 #[test]

@@ -210,7 +210,7 @@ impl Component {
                 source.permit(to, now);
                 source.send(to, batch, now);
             }),
-            Base::Tcp(number) => self.write_datagrams(number, batch),
+            Base::Tcp(number) => self.write_datagrams(number, batch, now),
             Base::TcpActive(_) | Base::TcpPassive(_) | Base::TcpSimultaneous(_) => {}
         }
     }

@@ -4,7 +4,10 @@ use super::seldom::Nothing;
 use super::{component::Component, pair::Base};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use session_core::{Batch, ChannelOutput, LocalSocket, StreamTarget};
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::{Duration, Instant},
+};
 
 /// The first number of a connection that we open. Sockets and those of relays have lower ones.
 const FIRST_CONNECTION: u32 = 1 << 18;
@@ -14,6 +17,8 @@ const STRANGERS_MAX: usize = 16;
 const BUFFERED_MAX: usize = 1 << 18;
 /// How often a simultaneous open is tried again. Where no firewall swallows what comes too early, it is refused.
 const SIMULTANEOUS_TRIES: u8 = 8;
+/// A refusal that comes within this time is an answer of the other side's system.
+const PROMPT: Duration = Duration::from_secs(1);
 /// Bytes before each datagram: its length.
 const HEADER: usize = 2;
 
@@ -27,6 +32,8 @@ pub(super) struct Connection {
     /// The port of ours that the peer knows, of a simultaneous open, and how often it may be tried again.
     from: Option<SocketAddr>,
     tries: u8,
+    /// When the attempt began that is under way.
+    begun: Option<Instant>,
     inbox: BytesMut,
     /// Bytes written that have not left.
     buffered: usize,
@@ -76,6 +83,7 @@ impl Connection {
             state,
             from: None,
             tries: 0,
+            begun: None,
             inbox: BytesMut::new(),
             buffered: 0,
         }
@@ -196,7 +204,7 @@ impl Component {
     }
 
     /// Sends datagrams over a connection, which is opened if need be; then only the last of them waits.
-    pub(super) fn write_datagrams(&mut self, number: LocalSocket, batch: Batch) {
+    pub(super) fn write_datagrams(&mut self, number: LocalSocket, batch: Batch, now: Instant) {
         let Some(connection) = self.connection(number) else {
             return;
         };
@@ -204,6 +212,7 @@ impl Component {
         match &mut connection.state {
             ConnectionState::Idle => {
                 connection.state = ConnectionState::Connecting(bytes);
+                connection.begun = Some(now);
                 let target = StreamTarget {
                     from: connection.from,
                     ..StreamTarget::new(connection.remote)
@@ -220,12 +229,16 @@ impl Component {
     }
 
     /// The connection did not come about; whether it is tried once more with the next check. The other side may not have
-    /// been as far, and its system said so.
-    pub(super) fn reopen(&mut self, number: LocalSocket) -> bool {
+    /// been as far, and its system said so, at once. Silence is not asked again.
+    pub(super) fn reopen(&mut self, number: LocalSocket, now: Instant) -> bool {
         let Some(connection) = self.connection(number) else {
             return false;
         };
-        if connection.tries == 0 || !matches!(connection.state, ConnectionState::Connecting(_)) {
+        let prompt = |begun: Instant| now.saturating_duration_since(begun) < PROMPT;
+        if connection.tries == 0
+            || !matches!(connection.state, ConnectionState::Connecting(_))
+            || !connection.begun.is_some_and(prompt)
+        {
             return false;
         }
         connection.tries -= 1;

@@ -111,7 +111,7 @@ impl Agent {
         let again = self
             .components
             .get_mut(&id)
-            .is_some_and(|c| c.reopen(number));
+            .is_some_and(|c| c.reopen(number, now));
         for pair in &mut self.pairs {
             if pair.component == id && pair.base == base {
                 pair.check = None;
