@@ -100,7 +100,8 @@ async fn prosody() {
 async fn ejabberd() {
     let (port, _) = lab::free_ports();
     let listener = format!(
-        "  - {{ port: {port}, ip: \"127.0.0.1\", module: ejabberd_service, hosts: {{ \"{SERVICE}\": {{ password: \"{SECRET}\" }} }} }}\n"
+        "  - {{ port: {port}, ip: \"127.0.0.1\", module: ejabberd_service, hosts: {{ \"{SERVICE}\": {{ password: \"{SECRET}\" }} }} }}\n\
+         domain_balancing:\n  \"{SERVICE}\": {{ type: source, component_number: 3 }}\n"
     );
     let wishes = ejabberd::Wishes {
         listeners: listener.leak(),

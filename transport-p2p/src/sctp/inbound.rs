@@ -38,6 +38,8 @@ pub(super) struct Inbound {
     assembler: Assembler,
     /// What each stream delivers next, if it is not its first.
     streams: BTreeMap<u16, u32>,
+    /// The last unordered message of each stream that the peer gave up, with I-DATA.
+    given_up: BTreeMap<u16, u32>,
     /// Whole messages that wait for those before them.
     waiting: BTreeMap<(u16, u32), Whole>,
     messages: VecDeque<Message>,
@@ -58,6 +60,7 @@ impl Inbound {
             most,
             assembler: Assembler::new(most),
             streams: BTreeMap::new(),
+            given_up: BTreeMap::new(),
             waiting: BTreeMap::new(),
             messages: VecDeque::new(),
             held: 0,
@@ -130,6 +133,14 @@ impl Inbound {
         }
         let in_order = follows && !self.has_holes();
         self.mark(number);
+        let arrival = if in_order {
+            Arrival::InOrder
+        } else {
+            Arrival::OutOfOrder
+        };
+        if self.is_given_up(&label) {
+            return Ok(arrival);
+        }
         let place = if self.interleaved {
             let lane = lane(label.stream, label.unordered, label.number);
             Place {
@@ -145,11 +156,22 @@ impl Inbound {
         if let Some(whole) = self.assembler.accept(place, label, data)? {
             self.deliver(whole);
         }
-        Ok(if in_order {
-            Arrival::InOrder
-        } else {
-            Arrival::OutOfOrder
-        })
+        Ok(arrival)
+    }
+
+    /// Whether a fragment is late: of a message that the peer gave up. Its number can lie ahead of those that were skipped
+    /// with the message, and nothing would ever complete it.
+    fn is_given_up(&self, label: &Label) -> bool {
+        let behind = |number: u32, of: u32| of.wrapping_sub(number).wrapping_sub(1) < 1 << 31;
+        if !self.interleaved {
+            return false;
+        }
+        if label.unordered {
+            let last = self.given_up.get(&label.stream);
+            return last.is_some_and(|last| behind(label.number, last.wrapping_add(1)));
+        }
+        let next = self.streams.get(&label.stream).copied().unwrap_or(0);
+        behind(label.number, next)
     }
 
     /// A chunk that is acknowledged and thrown away.
@@ -242,7 +264,9 @@ impl Inbound {
                 self.assembler
                     .skip_lanes(|lane| (first..=until).contains(&lane));
             }
-            if !unordered {
+            if unordered {
+                self.given_up.insert(stream, number);
+            } else {
                 self.skip_stream(stream, number);
             }
         }
@@ -297,9 +321,11 @@ impl Inbound {
     pub(super) fn reset(&mut self, streams: &[u16]) {
         if streams.is_empty() {
             self.streams.clear();
+            self.given_up.clear();
         }
         for stream in streams {
             self.streams.remove(stream);
+            self.given_up.remove(stream);
         }
     }
 
@@ -332,4 +358,35 @@ impl Inbound {
 /// Stream, order and message as one number, in which messages of one stream follow each other.
 fn lane(stream: u16, unordered: bool, number: u32) -> u64 {
     u64::from(stream) << 33 | u64::from(unordered) << 32 | u64::from(number)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Found by a property: the last fragment of a message arrived after the peer had given the message up, and stayed.
+    #[test]
+    fn a_fragment_of_a_message_that_was_given_up_is_thrown_away() {
+        for unordered in [false, true] {
+            let mut inbound = Inbound::new(10, 10_000, 10_000, true);
+            let label = |begin, end| Label {
+                stream: 2,
+                unordered,
+                number: 0,
+                protocol: 53,
+                begin,
+                end,
+            };
+            let first = inbound.accept(10, label(true, false), 0, b"abc");
+            assert!(matches!(first, Ok(Arrival::InOrder)));
+            assert!(inbound.skip(12, [(2, unordered, 0)].into_iter()));
+            assert_eq!(inbound.held(), 0);
+            let last = inbound.accept(13, label(false, true), 2, b"xyz");
+            assert!(matches!(last, Ok(Arrival::OutOfOrder)));
+            assert_eq!(inbound.held(), 0, "unordered: {unordered}");
+            // It counts as here.
+            let again = inbound.accept(13, label(false, true), 2, b"xyz");
+            assert!(matches!(again, Ok(Arrival::Duplicate)));
+        }
+    }
 }
