@@ -17,14 +17,20 @@
 //! alice.send(0, 53, "hello".into(), &Delivery::default(), now)?;
 //! let message = loop {
 //!     // The "network" is a function call.
+//!     let mut quiet = true;
 //!     while let Some(batch) = alice.poll_transmit(now, 64) {
 //!         bob.handle_batch(&batch, now);
+//!         quiet = false;
 //!     }
 //!     while let Some(batch) = bob.poll_transmit(now, 64) {
 //!         alice.handle_batch(&batch, now);
+//!         quiet = false;
 //!     }
 //!     if let Some(message) = bob.read(now) {
 //!         break message;
+//!     }
+//!     if !quiet {
+//!         continue;
 //!     }
 //!     now = alice.poll_timeout().into_iter().chain(bob.poll_timeout()).min().expect("more to come");
 //!     alice.handle_timeout(now);
