@@ -149,6 +149,12 @@ impl Association {
         if let Some(batch) = self.poll_data(most, now) {
             return Some(batch);
         }
+        // What was lost may have been given up just now.
+        if std::mem::take(&mut self.forward_due)
+            && let Some(batch) = self.poll_forward(now)
+        {
+            return Some(batch);
+        }
         let due = self.acknowledgement.due;
         due.then(|| self.packet(true, |_, _| {}))
     }
