@@ -33,7 +33,7 @@ enum Phase {
     Closed,
 }
 
-/// See the [module](self). After each `handle_*`, drain [`poll_output`](Self::poll_output) and
+/// The head of its module says more. After each `handle_*`, drain [`poll_output`](Self::poll_output) and
 /// [`transmit`](Self::transmit).
 pub struct ComponentStream {
     domain: String,
