@@ -50,7 +50,7 @@
 //! [`congestion`](crate::congestion) decides how much that is.
 //!
 //! # Limits
-//! Memory is bounded by [`Config::send_buffer`] and [`Config::receive_buffer`] with one message of
+//! Memory is bounded by [`Config::send_buffer`] and [`Config::receive_buffer`] with two messages of
 //! [`Config::max_message_size`] above each. Nothing is kept for a peer before its cookie has come back (RFC 9260 §5.1).
 
 mod assemble;
@@ -339,6 +339,8 @@ pub struct Association {
     backoff: u32,
     probed: bool,
     probe_due: bool,
+    /// The peer's window was closed for a timeout: one packet asks, until something arrives.
+    asking: bool,
     forward_due: bool,
     /// Shutdown messages that are due: SHUTDOWN, SHUTDOWN ACK, SHUTDOWN COMPLETE, ABORT.
     ending: transmit::Ending,
@@ -396,6 +398,7 @@ impl Association {
             backoff: 0,
             probed: false,
             probe_due: false,
+            asking: false,
             forward_due: false,
             ending: transmit::Ending::default(),
             acknowledgement: transmit::Acknowledgement::default(),

@@ -1,5 +1,5 @@
-//! Data channels over ICE pass the suite of transports: as a layer, and in Conversations' form. Protection is another
-//! layer's matter; here it is one that does nothing.
+//! Data channels over ICE pass the suite of transports: as a layer, and in Conversations' form; above a protection that
+//! does nothing, and above DTLS.
 
 use session_core::{
     ChannelLayer, Dialect, Element, Role, TransportChannel, TransportContext, TransportFactory,
@@ -31,23 +31,25 @@ fn ice() -> IceTransportFactory {
     IceTransportFactory::new(IceConfig::new(vec![IpAddr::V4(Ipv4Addr::LOCALHOST)]))
 }
 
-fn conversations() -> DataChannelTransportFactory {
+fn conversations(protection: impl ChannelLayer + 'static) -> DataChannelTransportFactory {
     DataChannelTransportFactory::new(
         Arc::new(ice()),
-        Arc::new(Bare),
+        Arc::new(protection),
         DataChannelConfig::default(),
     )
 }
 
+fn layer(protection: impl ChannelLayer + 'static) -> DataChannelLayer {
+    DataChannelLayer::new(Arc::new(protection), DataChannelConfig::default())
+}
+
 #[test]
 fn as_a_layer() {
-    let layer = DataChannelLayer::new(Arc::new(Bare), DataChannelConfig::default());
     let conformance = Conformance {
-        layer: Some(Arc::new(layer)),
         seeds: 3,
         ..Conformance::new()
     };
-    conformance.run(ice());
+    conformance.with_layer(layer(Bare)).run(ice());
 }
 
 #[test]
@@ -56,7 +58,51 @@ fn as_conversations_has_it() {
         seeds: 3,
         ..Conformance::new()
     };
-    conformance.run(conversations());
+    conformance.run(conversations(Bare));
+}
+
+/// Handshakes draw keys from the system, so that no two runs are equal.
+#[cfg(feature = "dtls")]
+mod over_dtls {
+    use super::{Conformance, conversations, ice, layer};
+    use transport_p2p::dtls::{DtlsConfig, DtlsLayer, Identity, Versions};
+
+    fn protection(versions: Versions) -> DtlsLayer {
+        let made = rcgen::generate_simple_self_signed(["peer.invalid".to_owned()])
+            .expect("a certificate and its key");
+        let key = made.signing_key.serialize_der();
+        DtlsLayer::data(Identity::new(made.cert.der(), &key)).with_config(DtlsConfig {
+            versions,
+            ..DtlsConfig::default()
+        })
+    }
+
+    fn suite() -> Conformance {
+        Conformance {
+            deterministic: false,
+            seeds: 2,
+            ..Conformance::new()
+        }
+    }
+
+    #[test]
+    fn as_a_layer() {
+        suite()
+            .with_layer(layer(protection(Versions::Any)))
+            .run(ice());
+    }
+
+    #[test]
+    fn as_a_layer_with_the_older_version() {
+        suite()
+            .with_layer(layer(protection(Versions::Dtls12)))
+            .run(ice());
+    }
+
+    #[test]
+    fn as_conversations_has_it() {
+        suite().run(conversations(protection(Versions::Any)));
+    }
 }
 
 #[test]
@@ -72,7 +118,9 @@ fn the_envelope_is_conversations() {
         waker: Waker::noop().clone(),
     };
     let nested = "urn:xmpp:jingle:transports:ice-udp:1";
-    let offer = conversations().create(&context(Role::Initiator)).offer();
+    let offer = conversations(Bare)
+        .create(&context(Role::Initiator))
+        .offer();
     assert!(offer.is(TRANSPORT_NAMESPACE, "transport"));
     assert_eq!(offer.attribute("sctp-port"), Some("5000"));
     assert_eq!(offer.attribute("max-message-size"), Some("262144"));
@@ -91,7 +139,7 @@ fn the_envelope_is_conversations() {
             .child(ice)
     };
     let answer = |offer: &Element| {
-        conversations()
+        conversations(Bare)
             .create(&context(Role::Responder))
             .accept_offer(offer)
     };

@@ -331,6 +331,17 @@ impl Flight {
         (losses, None)
     }
 
+    /// What is on its way since a time that `is_old` recognises was thrown away by the peer.
+    pub(super) fn lose(&mut self, is_old: impl Fn(Instant) -> bool) {
+        for (at, sent) in self.chunks.iter_mut().enumerate() {
+            if sent.fate == Fate::OnWay && is_old(sent.at) {
+                sent.fate = Fate::Lost;
+                self.on_way -= sent.size();
+                self.lost.push_back(self.base + at as u64);
+            }
+        }
+    }
+
     /// Nothing was heard for a timeout: all that is on its way is lost. With `all`, also what the peer had and may have
     /// thrown away (RFC 9260 §6.2: it may).
     pub(super) fn on_timeout(&mut self, all: bool) {

@@ -117,9 +117,12 @@ impl Inbound {
             }
             return Ok(Arrival::Duplicate);
         }
-        // What comes next is always taken: without it nothing else could be given out.
+        // What comes next is always taken: without it nothing else could be given out. What fills a hole may take more
+        // than the window permits: without it what is behind could not be given out.
         let follows = number == self.next;
-        let full = self.held() + data.len() > self.capacity;
+        let fills = self.arrived.last().is_some_and(|last| number < last.end);
+        let room = self.capacity + if fills { self.most } else { 0 };
+        let full = self.held() + data.len() > room;
         if !follows
             && (full || number > self.next + MAX_AHEAD || self.arrived.count() >= MAX_RANGES)
         {
@@ -128,7 +131,7 @@ impl Inbound {
         if follows && full && !self.messages.is_empty() {
             return Ok(Arrival::Dropped);
         }
-        if self.held() > self.capacity + self.most {
+        if self.held() > self.capacity + 2 * self.most {
             return Err(Violation::Overrun);
         }
         let in_order = follows && !self.has_holes();

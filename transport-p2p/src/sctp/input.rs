@@ -291,6 +291,7 @@ impl Association {
             // An older one: its blocks may be revoked by a newer one, its window is out of date.
             return true;
         }
+        let was_closed = self.is_window_closed();
         self.window = window.into();
         let blocks = value.get(12..).unwrap_or_default();
         let blocks = blocks
@@ -302,7 +303,19 @@ impl Association {
                     .then(|| cumulative - 1 + u64::from(start)..cumulative + u64::from(end))
             });
         self.on_acknowledgement(cumulative, blocks, now);
+        if was_closed && !self.is_window_closed() {
+            self.on_window_opened(now);
+        }
         true
+    }
+
+    /// What was on its way when the window closed found no room. It goes again before anything new, which would fill
+    /// the window before the peer can read any of it.
+    fn on_window_opened(&mut self, now: Instant) {
+        self.asking = false;
+        if let Some(before) = now.checked_sub(self.rtt.smoothed().unwrap_or_default()) {
+            self.flight.lose(|sent| sent < before);
+        }
     }
 
     pub(super) fn on_acknowledgement(
@@ -330,9 +343,12 @@ impl Association {
                 in_flight: self.flight.on_way(),
             });
         }
-        if progress.delivered > 0 || self.window == 0 {
+        if progress.delivered > 0 || self.is_window_closed() {
             // A peer that answers is there, even if it lets us wait.
             self.backoff = 0;
+        }
+        if progress.delivered > 0 {
+            self.asking = false;
             self.probed = false;
             self.probe_due = false;
             self.rearm(now);

@@ -163,7 +163,8 @@ impl Association {
         }
         self.flight.on_timeout(self.backoff > 1);
         // A closed window is no congestion.
-        if self.backoff == 1 && self.window > 0 {
+        self.asking = self.is_window_closed();
+        if self.backoff == 1 && !self.asking {
             self.controller.on_timeout(now);
         }
         self.timers.probe = None;

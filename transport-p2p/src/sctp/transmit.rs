@@ -275,6 +275,11 @@ impl Association {
         (paced > 0).then(|| window.min(paced))
     }
 
+    /// Whether the peer has no room for a packet.
+    pub(super) fn is_window_closed(&self) -> bool {
+        self.window < self.config.max_packet as u64
+    }
+
     /// Bytes that the peer has room for; a chunk when nothing is on its way, to ask a closed window (RFC 9260 §6.1).
     fn peer_room(&self) -> u64 {
         let room = self.window.saturating_sub(self.flight.outstanding());
@@ -302,6 +307,9 @@ impl Association {
             return;
         }
         while let Some(number) = self.flight.next_lost() {
+            if self.asking && self.flight.on_way() > 0 {
+                break;
+            }
             let length = self
                 .flight
                 .get(number)

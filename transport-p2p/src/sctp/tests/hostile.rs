@@ -160,7 +160,7 @@ fn memory_stays_within_the_window() {
         world.ends[0].handle_packet(&bytes, world.now);
     }
     assert!(
-        world.ends[0].received() <= 112_000,
+        world.ends[0].received() <= 122_000,
         "{}",
         world.ends[0].received()
     );

@@ -355,3 +355,45 @@ fn one_per_cent_of_loss_is_no_collapse() {
         assert_eq!(stats.timeouts, 0);
     }
 }
+
+/// Small messages take more room than they have bytes, so that the peer throws away what the window had granted. What it
+/// gets after that fills its buffer behind the hole, if the hole is not filled first.
+#[test]
+fn a_reader_that_let_us_wait_gets_everything_at_once() {
+    let small = Config {
+        receive_buffer: 512 << 10,
+        max_message_size: 64 << 10,
+        ..Config::default()
+    };
+    for (size, pause) in [(20usize, 2), (700, 40), (16_000, 300), (60_000, 2)] {
+        let path = Path {
+            rate: 12.5e6,
+            ..Path::clean()
+        };
+        let mut world = World::open(path, [Config::default(), small.clone()]);
+        let total = 1_500_000 / size;
+        for number in 0..total {
+            world.send(0, 1, vec![number as u8; size]);
+        }
+        world.run_for(Duration::from_secs(pause));
+        let held = world.ends[1].received();
+        assert!(held <= (512 << 10) + 2 * (64 << 10), "{held}");
+        let waiting = world.ends[0].stats().bytes_retransmitted;
+        // It asks with a packet now and then.
+        assert!(waiting < 300_000 + pause * 10_000, "{waiting} in {pause} s");
+        let mut read = 0;
+        let begun = world.now;
+        let all = world.run_until(MINUTE, |world| {
+            while let Some(message) = world.ends[1].read(world.now) {
+                assert!(message.payload.iter().all(|byte| *byte == read as u8));
+                read += 1;
+            }
+            read == total
+        });
+        let took = world.now - begun;
+        assert!(
+            all && took < Duration::from_secs(3),
+            "{read} of {total} in {took:?}"
+        );
+    }
+}
