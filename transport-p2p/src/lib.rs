@@ -115,6 +115,7 @@
 //! [`TransportChannel`]: session_core::TransportChannel
 //! [`TransportFactory`]: session_core::TransportFactory
 
+mod below;
 pub mod congestion;
 #[cfg(feature = "dtls")]
 pub mod dtls;

@@ -7,13 +7,13 @@ use super::{
     negotiation::Counterpart,
     rust::RustEndpoint,
 };
+use crate::below;
 use bytes::{Bytes, BytesMut};
 use session_core::{
-    Batch, ChannelOutput, Datagram, Element, Finding, Fingerprint, LocalSocket, PathReport, Peer,
-    RequestAnswer, Secured, SendError, SocketError, SrtpKeys, StanzaError, StreamEvent,
-    TransportChannel, TransportError,
+    Batch, ChannelOutput, Fingerprint, Secured, SendError, SrtpKeys, TransportChannel,
+    TransportError,
 };
-use std::{collections::VecDeque, net::SocketAddr, sync::Arc, time::Instant};
+use std::{collections::VecDeque, sync::Arc, time::Instant};
 
 /// What the buffer for one event has at first.
 const ROOM: usize = 2_048;
@@ -397,55 +397,7 @@ impl TransportChannel for DtlsChannel {
         self.inner.connect(now);
     }
 
-    fn handle_info(&mut self, info: &Element, now: Instant) -> Result<(), TransportError> {
-        self.at(now);
-        self.inner.handle_info(info, now)
-    }
-
-    fn handle_bound(
-        &mut self,
-        socket: LocalSocket,
-        address: Result<SocketAddr, SocketError>,
-        now: Instant,
-    ) {
-        self.at(now);
-        self.inner.handle_bound(socket, address, now);
-    }
-
-    fn handle_datagram(&mut self, datagram: Datagram, now: Instant) {
-        self.at(now);
-        self.inner.handle_datagram(datagram, now);
-    }
-
-    fn handle_stream(&mut self, socket: LocalSocket, event: StreamEvent, now: Instant) {
-        self.at(now);
-        self.inner.handle_stream(socket, event, now);
-    }
-
-    fn handle_finding(&mut self, inquiry: u32, finding: Finding, now: Instant) {
-        self.at(now);
-        self.inner.handle_finding(inquiry, finding, now);
-    }
-
-    fn handle_request(
-        &mut self,
-        from: &Peer,
-        payload: &Element,
-        now: Instant,
-    ) -> Option<RequestAnswer> {
-        self.at(now);
-        self.inner.handle_request(from, payload, now)
-    }
-
-    fn handle_response(
-        &mut self,
-        token: u32,
-        response: Result<Option<Element>, StanzaError>,
-        now: Instant,
-    ) {
-        self.at(now);
-        self.inner.handle_response(token, response, now);
-    }
+    crate::below::passes_below!();
 
     fn handle_timeout(&mut self, now: Instant) {
         self.at(now);
@@ -492,11 +444,7 @@ impl TransportChannel for DtlsChannel {
         self.due = None;
         self.inner.close();
         self.outputs.clear();
-        while let Some(output) = self.inner.poll_output() {
-            if let ChannelOutput::Transmit(_) | ChannelOutput::Write(..) = output {
-                self.outputs.push_back(output);
-            }
-        }
+        self.outputs.extend(below::last_words(&mut *self.inner));
     }
 
     fn poll_timeout(&self) -> Option<Instant> {
@@ -522,13 +470,7 @@ impl TransportChannel for DtlsChannel {
 
     fn describe(&self) -> Option<String> {
         let dtls = self.endpoint.as_ref().filter(|_| self.connected);
-        match (self.inner.describe(), dtls) {
-            (Some(inner), Some(dtls)) => Some(format!("{inner}, {}", dtls.version())),
-            (inner, dtls) => inner.or_else(|| dtls.map(|dtls| dtls.version().to_owned())),
-        }
-    }
-
-    fn report(&self) -> Vec<PathReport> {
-        self.inner.report()
+        let version = dtls.map(|dtls| dtls.version().to_owned());
+        below::describe(&*self.inner, version)
     }
 }

@@ -1,15 +1,14 @@
 //! The stream layer: PseudoTCP above any datagram channel.
 
 use super::{Config, Error, Event, PseudoTcp, State};
+use crate::below::{self, Finish, Path};
 use bytes::Bytes;
 use session_core::{
-    Batch, ChannelLayer, ChannelOutput, Datagram, Element, Finding, LocalSocket, PathReport, Peer,
-    RequestAnswer, Role, SendError, SocketError, StanzaError, StreamEvent, TransportChannel,
-    TransportContext, TransportError,
+    Batch, ChannelLayer, ChannelOutput, Role, SendError, TransportChannel, TransportContext,
+    TransportError,
 };
 use std::{
     collections::VecDeque,
-    net::SocketAddr,
     time::{Duration, Instant},
 };
 
@@ -52,7 +51,7 @@ impl ChannelLayer for PseudoTcpLayer {
             outputs: VecDeque::new(),
             unsent: None,
             carries: false,
-            path: PathState::default(),
+            path: Path::default(),
             open: false,
             writable: false,
             paused: false,
@@ -77,7 +76,7 @@ struct StreamChannel {
     unsent: Option<Batch>,
     /// Whether the channel below takes datagrams.
     carries: bool,
-    path: PathState,
+    path: Path,
     open: bool,
     /// What was told above.
     writable: bool,
@@ -87,24 +86,6 @@ struct StreamChannel {
     failed: bool,
     /// The stream of a channel that failed while it was paused: what had arrived can still be read.
     remains: Option<(PseudoTcp, Instant)>,
-}
-
-/// What is known about the path below.
-#[derive(Default)]
-struct PathState {
-    /// Whether the channel below speaks of its path; otherwise it has one when it is writable.
-    explicit: bool,
-    up: bool,
-    /// What was told above.
-    told: Option<bool>,
-}
-
-/// How far the end of our direction has come.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Finish {
-    No,
-    Wanted,
-    Told,
 }
 
 impl StreamChannel {
@@ -172,9 +153,8 @@ impl StreamChannel {
 
     /// A path without an open stream is of no use to those above.
     fn tell_path(&mut self) {
-        if self.open && self.path.told != Some(self.path.up) {
-            self.path.told = Some(self.path.up);
-            self.outputs.push_back(ChannelOutput::Path(self.path.up));
+        if self.open {
+            self.outputs.extend(self.path.tell(self.path.up));
         }
     }
 
@@ -297,55 +277,7 @@ impl TransportChannel for StreamChannel {
         self.inner.connect(now);
     }
 
-    fn handle_info(&mut self, info: &Element, now: Instant) -> Result<(), TransportError> {
-        self.at(now);
-        self.inner.handle_info(info, now)
-    }
-
-    fn handle_bound(
-        &mut self,
-        socket: LocalSocket,
-        address: Result<SocketAddr, SocketError>,
-        now: Instant,
-    ) {
-        self.at(now);
-        self.inner.handle_bound(socket, address, now);
-    }
-
-    fn handle_datagram(&mut self, datagram: Datagram, now: Instant) {
-        self.at(now);
-        self.inner.handle_datagram(datagram, now);
-    }
-
-    fn handle_stream(&mut self, socket: LocalSocket, event: StreamEvent, now: Instant) {
-        self.at(now);
-        self.inner.handle_stream(socket, event, now);
-    }
-
-    fn handle_finding(&mut self, inquiry: u32, finding: Finding, now: Instant) {
-        self.at(now);
-        self.inner.handle_finding(inquiry, finding, now);
-    }
-
-    fn handle_request(
-        &mut self,
-        from: &Peer,
-        payload: &Element,
-        now: Instant,
-    ) -> Option<RequestAnswer> {
-        self.at(now);
-        self.inner.handle_request(from, payload, now)
-    }
-
-    fn handle_response(
-        &mut self,
-        token: u32,
-        response: Result<Option<Element>, StanzaError>,
-        now: Instant,
-    ) {
-        self.at(now);
-        self.inner.handle_response(token, response, now);
-    }
+    crate::below::passes_below!();
 
     fn handle_timeout(&mut self, now: Instant) {
         self.at(now);
@@ -409,11 +341,7 @@ impl TransportChannel for StreamChannel {
         self.failed = true;
         self.outputs.clear();
         self.inner.close();
-        while let Some(output) = self.inner.poll_output() {
-            if let ChannelOutput::Transmit(_) | ChannelOutput::Write(..) = output {
-                self.outputs.push_back(output);
-            }
-        }
+        self.outputs.extend(below::last_words(&mut *self.inner));
     }
 
     fn poll_timeout(&self) -> Option<Instant> {
@@ -445,19 +373,12 @@ impl TransportChannel for StreamChannel {
         }
     }
 
-    fn report(&self) -> Vec<PathReport> {
-        self.inner.report()
-    }
-
     fn describe(&self) -> Option<String> {
         let stream = self
             .stream
             .as_ref()
             .and_then(|(stream, _)| describe(stream));
-        match (self.inner.describe(), stream) {
-            (Some(inner), Some(stream)) => Some(format!("{inner}, {stream}")),
-            (inner, stream) => inner.or(stream),
-        }
+        below::describe(&*self.inner, stream)
     }
 }
 

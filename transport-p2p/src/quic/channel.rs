@@ -1,15 +1,13 @@
 //! The stream above a channel of datagrams.
 
 use super::{Closed, Config, Fingerprint, Identity, QuicStream};
+use crate::below::{self, Finish, Path};
 use bytes::Bytes;
 use session_core::{
-    Batch, ChannelOutput, Datagram, Element, Finding, HandshakeSide, LocalSocket, Peer,
-    RequestAnswer, Role, Secured, SendError, SocketError, StanzaError, StreamEvent,
-    TransportChannel, TransportError,
+    Batch, ChannelOutput, HandshakeSide, Role, Secured, SendError, TransportChannel, TransportError,
 };
 use std::{
     collections::VecDeque,
-    net::SocketAddr,
     time::{Duration, Instant},
 };
 
@@ -42,7 +40,7 @@ pub(super) struct QuicChannel {
     unsent: Option<Batch>,
     /// Whether the channel below takes datagrams.
     carries: bool,
-    path: PathState,
+    path: Path,
     open: bool,
     /// What was told above.
     writable: bool,
@@ -57,24 +55,6 @@ pub(super) struct QuicChannel {
     deadline: Option<Instant>,
 }
 
-/// What is known about the path below.
-#[derive(Default)]
-struct PathState {
-    /// Whether the channel below speaks of its path; otherwise it has one when it is writable.
-    explicit: bool,
-    up: bool,
-    /// What was told above.
-    told: Option<bool>,
-}
-
-/// How far the end of our direction has come.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Finish {
-    No,
-    Wanted,
-    Told,
-}
-
 impl QuicChannel {
     pub(super) fn new(inner: Box<dyn TransportChannel>, setup: Setup) -> Self {
         Self {
@@ -84,7 +64,7 @@ impl QuicChannel {
             outputs: VecDeque::new(),
             unsent: None,
             carries: false,
-            path: PathState::default(),
+            path: Path::default(),
             open: false,
             writable: false,
             paused: false,
@@ -153,9 +133,8 @@ impl QuicChannel {
     /// A path without an open stream is of no use to those above.
     fn tell_path(&mut self) {
         let up = self.path.up && self.gone.is_none();
-        if self.open && self.path.told != Some(up) {
-            self.path.told = Some(up);
-            self.outputs.push_back(ChannelOutput::Path(up));
+        if self.open {
+            self.outputs.extend(self.path.tell(up));
         }
     }
 
@@ -266,11 +245,7 @@ impl QuicChannel {
     /// What the stream has still to say leaves.
     fn flush(&mut self) {
         while !self.failed && self.transmit() {}
-        while let Some(output) = self.inner.poll_output() {
-            if let ChannelOutput::Transmit(_) | ChannelOutput::Write(..) = output {
-                self.outputs.push_back(output);
-            }
-        }
+        self.outputs.extend(below::last_words(&mut *self.inner));
     }
 
     fn fail(&mut self, error: TransportError) {
@@ -333,55 +308,7 @@ impl TransportChannel for QuicChannel {
         self.inner.connect(now);
     }
 
-    fn handle_info(&mut self, info: &Element, now: Instant) -> Result<(), TransportError> {
-        self.at(now);
-        self.inner.handle_info(info, now)
-    }
-
-    fn handle_bound(
-        &mut self,
-        socket: LocalSocket,
-        address: Result<SocketAddr, SocketError>,
-        now: Instant,
-    ) {
-        self.at(now);
-        self.inner.handle_bound(socket, address, now);
-    }
-
-    fn handle_datagram(&mut self, datagram: Datagram, now: Instant) {
-        self.at(now);
-        self.inner.handle_datagram(datagram, now);
-    }
-
-    fn handle_stream(&mut self, socket: LocalSocket, event: StreamEvent, now: Instant) {
-        self.at(now);
-        self.inner.handle_stream(socket, event, now);
-    }
-
-    fn handle_finding(&mut self, inquiry: u32, finding: Finding, now: Instant) {
-        self.at(now);
-        self.inner.handle_finding(inquiry, finding, now);
-    }
-
-    fn handle_request(
-        &mut self,
-        from: &Peer,
-        payload: &Element,
-        now: Instant,
-    ) -> Option<RequestAnswer> {
-        self.at(now);
-        self.inner.handle_request(from, payload, now)
-    }
-
-    fn handle_response(
-        &mut self,
-        token: u32,
-        response: Result<Option<Element>, StanzaError>,
-        now: Instant,
-    ) {
-        self.at(now);
-        self.inner.handle_response(token, response, now);
-    }
+    crate::below::passes_below!();
 
     fn handle_timeout(&mut self, now: Instant) {
         self.at(now);
@@ -455,13 +382,7 @@ impl TransportChannel for QuicChannel {
         self.failed = true;
         self.inner.close();
         self.flush();
-        let leaves = |output: &ChannelOutput| {
-            matches!(
-                output,
-                ChannelOutput::Transmit(_) | ChannelOutput::Write(..)
-            )
-        };
-        self.outputs.retain(leaves);
+        self.outputs.retain(below::leaves);
     }
 
     fn poll_timeout(&self) -> Option<Instant> {
@@ -493,10 +414,7 @@ impl TransportChannel for QuicChannel {
     fn describe(&self) -> Option<String> {
         let stream = self.stream.as_ref();
         let stream = stream.and_then(|(stream, _)| describe(stream));
-        match (self.inner.describe(), stream) {
-            (Some(inner), Some(stream)) => Some(format!("{inner}, {stream}")),
-            (inner, stream) => inner.or(stream),
-        }
+        below::describe(&*self.inner, stream)
     }
 }
 

@@ -4,15 +4,14 @@ use super::{
     Association, ChannelConfig, ChannelEvent, Config, DataChannels, Error, Event,
     MAX_BATCH_PACKETS, SendError as SctpError, State,
 };
+use crate::below::{self, Finish, Path};
 use bytes::Bytes;
 use session_core::{
-    Batch, ChannelLayer, ChannelOutput, Datagram, Element, Finding, HandshakeSide,
-    LayerNegotiation, LocalSocket, Peer, RequestAnswer, Role, SendError, SocketError, StanzaError,
-    StreamEvent, TransportChannel, TransportContext, TransportError,
+    Batch, ChannelLayer, ChannelOutput, HandshakeSide, LayerNegotiation, Role, SendError,
+    TransportChannel, TransportContext, TransportError,
 };
 use std::{
     collections::VecDeque,
-    net::SocketAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -131,7 +130,7 @@ pub(super) struct StreamChannel {
     unsent: Option<Batch>,
     /// Whether the channel below takes datagrams.
     carries: bool,
-    path: PathState,
+    path: Path,
     /// Our channel.
     channel: Option<u16>,
     writable: bool,
@@ -139,24 +138,6 @@ pub(super) struct StreamChannel {
     finish: Finish,
     peer_finished: Finish,
     failed: bool,
-}
-
-/// What is known about the path below.
-#[derive(Default)]
-struct PathState {
-    /// Whether the channel below speaks of its path; otherwise it has one when it is writable.
-    explicit: bool,
-    up: bool,
-    /// What was told above.
-    told: Option<bool>,
-}
-
-/// How far the end of a direction has come.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Finish {
-    No,
-    Wanted,
-    Told,
 }
 
 impl StreamChannel {
@@ -179,7 +160,7 @@ impl StreamChannel {
             outputs: VecDeque::new(),
             unsent: None,
             carries: false,
-            path: PathState::default(),
+            path: Path::default(),
             channel: None,
             writable: false,
             paused: false,
@@ -187,6 +168,11 @@ impl StreamChannel {
             peer_finished: Finish::No,
             failed: false,
         }
+    }
+
+    /// Notes the time of a call.
+    fn at(&mut self, now: Instant) {
+        self.now = Some(now);
     }
 
     #[expect(
@@ -278,9 +264,8 @@ impl StreamChannel {
 
     /// A path without an open association is of no use to those above.
     fn tell_path(&mut self) {
-        if self.is_open() && self.path.told != Some(self.path.up) {
-            self.path.told = Some(self.path.up);
-            self.outputs.push_back(ChannelOutput::Path(self.path.up));
+        if self.is_open() {
+            self.outputs.extend(self.path.tell(self.path.up));
         }
     }
 
@@ -437,62 +422,14 @@ impl StreamChannel {
 
 impl TransportChannel for StreamChannel {
     fn connect(&mut self, now: Instant) {
-        self.now = Some(now);
+        self.at(now);
         self.inner.connect(now);
     }
 
-    fn handle_info(&mut self, info: &Element, now: Instant) -> Result<(), TransportError> {
-        self.now = Some(now);
-        self.inner.handle_info(info, now)
-    }
-
-    fn handle_bound(
-        &mut self,
-        socket: LocalSocket,
-        address: Result<SocketAddr, SocketError>,
-        now: Instant,
-    ) {
-        self.now = Some(now);
-        self.inner.handle_bound(socket, address, now);
-    }
-
-    fn handle_datagram(&mut self, datagram: Datagram, now: Instant) {
-        self.now = Some(now);
-        self.inner.handle_datagram(datagram, now);
-    }
-
-    fn handle_stream(&mut self, socket: LocalSocket, event: StreamEvent, now: Instant) {
-        self.now = Some(now);
-        self.inner.handle_stream(socket, event, now);
-    }
-
-    fn handle_finding(&mut self, inquiry: u32, finding: Finding, now: Instant) {
-        self.now = Some(now);
-        self.inner.handle_finding(inquiry, finding, now);
-    }
-
-    fn handle_request(
-        &mut self,
-        from: &Peer,
-        payload: &Element,
-        now: Instant,
-    ) -> Option<RequestAnswer> {
-        self.now = Some(now);
-        self.inner.handle_request(from, payload, now)
-    }
-
-    fn handle_response(
-        &mut self,
-        token: u32,
-        response: Result<Option<Element>, StanzaError>,
-        now: Instant,
-    ) {
-        self.now = Some(now);
-        self.inner.handle_response(token, response, now);
-    }
+    crate::below::passes_below!();
 
     fn handle_timeout(&mut self, now: Instant) {
-        self.now = Some(now);
+        self.at(now);
         if self.inner.poll_timeout().is_some_and(|at| at <= now) {
             self.inner.handle_timeout(now);
         }
@@ -502,7 +439,7 @@ impl TransportChannel for StreamChannel {
     }
 
     fn send(&mut self, packet: Bytes, now: Instant) -> Result<(), SendError> {
-        self.now = Some(now);
+        self.at(now);
         if self.finish != Finish::No {
             return Err(SendError::Finished);
         }
@@ -521,7 +458,7 @@ impl TransportChannel for StreamChannel {
     }
 
     fn pause(&mut self, paused: bool, now: Instant) {
-        self.now = Some(now);
+        self.at(now);
         self.paused = paused;
         if !paused && self.failed {
             self.hand_out_remains();
@@ -529,7 +466,7 @@ impl TransportChannel for StreamChannel {
     }
 
     fn finish(&mut self, now: Instant) {
-        self.now = Some(now);
+        self.at(now);
         if self.finish == Finish::No {
             self.finish = Finish::Wanted;
         }
@@ -549,11 +486,7 @@ impl TransportChannel for StreamChannel {
         }
         self.failed = true;
         self.inner.close();
-        while let Some(output) = self.inner.poll_output() {
-            if let ChannelOutput::Transmit(_) | ChannelOutput::Write(..) = output {
-                self.outputs.push_back(output);
-            }
-        }
+        self.outputs.extend(below::last_words(&mut *self.inner));
     }
 
     fn poll_timeout(&self) -> Option<Instant> {
@@ -590,10 +523,7 @@ impl TransportChannel for StreamChannel {
             .channels
             .as_ref()
             .and_then(|channels| describe(channels.association()));
-        match (self.inner.describe(), stream) {
-            (Some(inner), Some(stream)) => Some(format!("{inner}, {stream}")),
-            (inner, stream) => inner.or(stream),
-        }
+        below::describe(&*self.inner, stream)
     }
 }
 
