@@ -6,8 +6,8 @@ mod ice_pair;
 
 use bytes::Bytes;
 use ice_pair::Pair;
-use session_core::{Batch, Datagram};
-use std::time::Duration;
+use session_core::{Batch, Datagram, LocalSocket};
+use std::{net::SocketAddr, time::Duration};
 use transport_p2p::ice::Output;
 
 const PACKETS: u64 = 10_000;
@@ -66,6 +66,24 @@ fn a_packet_allocates_nothing() {
         assert_eq!(arrived as u64, PACKETS * each as u64);
         assert_eq!(count.count_total, 0, "{size} bytes by {segment_size}");
     }
+}
+
+#[test]
+fn a_packet_that_the_application_carries_allocates_nothing() {
+    let mut pair = connected();
+    let [sender, receiver] = &mut pair.ends;
+    let (socket, destination) = sender.agent.send_direct(1, 1_200).unwrap();
+    let source = sender.sockets[&socket];
+    let on = |(_, at): &(&LocalSocket, &SocketAddr)| **at == destination;
+    let socket = *receiver.sockets.iter().find(on).unwrap().0;
+    let payload = [7; 1_200];
+    let count = allocation_counter::measure(|| {
+        for _ in 0..PACKETS {
+            assert!(sender.agent.send_direct(1, payload.len()).is_some());
+            assert!(receiver.agent.receive_direct(socket, source, &payload));
+        }
+    });
+    assert_eq!(count.count_total, 0);
 }
 
 /// What looks like STUN is looked at, and asks for no memory either unless it is a valid check.

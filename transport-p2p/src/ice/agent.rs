@@ -25,7 +25,7 @@ use super::{
     random::Random,
     report::{PairReport, Stats},
 };
-use session_core::{Batch, ChannelOutput, Role, SendError, TransportError};
+use session_core::{Batch, ChannelOutput, LocalSocket, Role, SendError, TransportError};
 use std::{collections::VecDeque, net::SocketAddr, sync::Arc, task::Waker, time::Instant};
 
 /// Checks that came before the peer's credentials, kept until these come.
@@ -202,6 +202,18 @@ impl Agent {
         self.stats.packets_sent += packets;
         self.stats.bytes_sent += bytes;
         Ok(())
+    }
+
+    /// The way of a datagram that need not pass the queue.
+    pub(super) fn send_direct(
+        &mut self,
+        id: u16,
+        size: usize,
+    ) -> Option<(LocalSocket, SocketAddr)> {
+        let way = self.components.get(&id)?.direct(size)?;
+        self.stats.packets_sent += 1;
+        self.stats.bytes_sent += size as u64;
+        Some(way)
     }
 
     pub(super) fn poll_output(&mut self, id: u16) -> Option<Output> {

@@ -198,6 +198,17 @@ impl Component {
         Ok(())
     }
 
+    /// Socket and address of the path, for a datagram of this size that waits for no other.
+    pub(super) fn direct(&self, size: usize) -> Option<(LocalSocket, SocketAddr)> {
+        let free = self.queued == 0 && !self.failed && size <= DATAGRAM_MAX;
+        let path = self.path.as_ref().filter(|_| free)?;
+        if let Base::Host(socket) = path.base {
+            Some((socket, path.remote))
+        } else {
+            None
+        }
+    }
+
     fn transmit(&mut self, base: Base, to: SocketAddr, batch: Batch, now: Instant) {
         match base {
             Base::Host(socket) => self.push_transmit(Transmit {

@@ -28,6 +28,9 @@ const SOCKET_BITS: u32 = 20;
 /// 4. Tell the agent: [`handle_datagram`](Self::handle_datagram), [`handle_bound`](Self::handle_bound),
 ///    [`handle_timeout`](Self::handle_timeout), [`add_remote_candidate`](Self::add_remote_candidate) … Go on with 2.
 ///
+/// Who has many packets to carry need not have them carried by the agent: [`send_direct`](Self::send_direct) and
+/// [`receive_direct`](Self::receive_direct).
+///
 /// `examples/two_agents.rs` does it over real sockets. All randomness comes from the seed, so that the same calls have
 /// the same results.
 ///
@@ -260,6 +263,41 @@ impl Agent {
         now: Instant,
     ) -> Result<(), SendError> {
         self.inner.send(component, packets.into(), now)
+    }
+
+    /// The way for one datagram of `size` bytes that the application sends by itself, instead of handing it to
+    /// [`send`](Self::send) and taking it from [`poll_output`](Self::poll_output): from this socket, to this address. It
+    /// is counted as sent. To be asked for every datagram, because the path may change or lose consent (RFC 7675) with
+    /// any other call.
+    ///
+    /// None where only `send` knows what to do, or what is wrong: the path leads through a relay or a connection, there
+    /// is none, something else waits to be sent before, or `size` is too large for a datagram.
+    ///
+    /// With [`receive_direct`](Self::receive_direct) it is what a program with much traffic uses: nothing is moved,
+    /// copied or shared between threads for a packet.
+    pub fn send_direct(
+        &mut self,
+        component: u16,
+        size: usize,
+    ) -> Option<(LocalSocket, SocketAddr)> {
+        let (socket, destination) = self.inner.send_direct(component, size)?;
+        Some((join(component, socket), destination))
+    }
+
+    /// Whether one datagram that has arrived is data of the peer on the selected path, which the application may use
+    /// where it lies. It is counted as received, and nothing is left to be done.
+    ///
+    /// Everything else (checks, what comes through relays, other pairs, strangers) is answered with false, and to be
+    /// given to [`handle_datagram`](Self::handle_datagram).
+    pub fn receive_direct(
+        &mut self,
+        socket: LocalSocket,
+        source: SocketAddr,
+        payload: &[u8],
+    ) -> bool {
+        let (component, socket) = split(socket);
+        self.inner
+            .receive_direct(component, socket, source, payload)
     }
 
     /// Begins anew with new credentials (RFC 8445 §9), which [`Output::Credentials`] tells. Data flows on along the old

@@ -10,7 +10,6 @@ use bytes::Bytes;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use stun_rs::attributes::ice::{IceControlled, IceControlling, Priority, UseCandidate};
 use stun_rs::attributes::stun::{
     AlternateServer, ErrorCode, MappedAddress, UnknownAttributes, XorMappedAddress,
 };
@@ -292,15 +291,22 @@ impl MessageBuilder {
         }
     }
 
-    /// Adds an attribute. They are written in this order, and before the raw ones.
+    /// Adds an attribute. Those of a check (PRIORITY, USE-CANDIDATE, ICE-CONTROLLED, ICE-CONTROLLING) are written in
+    /// this order among the raw ones, all others in this order before them.
     #[must_use]
     pub fn attribute(mut self, attribute: Attribute) -> Self {
-        self.size += attribute.size_max();
-        match to_stun_rs(&attribute) {
-            Ok(attribute) => self.attributes = self.attributes.with_attribute(attribute),
-            Err(error) => self.error = Some(error),
+        match to_form(&attribute) {
+            Ok(Form::Typed(typed)) => {
+                self.size += attribute.size_max();
+                self.attributes = self.attributes.with_attribute(typed);
+                self
+            }
+            Ok(Form::Raw(kind, value, count)) => self.raw(kind, &value[..count]),
+            Err(error) => {
+                self.error = Some(error);
+                self
+            }
         }
-        self
     }
 
     /// Adds an attribute if the condition holds.
@@ -532,8 +538,16 @@ fn to_class(class: Class) -> MessageClass {
     }
 }
 
-fn to_stun_rs(attribute: &Attribute) -> Result<StunAttribute, StunError> {
-    Ok(match attribute {
+/// How an attribute is written.
+enum Form {
+    /// By stun-rs, which keeps those of a message in a list.
+    Typed(StunAttribute),
+    /// As it is: its kind, and so many of these bytes. A connectivity check needs no list.
+    Raw(u16, [u8; 8], usize),
+}
+
+fn to_form(attribute: &Attribute) -> Result<Form, StunError> {
+    Ok(Form::Typed(match attribute {
         Attribute::MappedAddress(address) => MappedAddress::from(*address).into(),
         Attribute::XorMappedAddress(address) => XorMappedAddress::from(*address).into(),
         Attribute::Error(code, reason) => {
@@ -549,16 +563,31 @@ fn to_stun_rs(attribute: &Attribute) -> Result<StunAttribute, StunError> {
             UnknownAttributes::from(&kinds[..kinds.len().min(UNKNOWN_MAX)]).into()
         }
         Attribute::AlternateServer(address) => AlternateServer::from(*address).into(),
-        Attribute::Priority(priority) => Priority::from(*priority).into(),
-        Attribute::UseCandidate => UseCandidate::default().into(),
-        Attribute::IceControlled(tie_breaker) => IceControlled::from(*tie_breaker).into(),
-        Attribute::IceControlling(tie_breaker) => IceControlling::from(*tie_breaker).into(),
+        Attribute::Priority(priority) => {
+            let value = (u64::from(*priority) << 32).to_be_bytes();
+            return Ok(Form::Raw(kind::PRIORITY, value, 4));
+        }
+        Attribute::UseCandidate => return Ok(Form::Raw(kind::USE_CANDIDATE, [0; 8], 0)),
+        Attribute::IceControlled(tie_breaker) => {
+            return Ok(Form::Raw(
+                kind::ICE_CONTROLLED,
+                tie_breaker.to_be_bytes(),
+                8,
+            ));
+        }
+        Attribute::IceControlling(tie_breaker) => {
+            return Ok(Form::Raw(
+                kind::ICE_CONTROLLING,
+                tie_breaker.to_be_bytes(),
+                8,
+            ));
+        }
         Attribute::Lifetime(seconds) => LifeTime::from(*seconds).into(),
         Attribute::XorPeerAddress(address) => XorPeerAddress::from(*address).into(),
         Attribute::XorRelayedAddress(address) => XorRelayedAddress::from(*address).into(),
         Attribute::ChannelNumber(number) => ChannelNumber::new(*number).into(),
         Attribute::RequestedTransportUdp => RequestedTrasport::from(stun_rs::protocols::UDP).into(),
-    })
+    }))
 }
 
 #[allow(

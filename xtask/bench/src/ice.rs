@@ -22,6 +22,7 @@ pub(crate) const FIGURES: &[Figure] = &[
     ("ice.heap_4", |name| heap(name, 4)),
     ("ice.idle_cpu", idle_cpu),
     ("ice.datagram", datagram::datagram),
+    ("ice.datagram_queued", datagram::datagram_queued),
     ("ice.datagram_gso", datagram::datagram_gso),
 ];
 

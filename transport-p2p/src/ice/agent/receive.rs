@@ -7,7 +7,7 @@ use crate::ice::{
     pair::{Base, PairState},
 };
 use crate::stun::{Attribute, Class, Message, MessageBuilder, Method, Scan, TransactionId};
-use session_core::{Batch, ChannelOutput, Datagram};
+use session_core::{Batch, ChannelOutput, Datagram, LocalSocket};
 use std::{net::SocketAddr, sync::Arc, time::Instant};
 
 /// The error of RFC 8445 §7.3.1.1.
@@ -44,6 +44,25 @@ impl Agent {
             self.handle_packets(id, base, source, batch, now);
         }
         self.review(now);
+    }
+
+    /// Whether it is data on the path, which is counted and changes nothing.
+    pub(in crate::ice) fn receive_direct(
+        &mut self,
+        id: u16,
+        socket: LocalSocket,
+        source: SocketAddr,
+        payload: &[u8],
+    ) -> bool {
+        let direct = !Scan::is_stun(payload)
+            && self.components.get(&id).is_some_and(|component| {
+                !component.failed && component.is_path(Base::Host(socket), source)
+            });
+        if direct {
+            self.stats.packets_received += 1;
+            self.stats.bytes_received += payload.len() as u64;
+        }
+        direct
     }
 
     /// Packets from a socket or through a relay.

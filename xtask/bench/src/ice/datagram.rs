@@ -21,10 +21,17 @@ const BATCH: usize = 50;
 /// Bytes that a receiving driver sets aside at once.
 const BLOCK: usize = 64 << 10;
 
-/// One datagram sent and received through agents and sockets, against the bare system calls.
+/// One datagram sent and received by an application that asks the agents for each, against the bare system calls.
 pub(super) fn datagram(name: &str) {
     let (mut path, mut plain) = (Path::new(), Plain::new());
-    let (ours, peer) = medians(|| path.one(), || plain.one());
+    let (ours, peer) = medians(|| path.direct(), || plain.one());
+    print(name, ours, peer);
+}
+
+/// The same where the agents carry it: in and out of queues, owned at the end.
+pub(super) fn datagram_queued(name: &str) {
+    let (mut path, mut plain) = (Path::new(), Plain::new());
+    let (ours, peer) = medians(|| path.queued(), || plain.one());
     print(name, ours, peer);
 }
 
@@ -65,7 +72,23 @@ impl Path {
         }
     }
 
-    fn one(&mut self) {
+    fn direct(&mut self) {
+        black_box(Instant::now());
+        let (_, to) = self.ours.agents[0]
+            .send_direct(1, SIZE)
+            .expect("there is a path");
+        let sent = self.ours.sockets[0]
+            .0
+            .send_to(black_box(&self.payload), to);
+        assert!(sent.is_ok());
+        let received = self.ours.sockets[1].0.recv_from(&mut self.buffer[..2_048]);
+        let (size, source) = received.expect("it was sent to loopback");
+        let payload = &self.buffer[..size];
+        let data = self.ours.agents[1].receive_direct(self.ours.number, source, payload);
+        assert!(data && size == SIZE);
+    }
+
+    fn queued(&mut self) {
         let now = Instant::now();
         self.ours.agents[0]
             .send(1, self.payload.clone(), now)
