@@ -110,6 +110,12 @@ impl List {
         self.many.push(attribute);
     }
 
+    fn extend(&mut self, others: &Self) {
+        for attribute in others.as_slice() {
+            self.push(attribute.clone());
+        }
+    }
+
     fn as_slice(&self) -> &[Attribute] {
         if self.many.is_empty() {
             &self.few[..self.count]
@@ -199,7 +205,7 @@ impl Message {
         self.attributes().contains(&Attribute::UseCandidate)
     }
 
-    /// All that were understood, in order.
+    /// All that were understood, in order; those of a check (see [`MessageBuilder::attribute`]) after the others.
     pub fn attributes(&self) -> &[Attribute] {
         self.attributes.as_slice()
     }
@@ -255,6 +261,19 @@ impl Raw {
         }
     }
 
+    /// A value of a size that is known beforehand, and a multiple of four.
+    fn put<const SIZE: usize>(&mut self, kind: u16, value: [u8; SIZE]) {
+        match self.small.get_mut(self.count..self.count + 4 + SIZE) {
+            Some(place) if self.large.is_empty() => {
+                place[..2].copy_from_slice(&kind.to_be_bytes());
+                place[2..4].copy_from_slice(&(SIZE as u16).to_be_bytes());
+                place[4..].copy_from_slice(&value);
+                self.count += 4 + SIZE;
+            }
+            _ => self.push(kind, SIZE as u16, &value),
+        }
+    }
+
     fn push(&mut self, kind: u16, length: u16, value: &[u8]) {
         let size = 4 + value.len().next_multiple_of(4);
         let header = (u32::from(kind) << 16 | u32::from(length)).to_be_bytes();
@@ -299,14 +318,13 @@ impl MessageBuilder {
             Ok(Form::Typed(typed)) => {
                 self.size += attribute.size_max();
                 self.attributes = self.attributes.with_attribute(typed);
-                self
             }
-            Ok(Form::Raw(kind, value, count)) => self.raw(kind, &value[..count]),
-            Err(error) => {
-                self.error = Some(error);
-                self
-            }
+            Ok(Form::Flag(kind)) => self.raw.put(kind, []),
+            Ok(Form::Short(kind, value)) => self.raw.put(kind, value.to_be_bytes()),
+            Ok(Form::Long(kind, value)) => self.raw.put(kind, value.to_be_bytes()),
+            Err(error) => self.error = Some(error),
         }
+        self
     }
 
     /// Adds an attribute if the condition holds.
@@ -438,8 +456,17 @@ pub(super) fn decode(scan: &Scan<'_>) -> Result<Message, StunError> {
     };
     let mut end = HEADER_SIZE;
     known[..end].copy_from_slice(scan.header());
+    let mut plain = List::new();
     for attribute in scan.attributes() {
-        if is_known(attribute.kind) {
+        if is_plain(attribute.kind) {
+            match read_plain(&attribute) {
+                Some(attribute) => plain.push(attribute),
+                None if is_required(attribute.kind) => {
+                    return Err(StunError::BadAttribute(attribute.kind));
+                }
+                None => {}
+            }
+        } else if is_known(attribute.kind) {
             let next = end + attribute.whole.len();
             known[end..next].copy_from_slice(attribute.whole);
             end = next;
@@ -450,24 +477,52 @@ pub(super) fn decode(scan: &Scan<'_>) -> Result<Message, StunError> {
             message.unknown.push(attribute.kind);
         }
     }
+    if end == HEADER_SIZE {
+        message.attributes = plain;
+        return Ok(message);
+    }
     if let Some(attributes) = decode_known(&mut known[..end]) {
         message.attributes = attributes;
+        message.attributes.extend(&plain);
         return Ok(message);
     }
     for attribute in scan.attributes().filter(|a| is_known(a.kind)) {
         match decode_one(scan, &attribute) {
-            Some(attributes) => {
-                for attribute in attributes.as_slice() {
-                    message.attributes.push(attribute.clone());
-                }
-            }
+            Some(attributes) => message.attributes.extend(&attributes),
             None if is_required(attribute.kind) => {
                 return Err(StunError::BadAttribute(attribute.kind));
             }
             None => {}
         }
     }
+    message.attributes.extend(&plain);
     Ok(message)
+}
+
+/// What a connectivity check carries, which is read as it is written ([`Form`]): without lists.
+fn is_plain(kind: u16) -> bool {
+    matches!(
+        kind,
+        kind::PRIORITY | kind::USE_CANDIDATE | kind::ICE_CONTROLLED | kind::ICE_CONTROLLING
+    )
+}
+
+/// None if its size is wrong.
+fn read_plain(attribute: &RawAttribute<'_>) -> Option<Attribute> {
+    let long = || Some(u64::from_be_bytes(attribute.value.try_into().ok()?));
+    match attribute.kind {
+        kind::PRIORITY => {
+            let number = attribute.value.try_into().ok().map(u32::from_be_bytes);
+            number.map(Attribute::Priority)
+        }
+        kind::USE_CANDIDATE => attribute
+            .value
+            .is_empty()
+            .then_some(Attribute::UseCandidate),
+        kind::ICE_CONTROLLED => long().map(Attribute::IceControlled),
+        kind::ICE_CONTROLLING => long().map(Attribute::IceControlling),
+        _ => None,
+    }
 }
 
 fn decode_one(scan: &Scan<'_>, attribute: &RawAttribute<'_>) -> Option<List> {
@@ -521,11 +576,7 @@ fn is_known(kind: u16) -> bool {
             | kind::XOR_RELAYED_ADDRESS
             | kind::REQUESTED_TRANSPORT
             | kind::XOR_MAPPED_ADDRESS
-            | kind::PRIORITY
-            | kind::USE_CANDIDATE
             | kind::ALTERNATE_SERVER
-            | kind::ICE_CONTROLLED
-            | kind::ICE_CONTROLLING
     )
 }
 
@@ -542,8 +593,12 @@ fn to_class(class: Class) -> MessageClass {
 enum Form {
     /// By stun-rs, which keeps those of a message in a list.
     Typed(StunAttribute),
-    /// As it is: its kind, and so many of these bytes. A connectivity check needs no list.
-    Raw(u16, [u8; 8], usize),
+    /// As it is, because a connectivity check needs no list: nothing but its kind.
+    Flag(u16),
+    /// As it is: a number of 32 bits.
+    Short(u16, u32),
+    /// As it is: a number of 64 bits.
+    Long(u16, u64),
 }
 
 fn to_form(attribute: &Attribute) -> Result<Form, StunError> {
@@ -563,25 +618,10 @@ fn to_form(attribute: &Attribute) -> Result<Form, StunError> {
             UnknownAttributes::from(&kinds[..kinds.len().min(UNKNOWN_MAX)]).into()
         }
         Attribute::AlternateServer(address) => AlternateServer::from(*address).into(),
-        Attribute::Priority(priority) => {
-            let value = (u64::from(*priority) << 32).to_be_bytes();
-            return Ok(Form::Raw(kind::PRIORITY, value, 4));
-        }
-        Attribute::UseCandidate => return Ok(Form::Raw(kind::USE_CANDIDATE, [0; 8], 0)),
-        Attribute::IceControlled(tie_breaker) => {
-            return Ok(Form::Raw(
-                kind::ICE_CONTROLLED,
-                tie_breaker.to_be_bytes(),
-                8,
-            ));
-        }
-        Attribute::IceControlling(tie_breaker) => {
-            return Ok(Form::Raw(
-                kind::ICE_CONTROLLING,
-                tie_breaker.to_be_bytes(),
-                8,
-            ));
-        }
+        Attribute::Priority(priority) => return Ok(Form::Short(kind::PRIORITY, *priority)),
+        Attribute::UseCandidate => return Ok(Form::Flag(kind::USE_CANDIDATE)),
+        Attribute::IceControlled(number) => return Ok(Form::Long(kind::ICE_CONTROLLED, *number)),
+        Attribute::IceControlling(number) => return Ok(Form::Long(kind::ICE_CONTROLLING, *number)),
         Attribute::Lifetime(seconds) => LifeTime::from(*seconds).into(),
         Attribute::XorPeerAddress(address) => XorPeerAddress::from(*address).into(),
         Attribute::XorRelayedAddress(address) => XorRelayedAddress::from(*address).into(),
@@ -606,10 +646,6 @@ fn from_stun_rs(attribute: &StunAttribute) -> Option<Attribute> {
             Attribute::UnknownAttributes(a.iter().copied().take(UNKNOWN_MAX).collect())
         }
         StunAttribute::AlternateServer(a) => Attribute::AlternateServer(*a.socket_address()),
-        StunAttribute::Priority(a) => Attribute::Priority(a.as_u32()),
-        StunAttribute::UseCandidate(_) => Attribute::UseCandidate,
-        StunAttribute::IceControlled(a) => Attribute::IceControlled(a.as_u64()),
-        StunAttribute::IceControlling(a) => Attribute::IceControlling(a.as_u64()),
         StunAttribute::LifeTime(a) => Attribute::Lifetime(a.as_u32()),
         StunAttribute::XorPeerAddress(a) => Attribute::XorPeerAddress(*a.socket_address()),
         StunAttribute::XorRelayedAddress(a) => Attribute::XorRelayedAddress(*a.socket_address()),
