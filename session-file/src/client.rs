@@ -6,7 +6,7 @@ pub use config::{Offer, TunnelConfig, TunnelError, TunnelLimits, Verdict};
 
 use crate::{
     Tunnel,
-    moving::Report,
+    moving::{MOVE_TIME, Report},
     stream::{Completeness, Phase, Read, TunnelStream},
     tunnel::TUNNEL,
 };
@@ -16,21 +16,13 @@ use session_core::{
     Role, Session, SessionClient, SessionDescription, SessionError, SessionId, SessionManager,
     Signal, State,
 };
-use std::{
-    collections::BTreeMap,
-    fmt,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeMap, fmt, sync::Arc, time::Instant};
 
 /// The name of a tunnel's channel (libjingle `tunnelsessionclient.cc`).
 pub const CHANNEL: &str = "tcp";
 
 /// The name of a tunnel's content, where the dialect writes one (libjingle 0.7.1).
 pub const CONTENT: &str = "tunnel";
-
-/// How long a peer may take to say where a stream goes on that has another transport now.
-const MOVE_TIME: Duration = Duration::from_secs(60);
 
 type Policy = Box<dyn FnMut(&Offer) -> Verdict + Send>;
 
@@ -538,15 +530,13 @@ impl SessionClient for TunnelClient {
         }
         if let Modification::TransportReplaced { .. } = modification {
             // What was on the way is lost, and a stream must not have a gap: whoever knows how, goes on from there.
-            match self.streams.get_mut(&session.id()) {
-                Some(stream) if stream.flow().can_move() => {
-                    stream.moved(session, now);
-                    session.set_timer(now.checked_add(MOVE_TIME));
-                }
-                Some(_) => {
-                    self.broken(session, "a stream cannot move to another transport", now);
-                }
-                None => {}
+            let Some(stream) = self.streams.get_mut(&session.id()) else {
+                return;
+            };
+            if !stream.replaced(session, now) {
+                self.broken(session, "a stream cannot move to another transport", now);
+            } else if stream.flow().is_moving() {
+                session.set_timer(now.checked_add(MOVE_TIME));
             }
         }
     }

@@ -13,6 +13,7 @@ pub use config::{
 use crate::{
     Direction, File, FileDescription, Hasher, Integrity, Phase, Read, Transfer, TransferId,
     file::FILE_TRANSFER,
+    moving,
     transfer::{Fault, mark, suitable},
 };
 use bytes::Bytes;
@@ -43,7 +44,9 @@ type Policy = Box<dyn FnMut(&FileOffer) -> FileVerdict + Send>;
 /// - A receiver whose application has read [`Read::End`] says `received`, and when that was the last file of the session,
 ///   ends the session with `success`. A sender ends it only when the receiver did not within [`FileConfig::linger`].
 /// - One file that fails is taken out of the session; the others go on.
-/// - A stream whose transport is replaced while bytes are under way fails: it continues at its offset in a new session.
+/// - When the transport is replaced while bytes are under way, two of ours go on where the receiver is, as long as not
+///   more than 4 MiB are under way. With others, and beyond that, the file fails, and continues at its offset in a new
+///   session.
 ///
 /// ```
 /// use bytes::Bytes;
@@ -520,6 +523,7 @@ impl FileClient {
         if self.config.blocks && !self.config.hashes_outside {
             mark_blocks(&mut file);
         }
+        file.extra.push(moving::mark());
         let offset = file.range.as_ref().map_or(0, |range| range.offset);
         let has = prefix
             .as_ref()

@@ -2,12 +2,12 @@
 
 use crate::{
     Progress,
-    moving::{Report, Retained, TELL_EVERY, malformed},
+    moving::{Keep, Report, Retained, malformed},
     queue::ByteQueue,
 };
 use bytes::Bytes;
 use session_core::{ChannelId, PeerError, Reason, ReasonCondition, SendError, Session};
-use std::time::Instant;
+use std::{sync::Arc, time::Instant};
 
 /// Most bytes that are handed to the channel at once.
 const PIECE_MAX: usize = 64 * 1024;
@@ -31,13 +31,21 @@ pub(crate) struct Flow {
     refused: bool,
     finish: bool,
     finish_told: bool,
+    /// An earlier transport was given all of it.
+    handed_over: bool,
     delivered: bool,
     peer_finished: bool,
     paused: bool,
     progress: Progress,
+    keep: Keep,
     retained: Retained,
-    /// How much the peer was told that we have.
+    /// The content whose stream it is, where that has to be said.
+    content: Option<Arc<str>>,
+    /// How much the peer was told that we have, and when.
     told: u64,
+    told_at: Option<Instant>,
+    /// The peer was told how much there is in all.
+    total_told: bool,
     /// The transport was replaced, and the peer has not said where to go on.
     moving: bool,
     /// The channel has come to an end, which counts if everything has come.
@@ -47,7 +55,11 @@ pub(crate) struct Flow {
 }
 
 impl Flow {
-    pub(crate) fn new(send_bytes: usize, receive_bytes: usize) -> Self {
+    pub(crate) fn new(
+        (send_bytes, receive_bytes): (usize, usize),
+        keep: Keep,
+        content: Option<Arc<str>>,
+    ) -> Self {
         Self {
             channel: None,
             send_bytes,
@@ -58,12 +70,17 @@ impl Flow {
             refused: false,
             finish: false,
             finish_told: false,
+            handed_over: false,
             delivered: false,
             peer_finished: false,
             paused: false,
             progress: Progress::default(),
-            retained: Retained::default(),
+            keep,
+            retained: Retained::new(keep),
+            content,
             told: 0,
+            told_at: None,
+            total_told: false,
             moving: false,
             ended: false,
             peer_total: None,
@@ -104,7 +121,7 @@ impl Flow {
 
     /// Whether the transport was given every byte, and told that it was the last.
     pub(crate) fn is_handed_over(&self) -> bool {
-        self.finish_told && self.outgoing.is_empty()
+        self.handed_over || self.finish_told && self.outgoing.is_empty()
     }
 
     /// Whether the peer said that nothing more follows.
@@ -167,9 +184,10 @@ impl Flow {
         if self.finish && !self.finish_told && self.outgoing.is_empty() && began {
             self.finish_told = true;
             session.finish(channel, now);
-            if self.retained.is_proven() {
-                self.tell(None, session, now);
-            }
+        }
+        // Also when the peer shows only after the end that it wants to know.
+        if self.finish_told && !self.total_told && self.retained.is_proven() {
+            self.tell(None, session, now);
         }
         let room = self.refused && self.outgoing.length() <= self.send_bytes / 2;
         if room {
@@ -194,10 +212,18 @@ impl Flow {
             self.paused = true;
             session.pause(channel, true, now);
         }
-        if self.retained.is_proven() && self.progress.received - self.told >= TELL_EVERY {
+        if self.retained.is_proven() && self.is_time_to_tell(now) {
             self.tell(None, session, now);
         }
         was_empty
+    }
+
+    fn is_time_to_tell(&self, now: Instant) -> bool {
+        let (bytes, pause) = self.keep.every();
+        let rested = self
+            .told_at
+            .is_none_or(|at| now.saturating_duration_since(at) >= pause);
+        rested && self.progress.received - self.told >= bytes
     }
 
     /// The next bytes, and whether the peer may go on now.
@@ -250,22 +276,44 @@ impl Flow {
             return;
         }
         self.told = self.progress.received;
+        self.told_at = Some(now);
+        self.total_told |= self.finish;
         let report = Report {
             received: self.progress.received,
             total: self.finish.then_some(self.progress.written),
             transport,
+            content: self.content.clone(),
         };
         // A session that is over needs no more of it.
         let _ = session.send_info(vec![report.to_element()], now);
     }
 
-    /// The channel has another transport now.
-    pub(crate) fn moved(&mut self, session: &mut Session, now: Instant) {
+    /// The channel has another transport now. Whether the stream goes on there.
+    pub(crate) fn replaced(&mut self, session: &mut Session, now: Instant) -> bool {
+        if !self.retained.is_proven() {
+            let begins_anew = !self.is_under_way();
+            if begins_anew && self.retained.has_begun() {
+                // Who has heard of us already waits for our word.
+                let transport = self.transport(session).map(str::to_owned);
+                self.tell(transport, session, now);
+            }
+            return begins_anew;
+        }
         self.moving = true;
         self.ended = false;
+        self.handed_over = self.is_handed_over();
         self.finish_told = false;
-        let transport = session.transport().map(str::to_owned);
+        let transport = self.transport(session).map(str::to_owned);
         self.tell(transport, session, now);
+        true
+    }
+
+    /// The transport that carries it.
+    fn transport<'s>(&self, session: &'s Session) -> Option<&'s str> {
+        match &self.content {
+            Some(content) => session.content(content)?.transport(),
+            None => session.transport(),
+        }
     }
 
     /// What the peer tells. Whether the stream has come to its end, and that is news.
@@ -284,7 +332,8 @@ impl Flow {
         }
         self.retained.prove();
         self.peer_total = self.peer_total.or(report.total);
-        let here = report.transport.is_some() && report.transport.as_deref() == session.transport();
+        let here =
+            report.transport.is_some() && report.transport.as_deref() == self.transport(session);
         if !(here && self.moving) {
             self.retained.release(report.received);
             return Ok(self.review_end());

@@ -1,6 +1,10 @@
 //! One tunnel's bytes: what waits to be sent, what waits to be read, how far it is, and how it ended.
 
-use crate::{Tunnel, TunnelLimits, flow::Flow, moving::Report};
+use crate::{
+    Tunnel, TunnelLimits,
+    flow::Flow,
+    moving::{Keep, Report},
+};
 use bytes::Bytes;
 use session_core::{
     Cause, ChannelId, Peer, PeerError, Reason, ReasonCondition, Role, Session, Signal,
@@ -170,7 +174,11 @@ impl TunnelStream {
             peer,
             role,
             phase,
-            flow: Flow::new(limits.send_bytes, limits.receive_bytes),
+            flow: Flow::new(
+                (limits.send_bytes, limits.receive_bytes),
+                Keep::TUNNEL,
+                None,
+            ),
             cause: None,
             signal: Signal::new(),
         }
@@ -191,9 +199,9 @@ impl TunnelStream {
         self.flow.begin(session, now);
     }
 
-    /// The channel has another transport now.
-    pub(crate) fn moved(&mut self, session: &mut Session, now: Instant) {
-        self.flow.moved(session, now);
+    /// The channel has another transport now. Whether the stream goes on there.
+    pub(crate) fn replaced(&mut self, session: &mut Session, now: Instant) -> bool {
+        self.flow.replaced(session, now)
     }
 
     /// What the peer tells about the stream.

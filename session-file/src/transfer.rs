@@ -13,10 +13,12 @@ pub use outcome::{Direction, Fault, Integrity, Outcome, TransferId};
 
 use crate::{
     Change, Completeness, File, FileInfo, FileLimits, FileName, FileRange, Hash, Hasher, Phase,
-    Progress, Read, flow::Flow,
+    Progress, Read,
+    flow::Flow,
+    moving::{self, Keep, MOVE_TIME, Report},
 };
 use bytes::Bytes;
-use session_core::{ChannelId, Reason, Role, Secured, Session, Signal};
+use session_core::{ChannelId, PeerError, Reason, Role, Secured, Session, Signal};
 use std::{sync::Arc, time::Instant};
 
 /// One file, seen from our side. It is there from the offer until [`FileClient::release`](crate::FileClient::release),
@@ -39,6 +41,8 @@ pub struct Transfer {
     integrity: Option<Integrity>,
     /// When we stop waiting: for a hash that may follow, or for the word of a peer that has closed the stream.
     pub(crate) verdict_due: Option<Instant>,
+    /// Until when the peer may say where to go on over another transport.
+    pub(crate) move_due: Option<Instant>,
     /// Our application has read the end.
     acknowledged: bool,
     /// Both sides know the frames of trees: bytes flow both ways.
@@ -166,10 +170,14 @@ impl Transfer {
         Self {
             direction,
             creator,
+            flow: Flow::new(
+                (limits.send_bytes, limits.receive_bytes),
+                Keep::FILE,
+                Some(content.clone()),
+            ),
             content,
             phase,
             name: None,
-            flow: Flow::new(limits.send_bytes, limits.receive_bytes),
             limits,
             prefix: None,
             wanted: file.range.as_ref().map_or(0, |range| range.offset),
@@ -177,6 +185,7 @@ impl Transfer {
             check: None,
             integrity: None,
             verdict_due: None,
+            move_due: None,
             acknowledged: false,
             duplex: false,
             confirmed: false,
@@ -288,6 +297,11 @@ impl Transfer {
                 .extra
                 .retain(|extra| !extra.is(crate::OWN, "blocks"));
         }
+        if !moving::is_marked(answer) {
+            self.file
+                .extra
+                .retain(|extra| !extra.is(crate::OWN, "moves"));
+        }
         if crate::tree::mark(answer).is_none() {
             let others = |extra: &session_core::Element| !extra.is(crate::OWN, "tree");
             self.file.extra.retain(others);
@@ -316,6 +330,45 @@ impl Transfer {
 
     pub(crate) fn is_confirmed(&self) -> bool {
         self.confirmed
+    }
+}
+
+/// Going on over another transport.
+impl Transfer {
+    /// The stream has a channel. Where both sides can, the peer is told that it may move.
+    pub(crate) fn begin(&mut self, session: &mut Session, now: Instant) {
+        if moving::is_marked(&self.file) {
+            self.flow.begin(session, now);
+        }
+    }
+
+    /// Its transport was replaced. Whether the stream goes on over the new one.
+    pub(crate) fn replaced(&mut self, session: &mut Session, now: Instant) -> bool {
+        let goes_on = self.flow.replaced(session, now);
+        if self.flow.is_moving() {
+            self.move_due = now.checked_add(MOVE_TIME);
+        }
+        goes_on
+    }
+
+    /// What the peer tells about the stream.
+    ///
+    /// # Errors
+    /// It cannot be.
+    pub(crate) fn reported(
+        &mut self,
+        report: &Report,
+        session: &mut Session,
+    ) -> Result<(), PeerError> {
+        let Some(channel) = self.channel().filter(|_| moving::is_marked(&self.file)) else {
+            return Err(PeerError::NotAllowed("nobody agreed on telling this"));
+        };
+        self.flow.told(report, session)?;
+        session.set_movable(channel, self.flow.can_move());
+        if !self.flow.is_moving() {
+            self.move_due = None;
+        }
+        Ok(())
     }
 }
 
@@ -620,6 +673,7 @@ impl Transfer {
     fn end(&mut self, outcome: Outcome) {
         self.phase = Phase::Ended;
         self.verdict_due = None;
+        self.move_due = None;
         self.outcome = Some(outcome);
         self.flow.close(true);
         self.signal.emit(Change::Ended);

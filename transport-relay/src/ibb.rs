@@ -4,6 +4,14 @@
 //! transport. What holds a sender back: so many blocks may be unanswered ([`IbbConfig::window`]); a receiver that is
 //! paused keeps its answers to itself; and a block in a message stanza counts as unanswered until the link has taken it.
 //!
+//! # The server's limit
+//! A server ends the connection of who sends a larger stanza than it takes, and some (ejabberd) count all that they read at
+//! once as one. So everything that is unanswered together stays below [`IbbConfig::stanza_max`], in blocks of such a size
+//! that two are under way. It begins with what every server must take, 10,000 bytes, which over a long way is slow: at
+//! 100 ms from block to answer some 55 KB/s. Who knows that the server takes more says so ([`Ibb::stanza_limit`]): it may
+//! tell (XEP-0478), or be one's own. Of blocks in message stanzas nobody learns whether the server has read them, so that
+//! they are bounded by the link alone.
+//!
 //! # Words that XEP-0047 leaves open
 //! - A block whose number was used already is refused, and nothing else happens. One that is ahead shows that a block is
 //!   lost: it is refused, and the stream ends, as the specification asks.
@@ -21,7 +29,14 @@ use session_core::{
     Dialect, Element, ErrorStyle, InfoTarget, PeerError, Transport, TransportChannel,
     TransportContext, TransportError, TransportFactory, TransportKind,
 };
-use std::{fmt::Write as _, sync::Arc, time::Duration};
+use std::{
+    fmt::Write as _,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 use words::{Terms, refusal};
 
 /// The namespace of XEP-0261.
@@ -39,6 +54,9 @@ pub const BLOCK_SIZE_MIN: u16 = 64;
 /// The most blocks that may await their answers, whatever is configured: a session bounds the requests of all its
 /// channels.
 pub const WINDOW_MAX: usize = 64;
+
+/// Bytes of a stanza that every server takes (RFC 6120 §13.12).
+pub const STANZA_MAX: usize = 10_000;
 
 /// In which stanzas blocks travel (XEP-0047 §2.1).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -59,6 +77,9 @@ pub struct IbbConfig {
     pub stanza: IbbStanza,
     /// How many blocks may await their answers, from 1 to [`WINDOW_MAX`]. Default 8.
     pub window: usize,
+    /// Bytes of the largest stanza that the server is known to take: all that awaits answers is kept a fifth below it.
+    /// Default [`STANZA_MAX`].
+    pub stanza_max: usize,
     /// How long the answer to one block may take before the stream counts as broken. Default 60 s.
     pub patience: Duration,
 }
@@ -69,15 +90,38 @@ impl Default for IbbConfig {
             block_size: 4_096,
             stanza: IbbStanza::Iq,
             window: 8,
+            stanza_max: STANZA_MAX,
             patience: Duration::from_secs(60),
         }
     }
 }
 
+/// The largest stanza that the server takes, shared with whoever learns it. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct StanzaLimit(Arc<AtomicUsize>);
+
+impl StanzaLimit {
+    /// So many bytes, for the streams that run as for those that begin. Less than [`STANZA_MAX`] counts as that.
+    pub fn set(&self, bytes: usize) {
+        self.0.store(bytes.max(STANZA_MAX), Ordering::Relaxed);
+    }
+
+    fn get(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
 /// The factory of in-band streams.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Ibb {
     config: IbbConfig,
+    limit: StanzaLimit,
+}
+
+impl Default for Ibb {
+    fn default() -> Self {
+        Self::with_config(IbbConfig::default())
+    }
 }
 
 impl Ibb {
@@ -90,7 +134,14 @@ impl Ibb {
     pub fn with_config(mut config: IbbConfig) -> Self {
         config.block_size = config.block_size.max(BLOCK_SIZE_MIN);
         config.window = config.window.clamp(1, WINDOW_MAX);
-        Self { config }
+        let limit = StanzaLimit(Arc::default());
+        limit.set(config.stanza_max);
+        Self { config, limit }
+    }
+
+    /// The limit of the server: to be set when it is known. It begins as [`IbbConfig::stanza_max`].
+    pub fn stanza_limit(&self) -> StanzaLimit {
+        self.limit.clone()
     }
 }
 
@@ -110,6 +161,7 @@ impl TransportFactory for Ibb {
         }
         Box::new(IbbTransport {
             config: self.config.clone(),
+            limit: self.limit.clone(),
             context: context.clone(),
             offered: Terms {
                 sid: sid.into(),
@@ -133,6 +185,7 @@ impl TransportFactory for Ibb {
 
 struct IbbTransport {
     config: IbbConfig,
+    limit: StanzaLimit,
     context: TransportContext,
     offered: Terms,
     agreed: Option<Terms>,
@@ -171,6 +224,7 @@ impl Transport for IbbTransport {
         self.has_channel = true;
         Ok(Box::new(IbbChannel::new(
             self.config.clone(),
+            self.limit.clone(),
             &self.context,
             self.offered.clone(),
             self.agreed.clone(),

@@ -9,6 +9,7 @@ use session_core::{
         Answer, Callback, Conditions, Envelope, Note, Parcel, RECORDER_NAMESPACE, Recorder, World,
     },
 };
+use session_xmpp::xml::Context;
 use std::time::Duration;
 use transport_relay::ibb::{Ibb, IbbConfig, IbbStanza, NAMESPACE, STREAM_NAMESPACE};
 
@@ -28,10 +29,18 @@ fn world(configs: [IbbConfig; 2]) -> World {
     world
 }
 
+/// Where the server takes large stanzas.
+fn roomy() -> IbbConfig {
+    IbbConfig {
+        stanza_max: 1 << 20,
+        ..IbbConfig::default()
+    }
+}
+
 fn sized(block_size: u16) -> IbbConfig {
     IbbConfig {
         block_size,
-        ..IbbConfig::default()
+        ..roomy()
     }
 }
 
@@ -101,6 +110,13 @@ fn words(world: &World) -> Vec<Element> {
     world.held().iter().filter_map(payload).collect()
 }
 
+/// The first answer that is on its way arrives.
+fn deliver_answer(world: &mut World) {
+    let answer = |e: &Envelope| matches!(e.parcel, Parcel::Reply { .. });
+    let at = world.held().iter().position(answer).unwrap();
+    world.deliver(at);
+}
+
 #[test]
 fn the_smaller_block_size_is_used_by_both() {
     for (ours, theirs) in [(4_096, 1_000), (1_000, 4_096)] {
@@ -131,7 +147,7 @@ fn the_numbers_of_blocks_wrap() {
     let config = IbbConfig {
         block_size: 64,
         window: 64,
-        ..IbbConfig::default()
+        ..roomy()
     };
     let (mut world, ids) = connected([config.clone(), config]);
     world.set_wire(Conditions::default());
@@ -145,10 +161,7 @@ fn the_numbers_of_blocks_wrap() {
 #[test]
 fn no_more_blocks_are_under_way_than_the_window_has() {
     for window in [1, 3, 8] {
-        let config = IbbConfig {
-            window,
-            ..IbbConfig::default()
-        };
+        let config = IbbConfig { window, ..roomy() };
         let (mut world, ids) = connected([config.clone(), config]);
         world.hold(true);
         send(&mut world, 0, ids[0], pattern(100_000)).unwrap();
@@ -156,11 +169,108 @@ fn no_more_blocks_are_under_way_than_the_window_has() {
         world.deliver(0);
         world.settle();
         assert_eq!(words(&world).len(), window - 1, "the answer is on its way");
-        let answer = |e: &Envelope| matches!(e.parcel, Parcel::Reply { .. });
-        let at = world.held().iter().position(answer).unwrap();
-        world.deliver(at);
+        deliver_answer(&mut world);
         assert_eq!(words(&world).len(), window, "and lets the next go");
     }
+}
+
+/// Bytes of a stanza with this in it.
+fn stanza_length(payload: &Element, from: &str, to: &str) -> usize {
+    // The server adds who sent it, and counts what it got.
+    let stanza = Element::new("jabber:client", "iq")
+        .with("type", "set")
+        .with("id", u64::MAX)
+        .with("from", from)
+        .with("to", to)
+        .child(payload.clone());
+    {
+        let mut bytes = Vec::new();
+        session_xmpp::xml::write(&stanza, &Context::NONE, &mut bytes).unwrap();
+        bytes.len()
+    }
+}
+
+/// Servers may count all that they read at once as one stanza, and need not take more than 10,000 bytes.
+#[test]
+fn all_that_awaits_answers_stays_below_what_the_server_takes() {
+    let long = "a".repeat(900);
+    let odd = "&".repeat(100);
+    for (stanza_max, device, blocks) in [
+        (10_000, "desk", 2),
+        (0, "desk", 2),
+        (10_000, &*long, 2),
+        (10_000, &*odd, 2),
+        (20_000, "desk", 2),
+        (30_000, "desk", 4),
+        (262_144, "desk", 8),
+    ] {
+        let mut world = World::new(1);
+        let names = [NAMES[0].to_owned(), format!("bob@b.example/{device}")];
+        for name in &names {
+            let config = IbbConfig {
+                stanza_max,
+                ..IbbConfig::default()
+            };
+            world.add_host(&**name, Config::default(), |manager| {
+                manager.add_transport(Ibb::with_config(config))?;
+                let recorder = Recorder::new().with_channel("data");
+                manager.add_client(recorder.with_answer(Answer::Accept))
+            });
+        }
+        let [id, other] = call(&mut world);
+        let data = pattern(200_000);
+        world.hold(true);
+        send(&mut world, 0, id, data[..100_000].to_vec()).unwrap();
+        let sum = |world: &World| {
+            let lengths = words(world).into_iter();
+            let lengths = lengths.map(|word| stanza_length(&word, &names[0], &names[1]));
+            lengths.collect::<Vec<_>>()
+        };
+        for _ in 0..12 {
+            let lengths = sum(&world);
+            assert_eq!(lengths.len(), blocks, "{stanza_max} {device:.10}");
+            let max = stanza_max.max(10_000);
+            assert!(lengths.iter().sum::<usize>() <= max / 5 * 4, "{lengths:?}");
+            world.deliver(0);
+            world.settle();
+            deliver_answer(&mut world);
+        }
+        world.deliver_all();
+        world.hold(false);
+        send_all(&mut world, 0, id, &data[100_000..]);
+        world.run_for(60 * SECOND);
+        assert!(received(&world, 1, other) == data);
+    }
+}
+
+/// What is learned later counts for streams that run.
+#[test]
+fn a_limit_that_is_learned_lets_more_go_at_once() {
+    let ibb = Ibb::new();
+    let limit = ibb.stanza_limit();
+    let mut world = World::new(1);
+    for (name, ibb) in NAMES.into_iter().zip([ibb, Ibb::new()]) {
+        world.add_host(name, Config::default(), |manager| {
+            manager.add_transport(ibb)?;
+            let recorder = Recorder::new().with_channel("data");
+            manager.add_client(recorder.with_answer(Answer::Accept))
+        });
+    }
+    let [id, _] = call(&mut world);
+    world.hold(true);
+    send(&mut world, 0, id, pattern(50_000)).unwrap();
+    assert_eq!(words(&world).len(), 2);
+    let mut answered = |world: &mut World| {
+        world.deliver(0);
+        world.settle();
+        deliver_answer(world);
+        words(world).len()
+    };
+    limit.set(262_144);
+    assert_eq!(answered(&mut world), 8);
+    limit.set(0);
+    let left: Vec<usize> = (0..8).map(|_| answered(&mut world)).collect();
+    assert_eq!(left, [7, 6, 5, 4, 3, 2, 1, 2], "what is under way stays so");
 }
 
 /// A receiver that does not read is not asked to hold more, however long it takes.

@@ -3,7 +3,7 @@
 use super::{Acceptance, Decision, FileError, exchange::Exchange};
 use crate::{
     Direction, File, FileDescription, FileRange, Phase, Transfer, TransferId, file_not_available,
-    resume::prefix_mark, transfer::block_bytes,
+    moving, resume::prefix_mark, transfer::block_bytes,
 };
 use session_core::{
     Content, ContentState, Reason, ReasonCondition, Role, SessionDescription, SessionId,
@@ -149,6 +149,9 @@ fn provide(transfer: &Transfer, mut file: File, blocks: bool) -> Result<Taken, F
         && block_bytes(transfer.file()).is_some()
     {
         file.extra.push(mark.clone());
+    }
+    if moving::is_marked(transfer.file()) {
+        file.extra.push(moving::mark());
     }
     let answer = file.clone();
     // What the receiver has, its request says.

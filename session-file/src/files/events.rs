@@ -5,7 +5,8 @@ use super::{
     exchange::{end, is_success},
 };
 use crate::{
-    Direction, FileDescription, FileInfo, Phase, Transfer, file::FILE_TRANSFER, transfer::Fault,
+    Direction, FileDescription, FileInfo, Phase, Transfer, file::FILE_TRANSFER, moving::Report,
+    transfer::Fault,
 };
 use bytes::Bytes;
 use session_core::{
@@ -153,7 +154,10 @@ impl SessionClient for FileClient {
         for info in infos {
             self.informed(session, &info, now);
         }
-        Ok(())
+        match Report::find(info) {
+            Some(report) => self.reported(session, &report?, now),
+            None => Ok(()),
+        }
     }
 
     #[allow(
@@ -180,15 +184,7 @@ impl SessionClient for FileClient {
                 self.gone(session, Some(name), &fault, success);
                 self.conclude(session, now);
             }
-            Modification::TransportReplaced { name } => {
-                // What was on the way is lost, and a stream must not have a gap.
-                self.broken(
-                    session,
-                    name,
-                    "a stream cannot move to another transport",
-                    now,
-                );
-            }
+            Modification::TransportReplaced { name } => self.replaced(session, name, now),
             _ => {}
         }
     }
@@ -204,7 +200,9 @@ impl SessionClient for FileClient {
         };
         // The session would go on with another transport. Of several files it is not said whose was lost.
         let mut live = exchange.transfers.iter().filter(|t| t.is_live());
-        if let (Some(transfer), None) = (live.next(), live.next()) {
+        if let (Some(transfer), None) = (live.next(), live.next())
+            && !transfer.flow.can_move()
+        {
             let content = transfer.content().clone();
             self.broken(session, &content, &error.to_string(), now);
         }
@@ -290,6 +288,44 @@ impl FileClient {
                 Err(fault) => self.fail(session, &content, fault, now),
             },
         }
+    }
+
+    /// The peer tells how far a stream has come.
+    ///
+    /// # Errors
+    /// It cannot be, or nobody agreed on telling it.
+    fn reported(
+        &mut self,
+        session: &mut Session,
+        report: &Report,
+        now: Instant,
+    ) -> Result<(), PeerError> {
+        let exchange = self.exchanges.get_mut(&session.id());
+        let transfers = exchange.into_iter().flat_map(|e| &mut e.transfers);
+        let named = |transfer: &&mut Transfer| Some(transfer.content()) == report.content.as_ref();
+        // One that is over here may be told of for a while.
+        let Some(transfer) = transfers.into_iter().find(named).filter(|t| t.is_live()) else {
+            return Ok(());
+        };
+        let content = transfer.content().clone();
+        transfer.reported(report, session)?;
+        self.set_clock(session);
+        self.pump(session, &content, now);
+        self.review(session, &content, now);
+        Ok(())
+    }
+
+    /// A file has another transport. What was on the way is lost, and a stream must not have a gap: two of ours go on from
+    /// where the receiver is.
+    fn replaced(&mut self, session: &mut Session, content: &str, now: Instant) {
+        let Some(transfer) = self.live_transfer(session, content) else {
+            return;
+        };
+        if transfer.replaced(session, now) {
+            return self.set_clock(session);
+        }
+        let why = "a stream cannot move to another transport";
+        self.broken(session, content, why, now);
     }
 
     /// The transport is gone while bytes were under way.

@@ -297,7 +297,10 @@ impl FileClient {
             return;
         };
         match created {
-            Ok(channel) => transfer.flow.channel = Some(channel),
+            Ok(channel) => {
+                transfer.flow.channel = Some(channel);
+                transfer.begin(session, now);
+            }
             // It ended meanwhile, which is told next.
             Err(Misuse::TooLate(_)) => return,
             Err(misuse) => {
@@ -450,10 +453,10 @@ impl FileClient {
         let Some(exchange) = self.exchanges.get(&session.id()) else {
             return;
         };
-        let verdicts = exchange.transfers.iter().filter_map(|t| t.verdict_due);
+        let dues = exchange.transfers.iter();
+        let dues = dues.flat_map(|t| [t.verdict_due, t.move_due]).flatten();
         session.set_timer(
-            verdicts
-                .chain(exchange.linger_due)
+            dues.chain(exchange.linger_due)
                 .chain(exchange.end_due)
                 .min(),
         );
@@ -465,6 +468,9 @@ impl FileClient {
         };
         let mut lost = Vec::new();
         for transfer in &mut exchange.transfers {
+            if transfer.move_due.is_some_and(|due| due <= now) {
+                lost.push(transfer.content().clone());
+            }
             if transfer.verdict_due.is_some_and(|due| due <= now) {
                 match transfer.direction() {
                     Direction::Receive => transfer.settle(Integrity::Unverified),

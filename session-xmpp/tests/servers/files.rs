@@ -241,7 +241,7 @@ async fn prosody_that_takes_little() {
 async fn ejabberd_that_takes_little() {
     // ejabberd counts what it has read at once as one stanza, so that what is under way must fit in, and not only a block.
     let wishes = ejabberd::Wishes {
-        stanza_max: 65_536,
+        stanza_max: 10_000,
         rate: Some(60_000),
         ..ejabberd::Wishes::default()
     };

@@ -1,7 +1,7 @@
 //! The data plane: blocks out, blocks in, and what holds either back.
 
 use super::{
-    IbbConfig, IbbStanza,
+    BLOCK_SIZE_MIN, IbbConfig, IbbStanza, StanzaLimit,
     words::{self, Terms, Word, refusal},
 };
 use bytes::{Bytes, BytesMut};
@@ -11,7 +11,7 @@ use session_core::{
     TransportError,
 };
 use std::{
-    collections::{BTreeSet, VecDeque},
+    collections::{BTreeMap, VecDeque},
     net::SocketAddr,
     time::{Duration, Instant},
 };
@@ -42,8 +42,11 @@ enum Phase {
 
 pub(super) struct IbbChannel {
     config: IbbConfig,
+    limit: StanzaLimit,
     role: Role,
     remote: Peer,
+    /// Bytes of both addresses, as a stanza has them.
+    addresses: usize,
     offered: Terms,
     terms: Option<Terms>,
     started: bool,
@@ -60,8 +63,10 @@ struct Sending {
     waiting: VecDeque<Bytes>,
     bytes: usize,
     seq: u16,
-    /// The blocks that were not answered.
-    flying: BTreeSet<u32>,
+    /// The blocks that were not answered, and how long their stanzas are.
+    flying: BTreeMap<u32, usize>,
+    /// All of them.
+    flying_bytes: usize,
     finished: bool,
     /// Our `<close/>`.
     close: Option<u32>,
@@ -84,14 +89,18 @@ struct Receiving {
 impl IbbChannel {
     pub(super) fn new(
         config: IbbConfig,
+        limit: StanzaLimit,
         context: &TransportContext,
         offered: Terms,
         agreed: Option<Terms>,
     ) -> Self {
         Self {
             config,
+            limit,
             role: context.role,
             remote: context.remote.clone(),
+            addresses: words::length(context.remote.as_str())
+                + words::length(context.local.as_str()),
             offered,
             terms: agreed,
             started: false,
@@ -157,13 +166,23 @@ impl IbbChannel {
             IbbStanza::Iq => RequestKind::Query,
             IbbStanza::Message => RequestKind::Notice,
         };
-        while self.sending.flying.len() < self.config.window
-            && let Some(block) = self.sending.block(usize::from(terms.block_size))
-        {
+        let envelope = self.addresses + terms.envelope();
+        let room = self.limit.get() / 5 * 4;
+        let most = block_size(room, envelope, &terms);
+        while self.sending.flying.len() < self.config.window {
+            let length = envelope + words::encoded_length(most.min(self.sending.bytes));
+            let flying = self.sending.flying_bytes;
+            if flying > 0 && flying + length > room {
+                break;
+            }
+            let Some(block) = self.sending.block(most) else {
+                break;
+            };
             let data = terms.data(self.sending.seq, &block);
             self.sending.seq = self.sending.seq.wrapping_add(1);
             let token = self.ask(data, kind, Some(self.config.patience));
-            self.sending.flying.insert(token);
+            self.sending.flying.insert(token, length);
+            self.sending.flying_bytes += length;
         }
         let sending = &self.sending;
         if sending.finished && sending.close.is_none() && sending.is_empty() {
@@ -211,6 +230,14 @@ impl IbbChannel {
             Ok(_) | Err(_) => {}
         }
     }
+}
+
+/// Bytes of a block: as many as agreed, or fewer, so that the stanzas of two have room together.
+fn block_size(room: usize, envelope: usize, terms: &Terms) -> usize {
+    let text = (room / 2).saturating_sub(envelope);
+    (text / 4 * 3)
+        .max(usize::from(BLOCK_SIZE_MIN))
+        .min(usize::from(terms.block_size))
 }
 
 impl Sending {
@@ -418,7 +445,8 @@ impl TransportChannel for IbbChannel {
         response: Result<Option<Element>, StanzaError>,
         _: Instant,
     ) {
-        if self.sending.flying.remove(&token) {
+        if let Some(length) = self.sending.flying.remove(&token) {
+            self.sending.flying_bytes -= length;
             self.block_answered(response);
         } else if self.sending.close == Some(token) {
             self.close_answered(response);

@@ -87,6 +87,12 @@ impl Terms {
             .text(&STANDARD.encode(block))
     }
 
+    /// Bytes of a block's stanza beside its addresses and its Base64, at most: names, namespaces, numbers.
+    pub(super) fn envelope(&self) -> usize {
+        const WORDS: usize = 192;
+        WORDS + length(&self.sid)
+    }
+
     fn write(&self, element: Element) -> Element {
         let element = element
             .with("block-size", self.block_size)
@@ -98,6 +104,21 @@ impl Terms {
             IbbStanza::Iq | IbbStanza::Message => element,
         }
     }
+}
+
+/// Bytes of a text in an attribute, at most: some characters are written as references.
+pub(super) fn length(text: &str) -> usize {
+    let longest = "&quot;".len();
+    let length = |c: char| match c {
+        '&' | '<' | '>' | '"' | '\'' | '\t' | '\n' | '\r' => longest,
+        other => other.len_utf8(),
+    };
+    text.chars().map(length).sum()
+}
+
+/// Characters of so many bytes in Base64.
+pub(super) fn encoded_length(bytes: usize) -> usize {
+    bytes.div_ceil(3) * 4
 }
 
 type Problem = (&'static str, &'static str);
@@ -161,7 +182,7 @@ pub(super) fn decode(text: &str, max: u16) -> Option<Bytes> {
     let is_space = |b: u8| matches!(b, b' ' | b'\t' | b'\r' | b'\n');
     // Bounded before anything is allocated.
     let signs = text.bytes().filter(|b| !is_space(*b)).count();
-    if signs > usize::from(max).div_ceil(3) * 4 {
+    if signs > encoded_length(usize::from(max)) {
         return None;
     }
     let bytes = if signs == text.len() {
