@@ -1,18 +1,26 @@
 //! Files between two of ours, against what others carry a file with: whole paths, from a client's write to another's read.
 
-mod plain;
-mod sides;
+pub(crate) mod plain;
+pub(crate) mod sides;
 
 use crate::Figure;
-use session_core::ChannelLayer;
+use session_core::{ChannelLayer, SessionManager};
+use session_file::TunnelConfig;
 use sides::Sides;
-use std::{sync::Arc, time::Duration};
-use transport_p2p::quic::{Config, Identity, QuicLayer};
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    sync::Arc,
+    time::Duration,
+};
+use transport_p2p::{
+    ice::{IceConfig, IceTransportFactory},
+    quic::{Config, Identity, QuicLayer},
+};
 
 pub(crate) const FIGURES: &[Figure] = &[("file.quic", quic)];
 
 /// Bytes that each run carries: 1 GiB, or what `BENCH_FILE_MIB` says.
-fn bytes() -> u64 {
+pub(crate) fn bytes() -> u64 {
     let mib = std::env::var("BENCH_FILE_MIB").ok();
     mib.and_then(|mib| mib.parse().ok()).unwrap_or(1_024) << 20
 }
@@ -22,9 +30,9 @@ const RUNS: usize = 5;
 
 /// One run: how long it took, and the CPU time of the whole process.
 #[derive(Clone, Copy, Debug)]
-struct Run {
-    wall: Duration,
-    cpu: Duration,
+pub(crate) struct Run {
+    pub(crate) wall: Duration,
+    pub(crate) cpu: Duration,
 }
 
 impl Run {
@@ -38,7 +46,15 @@ fn quic(name: &str) {
     let bytes = bytes();
     let (mut ours, mut peer) = (Vec::new(), Vec::new());
     for _ in 0..RUNS {
-        ours.push(Sides::new(&layer()).run(bytes));
+        let layer = layer();
+        let add = |manager: &mut SessionManager| {
+            let ice = IceConfig::new(vec![IpAddr::V4(Ipv4Addr::LOCALHOST)]);
+            manager
+                .add_transport(IceTransportFactory::new(ice))
+                .expect("the first of its kind");
+            TunnelConfig::new(layer.clone())
+        };
+        ours.push(Sides::new(add).run(bytes));
         peer.push(plain::quinn(bytes));
     }
     report(name, "quinn", bytes, ours, peer);
@@ -52,7 +68,7 @@ fn layer() -> Arc<dyn ChannelLayer> {
     Arc::new(QuicLayer::new(identity, Config::default()))
 }
 
-fn report(name: &str, peer_is: &str, bytes: u64, ours: Vec<Run>, peer: Vec<Run>) {
+pub(crate) fn report(name: &str, peer_is: &str, bytes: u64, ours: Vec<Run>, peer: Vec<Run>) {
     let gib = bytes as f64 / f64::from(1 << 30);
     let rates = |runs: &[Run]| median(runs.iter().map(|run| run.rate(bytes)).collect());
     let cpu = |runs: &[Run]| median(runs.iter().map(|run| run.cpu.as_secs_f64() / gib).collect());

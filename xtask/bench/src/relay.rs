@@ -1,5 +1,7 @@
 //! Data through a relay, against webrtc-rs: what a datagram costs the client, socket calls included, with a real coturn
-//! between it and a sink, all on loopback.
+//! between it and a sink, all on loopback. Streams by other means are in [`streams`].
+
+mod streams;
 
 use crate::Figure;
 use bytes::Bytes;
@@ -28,6 +30,8 @@ use webrtc_util::Conn;
 pub(crate) const FIGURES: &[Figure] = &[
     ("relay.cpu", cpu),
     ("relay.cpu_gso", cpu_gso),
+    ("relay.ibb", streams::ibb),
+    ("relay.s5b", streams::s5b),
     ("relay.throughput", throughput),
 ];
 

@@ -1,4 +1,4 @@
-//! What others do: quinn by itself, with its defaults.
+//! What others do: quinn by itself, with its defaults, and TCP by itself.
 
 use super::Run;
 use bytes::Bytes;
@@ -6,7 +6,8 @@ use cpu_time::ProcessTime;
 use quinn::{ClientConfig, Endpoint, ServerConfig};
 use rustls::{RootCertStore, pki_types::PrivatePkcs8KeyDer};
 use std::{
-    net::{Ipv4Addr, SocketAddr},
+    io::{Read as _, Write as _},
+    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
     sync::Arc,
     time::Instant,
 };
@@ -71,6 +72,41 @@ pub(super) fn quinn(bytes: u64) -> Run {
         endpoint.wait_idle().await;
         begun
     });
+    let ended = receiving
+        .join()
+        .expect("it panics only when bytes are missing");
+    Run {
+        wall: ended.0 - begun,
+        cpu: ended.1.duration_since(cpu),
+    }
+}
+
+/// One connection of TCP over loopback, copied from memory and into it by blocking calls, each side on a thread of its own.
+pub(crate) fn tcp(bytes: u64) -> Run {
+    let listener = TcpListener::bind(LOOPBACK).expect("a port");
+    let address = listener.local_addr().expect("bound");
+    let receiving = std::thread::spawn(move || {
+        let (mut connection, _) = listener.accept().expect("a caller");
+        let (mut received, mut buffer) = (0, vec![0; PIECE]);
+        loop {
+            match connection.read(&mut buffer).expect("bytes") {
+                0 => break,
+                count => received += count as u64,
+            }
+        }
+        assert_eq!(received, bytes, "everything arrives");
+        (Instant::now(), ProcessTime::now())
+    });
+    let mut connection = TcpStream::connect(address).expect("a listener");
+    let piece = vec![0xA5; PIECE];
+    let (begun, cpu) = (Instant::now(), ProcessTime::now());
+    let mut left = bytes;
+    while left > 0 {
+        let size = (PIECE as u64).min(left) as usize;
+        connection.write_all(&piece[..size]).expect("a connection");
+        left -= size as u64;
+    }
+    drop(connection);
     let ended = receiving
         .join()
         .expect("it panics only when bytes are missing");

@@ -1,19 +1,16 @@
-//! Two endpoints, each with a thread of its own, and a tunnel between them over ICE and real sockets.
+//! Two endpoints, each with a thread of its own, and a tunnel between them over real sockets.
 
 use super::Run;
 use bytes::Bytes;
 use cpu_time::ProcessTime;
-use session_core::{ChannelLayer, Peer, SessionId, SessionManager, Slot};
+use session_core::{Peer, SessionId, SessionManager, Slot};
 use session_file::{Change, Phase, Read, TUNNEL, Tunnel, TunnelClient, TunnelConfig, Verdict};
-use session_xmpp::endpoint::{Endpoint, Router};
+use session_xmpp::endpoint::{Endpoint, Link, Router};
 use std::{
     hash::{BuildHasher, RandomState},
-    net::{IpAddr, Ipv4Addr},
-    sync::Arc,
     time::Instant,
 };
 use tokio::runtime::{Builder, Runtime};
-use transport_p2p::ice::{IceConfig, IceTransportFactory};
 
 /// What is written at once, as a reader of a disk would hand it over.
 const PIECE: usize = 256 * 1024;
@@ -21,32 +18,47 @@ const PIECE: usize = 256 * 1024;
 const READ: usize = 1 << 20;
 
 /// Both sides, before they know each other.
-pub(super) struct Sides {
-    sender: (Runtime, Endpoint),
-    receiver: (Runtime, Endpoint),
+pub(crate) struct Sides {
+    sender: Side,
+    receiver: Side,
+}
+
+/// One of them.
+pub(crate) struct Side {
+    runtime: Runtime,
+    endpoint: Endpoint,
+    address: Peer,
 }
 
 impl Sides {
-    pub(super) fn new(layer: &Arc<dyn ChannelLayer>) -> Self {
+    /// Over a router of this process, with what `add` gives to each.
+    pub(crate) fn new(add: impl Fn(&mut SessionManager) -> TunnelConfig) -> Self {
         let router = Router::new();
-        Self {
-            sender: side("alice@bench.example/a", &router, layer),
-            receiver: side("bob@bench.example/b", &router, layer),
-        }
+        let side = |name: &str| {
+            let link = |_: &Runtime| (router.link(name), Peer::from(name));
+            Side::new(link, &add)
+        };
+        Self::of(side("alice@bench.example/a"), side("bob@bench.example/b"))
+    }
+
+    /// These two.
+    pub(crate) fn of(sender: Side, receiver: Side) -> Self {
+        Self { sender, receiver }
     }
 
     /// From the first byte that can be written to the last that is read.
-    pub(super) fn run(self, bytes: u64) -> Run {
+    pub(crate) fn run(self, bytes: u64) -> Run {
         let Self { sender, receiver } = self;
+        let to = receiver.address.clone();
         let calls = receiver
-            .1
+            .endpoint
             .update(|manager, _| manager.signal_session_create().connect());
         let reading = std::thread::spawn(move || {
-            let (runtime, endpoint) = receiver;
-            runtime.block_on(receive(&endpoint, calls, bytes))
+            let work = receive(&receiver.endpoint, calls, bytes);
+            receiver.runtime.block_on(work)
         });
-        let (runtime, endpoint) = sender;
-        let (begun, cpu) = runtime.block_on(send(&endpoint, bytes));
+        let work = send(&sender, to, bytes);
+        let (begun, cpu) = sender.runtime.block_on(work);
         let ended = reading
             .join()
             .expect("it panics only when bytes are missing");
@@ -57,37 +69,44 @@ impl Sides {
     }
 }
 
-fn side(name: &str, router: &Router, layer: &Arc<dyn ChannelLayer>) -> (Runtime, Endpoint) {
-    let runtime = Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.expect("a runtime");
-    let entropy = |buffer: &mut [u8]| {
-        for chunk in buffer.chunks_mut(8) {
-            let bytes = RandomState::new().hash_one(chunk.len()).to_le_bytes();
-            chunk.copy_from_slice(&bytes[..chunk.len()]);
+impl Side {
+    /// With this link, and what `add` gives it.
+    pub(crate) fn new<L: Link>(
+        link: impl FnOnce(&Runtime) -> (L, Peer),
+        add: impl Fn(&mut SessionManager) -> TunnelConfig,
+    ) -> Self {
+        let runtime = Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.expect("a runtime");
+        let entropy = |buffer: &mut [u8]| {
+            for chunk in buffer.chunks_mut(8) {
+                let bytes = RandomState::new().hash_one(chunk.len()).to_le_bytes();
+                chunk.copy_from_slice(&bytes[..chunk.len()]);
+            }
+        };
+        let mut manager = SessionManager::new(session_core::Config::default(), entropy);
+        let mut tunnels = TunnelClient::new(add(&mut manager));
+        tunnels.set_policy(|_| Verdict::Accept);
+        manager.add_client(tunnels).expect("the first of its kind");
+        let (link, address) = link(&runtime);
+        let guard = runtime.enter();
+        let endpoint = Endpoint::spawn(manager, link);
+        drop(guard);
+        Self {
+            runtime,
+            endpoint,
+            address,
         }
-    };
-    let mut manager = SessionManager::new(session_core::Config::default(), entropy);
-    let ice = IceConfig::new(vec![IpAddr::V4(Ipv4Addr::LOCALHOST)]);
-    manager
-        .add_transport(IceTransportFactory::new(ice))
-        .expect("the first of its kind");
-    let mut tunnels = TunnelClient::new(TunnelConfig::new(Arc::clone(layer)));
-    tunnels.set_policy(|_| Verdict::Accept);
-    manager.add_client(tunnels).expect("the first of its kind");
-    let guard = runtime.enter();
-    let endpoint = Endpoint::spawn(manager, router.link(Peer::from(name)));
-    drop(guard);
-    (runtime, endpoint)
+    }
 }
 
-async fn send(endpoint: &Endpoint, bytes: u64) -> (Instant, ProcessTime) {
+async fn send(side: &Side, to: Peer, bytes: u64) -> (Instant, ProcessTime) {
+    let endpoint = &side.endpoint;
     let tunnel = Tunnel::receive("bench").expect("a name");
     let id = endpoint.update(|manager, now| {
         let id = manager
-            .create_session("alice@bench.example/a".into(), TUNNEL, now)
+            .create_session(side.address.clone(), TUNNEL, now)
             .expect("room");
-        let bob = "bob@bench.example/b".into();
-        TunnelClient::open(manager, id, bob, &tunnel, now).expect("a transport");
+        TunnelClient::open(manager, id, to, &tunnel, now).expect("a transport");
         id
     });
     let mut changes = changes(endpoint, id);
