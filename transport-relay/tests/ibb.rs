@@ -211,7 +211,7 @@ fn all_that_awaits_answers_stays_below_what_the_server_takes() {
                 stanza_max,
                 ..IbbConfig::default()
             };
-            world.add_host(&**name, Config::default(), |manager| {
+            world.add_host(name, Config::default(), |manager| {
                 manager.add_transport(Ibb::with_config(config))?;
                 let recorder = Recorder::new().with_channel("data");
                 manager.add_client(recorder.with_answer(Answer::Accept))
@@ -260,7 +260,7 @@ fn a_limit_that_is_learned_lets_more_go_at_once() {
     world.hold(true);
     send(&mut world, 0, id, pattern(50_000)).unwrap();
     assert_eq!(words(&world).len(), 2);
-    let mut answered = |world: &mut World| {
+    let answered = |world: &mut World| {
         world.deliver(0);
         world.settle();
         deliver_answer(world);

@@ -199,7 +199,12 @@ impl Prosody {
             authority: cert.pem(),
         };
         let until = Instant::now() + Duration::from_secs(20);
-        while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err() {
+        // Where nobody listens yet, a connection may be one to itself.
+        let listens = || {
+            let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).ok();
+            stream.is_some_and(|stream| stream.local_addr().ok() != stream.peer_addr().ok())
+        };
+        while !listens() {
             assert!(Instant::now() < until, "prosody does not start");
             sleep(Duration::from_millis(20));
         }
