@@ -8,6 +8,9 @@ const MANIFEST: &str = "xtask/bench/Cargo.toml";
 pub(crate) struct Args {
     /// Only benchmarks whose name begins with this (`codec`, `core.negotiation`)
     name: Option<String>,
+    /// For how long `xmpp.soak` lets sessions come and go; it is not run without this. Three minutes at least
+    #[arg(long, value_name = "SECONDS")]
+    soak: Option<u64>,
 }
 
 /// Builds the package in release and runs it. Its lines `bench NAME ours=… peer=… ratio=…` pass through as they are.
@@ -24,15 +27,15 @@ pub(crate) fn run(args: &Args) -> Outcome {
     arguments.extend(args.name.as_deref());
     let mut figures = 0_u32;
     let mut malformed = Vec::new();
-    tools::tee(
-        &mut tools::cargo(&arguments),
-        hint,
-        |line| match well_formed(line) {
-            Some(true) => figures += 1,
-            Some(false) => malformed.push(line.to_owned()),
-            None => {}
-        },
-    )?;
+    let mut command = tools::cargo(&arguments);
+    if let Some(seconds) = args.soak {
+        command.env("BENCH_SOAK_SECONDS", seconds.to_string());
+    }
+    tools::tee(&mut command, hint, |line| match well_formed(line) {
+        Some(true) => figures += 1,
+        Some(false) => malformed.push(line.to_owned()),
+        None => {}
+    })?;
     if figures == 0 || !malformed.is_empty() {
         malformed.insert(0, format!("{figures} figures were printed"));
         return Err(Failure::findings(

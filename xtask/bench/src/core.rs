@@ -23,7 +23,7 @@ pub(crate) const FIGURES: &[Figure] = &[
     ("core.idle_bytes", idle_bytes),
 ];
 
-const TYPE: &str = "https://example.org/bench";
+pub(crate) const TYPE: &str = "https://example.org/bench";
 /// What an idle established session may hold (heap bytes, one side).
 const IDLE_LIMIT: usize = 4 * 1024;
 
@@ -108,7 +108,7 @@ fn idle_bytes(name: &str) {
 }
 
 /// Accepts whatever is offered; one channel.
-struct Client;
+pub(crate) struct Client;
 
 impl SessionClient for Client {
     fn namespace(&self) -> &str {

@@ -13,6 +13,7 @@ mod relay;
 mod stanza;
 mod stream;
 mod stun;
+mod xmpp;
 
 use std::process::ExitCode;
 
@@ -29,6 +30,7 @@ const ALL: &[&[Figure]] = &[
     stanza::FIGURES,
     stream::FIGURES,
     stun::FIGURES,
+    xmpp::FIGURES,
 ];
 
 fn main() -> ExitCode {
