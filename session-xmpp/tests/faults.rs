@@ -6,19 +6,29 @@
     reason = "a test names only what it looks for"
 )]
 
+#[path = "faults/answers.rs"]
+mod answers;
+#[path = "faults/devices.rs"]
+mod devices;
+#[path = "faults/nasty.rs"]
+mod nasty;
+#[path = "loopback/probe.rs"]
+mod probe;
+
 use session_core::{
     Condition, Config, Element, ElementLimits, Peer, SeededEntropy, SessionManager,
 };
 use session_xmpp::{
     client::{Calls, Client, ClientState, Discovery, Info, Options, Policy, Rule, Server, disco},
-    endpoint::{self, Endpoint, Link, LinkEvent, QueryKind, Router, Service},
-    jmi::{CALLS_MAX, JMI, JmiConfig},
+    endpoint::{self, Endpoint, Link, LinkEvent, QueryKind, Router, RouterLink, Service},
+    jmi::{CALLS_MAX, JMI, JmiConfig, JmiOutput},
     xml,
 };
 use std::time::Duration;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
+    sync::mpsc,
     time::{sleep, timeout},
 };
 
@@ -156,10 +166,15 @@ async fn a_client_comes_back_from_whatever_a_server_does() {
 struct Device {
     endpoint: Endpoint,
     calls: Calls,
+    told: mpsc::Receiver<JmiOutput>,
 }
 
 fn device(router: &Router, address: &str) -> Device {
-    let (calls, _told) = Calls::new(JmiConfig::default());
+    device_with(router.link(address))
+}
+
+fn device_with(link: impl Link) -> Device {
+    let (calls, told) = Calls::new(JmiConfig::default());
     let policy = Policy::new([Rule::Any]);
     calls.set_policy(policy.clone());
     let info = Info::new("client", "pc", "x", [JMI]);
@@ -169,8 +184,28 @@ fn device(router: &Router, address: &str) -> Device {
     let mut options = endpoint::Options::default();
     options.service.replace(Box::new(services));
     let manager = SessionManager::new(Config::default(), SeededEntropy::new(1));
-    let endpoint = Endpoint::spawn_with(manager, router.link(address), options);
-    Device { endpoint, calls }
+    let endpoint = Endpoint::spawn_with(manager, link, options);
+    Device {
+        endpoint,
+        calls,
+        told,
+    }
+}
+
+/// What comes next over a link that is no endpoint's.
+async fn next_stanza(link: &mut RouterLink) -> String {
+    loop {
+        if let LinkEvent::Stanza(stanza) = link.next_event().await.unwrap() {
+            return String::from_utf8(stanza.to_vec()).unwrap();
+        }
+    }
+}
+
+/// An attribute of a stanza's start tag.
+fn attribute(stanza: &str, name: &str) -> String {
+    let value = stanza.split(&format!(" {name}='")).nth(1);
+    let value = value.and_then(|rest| rest.split('\'').next());
+    value.unwrap().to_owned()
 }
 
 async fn ask(device: &Device, whom: &str, wait: Duration) -> Result<Option<Element>, Condition> {
@@ -215,21 +250,7 @@ async fn answers_that_come_never_late_or_twice_are_told() {
     let never = ask(&alice, "silent@x/1", short).await;
     assert_eq!(never, Err(Condition::RemoteServerTimeout));
     // Now it answers, and again, and for somebody else.
-    let request = loop {
-        let event = std::future::poll_fn(|cx| silent.poll_event(cx))
-            .await
-            .unwrap();
-        if let LinkEvent::Stanza(stanza) = event {
-            break String::from_utf8(stanza.to_vec()).unwrap();
-        }
-    };
-    let id = request
-        .split(" id='")
-        .nth(1)
-        .unwrap()
-        .split('\'')
-        .next()
-        .unwrap();
+    let id = attribute(&next_stanza(&mut silent).await, "id");
     for _ in 0..2 {
         let late = format!("<iq type='result' id='{id}' from='silent@x/1' to='alice@x/1'/>");
         silent.send(late.into()).unwrap();
@@ -265,14 +286,8 @@ async fn an_offer_that_comes_twice_is_one_session() {
     let mut answers = 0;
     let all = async {
         while answers < 3 {
-            let event = std::future::poll_fn(|cx| link.poll_event(cx))
-                .await
-                .unwrap();
-            if let LinkEvent::Stanza(stanza) = event {
-                let text = String::from_utf8(stanza.to_vec()).unwrap();
-                answers +=
-                    usize::from(text.contains("type='error'") || text.contains("type='result'"));
-            }
+            let text = next_stanza(&mut link).await;
+            answers += usize::from(text.contains("type='error'") || text.contains("type='result'"));
         }
     };
     timeout(LONG, all).await.unwrap();

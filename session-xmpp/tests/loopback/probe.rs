@@ -121,17 +121,29 @@ pub struct Side {
 
 /// A manager with a probe and no transport.
 pub fn bare_manager(echo: bool) -> (SessionManager, mpsc::Receiver<Seen>) {
+    bare_manager_with(Config::default(), echo)
+}
+
+fn bare_manager_with(config: Config, echo: bool) -> (SessionManager, mpsc::Receiver<Seen>) {
     let (sender, seen) = mpsc::channel(1_000_000);
     // No two of them may draw the same names for their sessions.
     static SEED: AtomicU64 = AtomicU64::new(0);
     let entropy = SeededEntropy::new(SEED.fetch_add(1, Ordering::Relaxed));
-    let mut manager = SessionManager::new(Config::default(), entropy);
+    let mut manager = SessionManager::new(config, entropy);
     manager.add_client(Probe { seen: sender, echo }).unwrap();
     (manager, seen)
 }
 
 pub fn manager(over: Over, echo: bool) -> (SessionManager, mpsc::Receiver<Seen>) {
-    let (mut manager, seen) = bare_manager(echo);
+    manager_with(Config::default(), over, echo)
+}
+
+pub fn manager_with(
+    config: Config,
+    over: Over,
+    echo: bool,
+) -> (SessionManager, mpsc::Receiver<Seen>) {
+    let (mut manager, seen) = bare_manager_with(config, echo);
     match over {
         Over::Udp => manager.add_transport(MemoryDatagram::new()).unwrap(),
         Over::Tcp => manager.add_transport(MemoryStream::new()).unwrap(),
