@@ -30,6 +30,8 @@ mod driver;
 mod error;
 pub mod extdisco;
 mod features;
+#[cfg(feature = "websocket")]
+mod hostmeta;
 pub mod jingleinfo;
 mod management;
 mod ns;
@@ -73,7 +75,8 @@ use std::{
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Server {
     /// Where DNS says: by the SRV records of the domain (RFC 6120 §3.2, XEP-0368) with the feature `srv`, else at the
-    /// domain itself, port 5222.
+    /// domain itself, port 5222. Where none of those can be reached, with the feature `websocket`, at the WebSocket that the
+    /// domain's web server names (XEP-0156).
     #[default]
     Discover,
     /// Here, whatever DNS says. The server still has to prove that it serves the account's domain.

@@ -102,6 +102,45 @@ fn private_addresses_are_not_told_but_used() {
 }
 
 #[test]
+fn before_the_answer_only_relays_are_told_and_used() {
+    let mut setup = Setup::new(Nat::Port, Nat::Port);
+    setup.configure = |end, config| config.relay_until_answer = end == 0;
+    let mut world = World::new(&setup);
+    let offer = world.ends[0].transport.offer();
+    let answer = world.ends[1].transport.accept_offer(&offer).unwrap();
+    world.add_channel(0, "channel 0");
+    world.add_channel(1, "channel 0");
+    // Long enough for the peer's candidates, and for checks to them.
+    world.run_for(Duration::from_secs(5));
+    let early = told(&world, 0);
+    assert!(early.contains("type=relay"), "{early}");
+    for kind in ["type=host", "type=srflx", "rel-addr", "10.0."] {
+        assert!(!early.contains(kind), "{kind}: {early}");
+    }
+    assert!(
+        !world.describe()[1].contains("prflx"),
+        "{:?}",
+        world.describe()
+    );
+    world.ends[0].transport.accept_answer(&answer).unwrap();
+    let direct = |world: &World| {
+        let paths = world.describe();
+        world.all_writable() && paths.iter().all(|path| !path.contains("relay"))
+    };
+    assert!(
+        world.run_until(Duration::from_secs(20), direct),
+        "{:?}",
+        world.describe()
+    );
+    world.assert_carries();
+    let late = told(&world, 0);
+    assert!(
+        late.contains("type=host") && late.contains("type=srflx"),
+        "{late}"
+    );
+}
+
+#[test]
 fn a_restart_tells_as_little_as_the_start() {
     let configure: fn(usize, &mut IceConfig) = |_, config| config.hide_by_name = true;
     let mut world = World::connected(&no_relay([Nat::Port, Nat::Port], configure));

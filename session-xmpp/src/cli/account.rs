@@ -117,11 +117,16 @@ impl AccountArgs {
                     direct_tls: false,
                 }));
         };
+        if server.starts_with("wss://") {
+            let url = server.clone();
+            return Ok(Server::WebSocket { url });
+        }
         let (host, port) = place(server, PORT).ok_or_else(|| {
-            let hint = "like --server xmpp.example.org:5222, or [2001:db8::1]:5222";
+            let hint =
+                "like --server xmpp.example.org:5222, [2001:db8::1]:5222 or wss://example.org/ws";
             Problem::usage(
                 format!("--server {server:?}"),
-                "that is not HOST:PORT",
+                "that is neither HOST:PORT nor the address of a WebSocket",
                 hint,
             )
         })?;
@@ -256,6 +261,14 @@ mod tests {
             Credentials::Anonymous
         ));
         assert!(!account.policy.needs_roster());
+    }
+
+    #[test]
+    fn a_server_may_be_behind_the_web() {
+        let url = "wss://example.org:5281/ws".to_owned();
+        let server = Some(url.clone());
+        let account = AccountArgs { server, ..args() }.resolve(&PROGRAM).unwrap();
+        assert_eq!(account.options.server, Server::WebSocket { url });
     }
 
     #[test]

@@ -28,8 +28,8 @@ pub struct AccountArgs {
     #[cfg(feature = "keyring")]
     #[arg(long)]
     pub remember: bool,
-    /// The server, whatever DNS says
-    #[arg(long, value_name = "HOST:PORT")]
+    /// The server, whatever DNS says: HOST:PORT, or wss://HOST/PATH where only the web gets through
+    #[arg(long, value_name = "HOST:PORT|WSS")]
     pub server: Option<String>,
     /// TLS begins at once at the port of --server, instead of by STARTTLS
     #[arg(long, requires = "server")]
@@ -58,6 +58,9 @@ pub struct AccountArgs {
     /// Tell nobody our addresses: go through relays, or through the XMPP server
     #[arg(long)]
     pub relay_only: bool,
+    /// Tell a peer our addresses only when it has accepted; until then as with --relay-only
+    #[arg(long)]
+    pub relay_until_accepted: bool,
     /// A STUN server; may be given again
     #[arg(long, value_name = "HOST[:PORT]")]
     pub stun: Vec<String>,

@@ -24,6 +24,7 @@ struct Keys {
     dialect: Option<DialectName>,
     transports: Option<Vec<TransportName>>,
     relay_only: Option<bool>,
+    relay_until_accepted: Option<bool>,
     stun: Option<Vec<String>>,
     turn: Option<Vec<String>>,
     accept: Option<Vec<String>>,
@@ -114,6 +115,7 @@ fn apply(args: &mut AccountArgs, keys: Keys, folder: &Path) {
     list(&mut args.turn, keys.turn);
     list(&mut args.accept, keys.accept);
     args.relay_only |= keys.relay_only.unwrap_or_default();
+    args.relay_until_accepted |= keys.relay_until_accepted.unwrap_or_default();
     args.json |= keys.json.unwrap_or_default();
     args.quiet |= keys.quiet.unwrap_or_default();
 }
@@ -157,14 +159,14 @@ mod tests {
     #[test]
     fn options_come_before_the_programs_table_and_that_before_the_rest() {
         let text = "jid = 'alice@example.org'\npassword-file = 'secret'\ntransports = ['ibb', 'ice-tcp']\n\
-            stun = ['a:1']\nrelay_only = true\n[pcp]\njid = 'pcp@example.org'\ndialect = 'gtalk-late'\n\
+            stun = ['a:1']\nrelay_only = true\nrelay_until_accepted = true\n[pcp]\njid = 'pcp@example.org'\ndialect = 'gtalk-late'\n\
             [call]\nunknown = 1\n";
         let args = filled(text, AccountArgs::default()).unwrap();
         assert_eq!(args.jid.as_deref(), Some("pcp@example.org"));
         assert_eq!(args.password_file, Some(env::temp_dir().join("secret")));
         assert_eq!(args.transports, [TransportName::Ibb, TransportName::IceTcp]);
         assert_eq!(args.dialect, Some(DialectName::GtalkLate));
-        assert!(args.relay_only && !args.json);
+        assert!(args.relay_only && args.relay_until_accepted && !args.json);
         let given = AccountArgs {
             jid: Some("bob@example.org".to_owned()),
             password_env: Some("PASSWORD".to_owned()),

@@ -180,7 +180,8 @@ impl Account {
             });
         }
         let policy = self.policy.clone();
-        manager.set_speculation_policy(move |peer| policy.decide(peer) == Verdict::Admit);
+        let late = self.ways.relay_until_accepted;
+        manager.set_speculation_policy(move |peer| !late && policy.decide(peer) == Verdict::Admit);
         manager
     }
 

@@ -42,6 +42,8 @@ pub struct Ways {
     pub transports: Vec<TransportName>,
     /// Whether nobody is told our addresses.
     pub relay_only: bool,
+    /// Whether a peer learns our addresses only when it has accepted.
+    pub relay_until_accepted: bool,
     /// STUN servers: names or addresses, and ports.
     pub stun: Vec<(String, u16)>,
     /// Relays.
@@ -70,11 +72,12 @@ impl Ways {
         if transports.is_empty() {
             transports.extend(TransportName::DEFAULT);
         }
-        if args.relay_only && transports.contains(&TransportName::RawUdp) {
+        let hides = args.relay_only || args.relay_until_accepted;
+        if hides && transports.contains(&TransportName::RawUdp) {
             let hint = "leave out one of them";
             let why = "raw UDP tells the peer our address";
             return Err(Problem::usage(
-                "--relay-only with --transports raw-udp",
+                "--relay-only or --relay-until-accepted with --transports raw-udp",
                 why,
                 hint,
             ));
@@ -95,6 +98,7 @@ impl Ways {
         Ok(Self {
             transports,
             relay_only: args.relay_only,
+            relay_until_accepted: args.relay_until_accepted,
             stun: stun.collect::<Result<_, _>>()?,
             turn: turn.collect::<Result<_, _>>()?,
             adjust: None,
@@ -104,6 +108,11 @@ impl Ways {
     /// Lets a program change the configuration of ICE: its companion, say, or limits.
     pub fn adjust_ice(&mut self, adjust: impl Fn(&mut IceConfig) + Send + Sync + 'static) {
         self.adjust = Some(Box::new(adjust));
+    }
+
+    /// Whether an offer of ours is not to tell where we are.
+    fn hides(&self) -> bool {
+        self.relay_only || self.relay_until_accepted
     }
 
     /// Whether ICE is among them.
@@ -121,6 +130,7 @@ impl Ways {
         let mut ice = IceConfig::new(network.interfaces.clone());
         ice.stun_servers.clone_from(&network.stun);
         ice.relay_only = self.relay_only;
+        ice.relay_until_answer = self.relay_until_accepted;
         if !network.relays.is_empty() {
             ice.relays.push(Arc::new(network.relays.clone()));
         }
@@ -137,11 +147,7 @@ impl Ways {
             0,
         );
         let s5b = S5b::new(S5bConfig {
-            listen: if self.relay_only {
-                Vec::new()
-            } else {
-                addresses
-            },
+            listen: if self.hides() { Vec::new() } else { addresses },
             ..S5bConfig::default()
         });
         let proxies = s5b.proxies();
@@ -166,8 +172,8 @@ impl Ways {
                 }
             }
             let is_ice = matches!(name, TransportName::Ice | TransportName::IceTcp);
-            // Google's own ICE tells candidates of this host whatever the policy is.
-            if let Some(google) = google_ice.take_if(|_| is_ice && !self.relay_only) {
+            // Google's own ICE tells candidates of this host whatever the policy is, and its offers name all transports.
+            if let Some(google) = google_ice.take_if(|_| is_ice && !self.hides()) {
                 manager.add_transport(google)?;
             }
         }
@@ -180,6 +186,7 @@ impl fmt::Debug for Ways {
         f.debug_struct("Ways")
             .field("transports", &self.transports)
             .field("relay_only", &self.relay_only)
+            .field("relay_until_accepted", &self.relay_until_accepted)
             .field("stun", &self.stun)
             .field("turn", &self.turn)
             .finish_non_exhaustive()
@@ -307,6 +314,9 @@ mod tests {
         let ways = Ways::new(&args(&twice, false)).unwrap();
         assert_eq!(ways.transports, twice[..2]);
         assert!(Ways::new(&args(&[TransportName::RawUdp], true)).is_err());
+        let mut late = args(&[TransportName::RawUdp], false);
+        late.relay_until_accepted = true;
+        assert!(Ways::new(&late).is_err());
         let entropy = session_core::SeededEntropy::new(1);
         let mut manager = SessionManager::new(session_core::Config::default(), entropy);
         let network = Network {

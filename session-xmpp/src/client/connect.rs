@@ -112,7 +112,50 @@ pub(super) async fn connect(options: &Options) -> Result<Connected, LoginError> 
         }],
         #[cfg(feature = "websocket")]
         Server::WebSocket { url } => return super::websocket::connect(url, options).await,
-        Server::Discover => discover(&ascii).await?,
+        Server::Discover => {
+            let found = match discover(&ascii).await {
+                Ok(targets) => try_all(targets, options).await,
+                Err(error) => Err(error),
+            };
+            return found_by_web(found, options).await;
+        }
+    };
+    try_all(targets, options).await
+}
+
+/// Where no server could be reached: by the WebSocket that the domain's web server names (XEP-0156).
+#[cfg(feature = "websocket")]
+async fn found_by_web(
+    found: Result<Connected, LoginError>,
+    options: &Options,
+) -> Result<Connected, LoginError> {
+    let nobody = matches!(
+        found,
+        Err(LoginError::UnknownHost { .. } | LoginError::Unreachable(_))
+    );
+    if !nobody {
+        return found;
+    }
+    let Some(url) = super::hostmeta::websocket(options, super::hostmeta::HTTPS).await else {
+        return found;
+    };
+    super::websocket::connect(&url, options).await
+}
+
+#[cfg(not(feature = "websocket"))]
+async fn found_by_web(
+    found: Result<Connected, LoginError>,
+    _: &Options,
+) -> Result<Connected, LoginError> {
+    std::future::ready(found).await
+}
+
+/// Connects to the first of these that can be reached.
+async fn try_all(targets: Vec<Target>, options: &Options) -> Result<Connected, LoginError> {
+    let domain = &options.login.domain;
+    let unknown = |why: String| LoginError::UnknownHost {
+        domain: domain.as_str().into(),
+        why: why.into(),
     };
     let mut last = unknown("it has no server".to_owned());
     for target in targets {

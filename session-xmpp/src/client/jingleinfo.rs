@@ -4,9 +4,19 @@
 //! a token that opens them. Relays of this kind are no TURN servers; whoever has a client for them gets hosts, ports and token
 //! here.
 
-use crate::endpoint::{Endpoint, QueryKind};
-use session_core::{Element, ElementRef, Peer, StanzaError};
-use std::{fmt, sync::Arc, time::Duration};
+use crate::{
+    address,
+    endpoint::{Endpoint, QueryKind, Service, lock},
+    stanza::Request,
+};
+use session_core::{
+    Condition, Element, ElementRef, ErrorKind, Peer, SessionManager, Signal, Slot, StanzaError,
+};
+use std::{
+    fmt,
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
 
 /// The namespace.
 pub const JINGLEINFO: &str = "google:jingleinfo";
@@ -109,11 +119,101 @@ pub async fn fetch(endpoint: &Endpoint, account: &Peer) -> Result<JingleInfo, St
     }))
 }
 
+/// Takes what the server tells without being asked, when its servers or the token change in mid-session: its
+/// [`service`](Self::service) goes into an endpoint's [`Options`](crate::endpoint::Options). Cheap to clone; all clones are one.
+#[derive(Clone, Debug, Default)]
+pub struct Updates(Arc<Mutex<Signal<JingleInfo>>>);
+
+impl Updates {
+    /// Before anything was told.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// What takes them in an endpoint.
+    pub fn service(&self) -> Box<dyn Service> {
+        Box::new(Receiver(self.clone()))
+    }
+
+    /// What was told last, if anything was.
+    pub fn last(&self) -> Option<JingleInfo> {
+        lock(&self.0).last().cloned()
+    }
+
+    /// Announces what is told from now on.
+    pub fn connect(&self) -> Slot<JingleInfo> {
+        lock(&self.0).connect()
+    }
+}
+
+struct Receiver(Updates);
+
+impl Service for Receiver {
+    fn handle_request(
+        &mut self,
+        request: &Request,
+        _: &mut SessionManager,
+        _: Instant,
+    ) -> Option<Result<Option<Element>, StanzaError>> {
+        let query = request
+            .payload()
+            .filter(|query| query.is(JINGLEINFO, "query"))?;
+        let own = request.to();
+        // The server speaks for the account, or for itself; from anybody else it would be a detour past a stranger.
+        let known = [own.account(), address::domain(own)];
+        if request.is_get() || !known.contains(&request.from().as_str()) {
+            let refused = StanzaError::new(Condition::ServiceUnavailable, ErrorKind::Cancel);
+            return Some(Err(refused));
+        }
+        lock(&self.0.0).emit(JingleInfo::read(query));
+        Some(Ok(None))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::xml::{self, Context};
-    use session_core::ElementLimits;
+    use crate::{
+        endpoint::{Options, Router},
+        xml::{self, Context},
+    };
+    use session_core::{Config, ElementLimits, Notice, SeededEntropy};
+
+    #[tokio::test]
+    async fn the_server_tells_news_in_mid_session_and_nobody_else() {
+        let router = Router::new();
+        let updates = Updates::new();
+        let mut options = Options::default();
+        options.service = Some(updates.service());
+        let manager = SessionManager::new(Config::default(), SeededEntropy::new(1));
+        let own = "alice@gmail.test/home";
+        let endpoint = Endpoint::spawn_with(manager, router.link(own), options);
+        let mut told = updates.connect();
+        let ask = async |from: &str, host: &str| {
+            let mut link = router.link(from);
+            let push = format!(
+                "<iq type='set' id='1' to='{own}'><query xmlns='{JINGLEINFO}'>\
+                 <stun><server host='{host}' udp='19302'/></stun></query></iq>"
+            );
+            link.next_event().await;
+            crate::endpoint::Link::send(&mut link, push.into()).unwrap();
+            format!("{:?}", link.next_event().await)
+        };
+        let refused = ask("mallory@gmail.test/1", "evil.test").await;
+        assert!(refused.contains("service-unavailable"), "{refused}");
+        assert_eq!(updates.last(), None);
+        for (from, host) in [("alice@gmail.test", "one.test"), ("gmail.test", "two.test")] {
+            let taken = ask(from, host).await;
+            assert!(taken.contains("type='result'"), "{taken}");
+            let stun = updates.last().unwrap().stun;
+            assert_eq!(stun, [(host.to_owned(), 19_302)]);
+        }
+        assert!(matches!(
+            told.next().await,
+            Some(Notice::Value(_) | Notice::Snapshot { .. })
+        ));
+        drop(endpoint);
+    }
 
     fn read(inner: &str) -> JingleInfo {
         let text = format!("<query xmlns='{JINGLEINFO}'>{inner}</query>");

@@ -37,6 +37,8 @@ pub(super) struct Agent {
     pub(super) tcp: bool,
     random: Random,
     role: Role,
+    /// Only what goes through relays is told and used for now (`relay_until_answer`).
+    withholds: bool,
     controlling: bool,
     tie_breaker: u64,
     pub(super) local: Credentials,
@@ -130,6 +132,7 @@ impl Agent {
         let mut random = Random::new(seed);
         Self {
             tcp: false,
+            withholds: config.relay_until_answer && role == Role::Initiator,
             role,
             controlling: (role == Role::Initiator || config.remote_lite) && !config.lite,
             tie_breaker: random.next_u64(),

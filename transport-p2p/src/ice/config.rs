@@ -25,6 +25,9 @@ pub struct IceConfig {
     pub relays: Vec<Arc<dyn RelayFactory>>,
     /// Whether only relayed candidates are told and used, so that the peer does not learn our addresses. Default no.
     pub relay_only: bool,
+    /// The same for an offer of ours until the peer has answered it, so that whoever does not accept learns nothing: then the
+    /// rest is told, and a direct path takes over. Default no.
+    pub relay_until_answer: bool,
     /// Whether to tell private addresses (of RFC 1918, RFC 4193 and the like). If not, the peer learns only what the world
     /// sees anyway: of STUN servers and relays, and public ones. Default yes.
     pub tell_private: bool,
@@ -89,6 +92,7 @@ impl IceConfig {
             stun_servers: Vec::new(),
             relays: Vec::new(),
             relay_only: false,
+            relay_until_answer: false,
             tell_private: true,
             hide_by_name: false,
             look_up_names: true,
@@ -122,6 +126,7 @@ impl fmt::Debug for IceConfig {
             .field("stun_servers", &self.stun_servers)
             .field("relays", &self.relays.len())
             .field("relay_only", &self.relay_only)
+            .field("relay_until_answer", &self.relay_until_answer)
             .field("tell_private", &self.tell_private)
             .field("hide_by_name", &self.hide_by_name)
             .finish_non_exhaustive()

@@ -126,6 +126,7 @@ impl Transport for IceTransport {
         let renomination = self.accept(answer)?;
         let mut agent = self.agent.lock();
         agent.renomination = renomination && agent.config.renomination;
+        agent.handle_remote_answer();
         Ok(())
     }
 

@@ -408,7 +408,7 @@ impl Agent {
         else {
             return;
         };
-        if component.failed || (self.config.relay_only && !matches!(base, Base::Relay(_))) {
+        if component.failed || (self.hides_hosts() && !matches!(base, Base::Relay(_))) {
             return;
         }
         let known = self.find_pair(id, base, source).or_else(|| {

@@ -357,6 +357,32 @@ impl Agent {
         addresses
     }
 
+    /// Whether nothing but relays is told and used.
+    pub(super) fn hides_hosts(&self) -> bool {
+        self.config.relay_only || self.withholds
+    }
+
+    /// The peer has answered: what was withheld until then is gathered and told.
+    pub(in crate::ice) fn handle_remote_answer(&mut self) {
+        let Some(now) = self.now.filter(|_| self.withholds) else {
+            self.withholds = false;
+            return;
+        };
+        self.withholds = false;
+        let mut open = Vec::new();
+        for component in self.components.values() {
+            for socket in &component.sockets {
+                if let SocketState::Open(address) = socket.state {
+                    open.push((component.id, socket.number, address));
+                }
+            }
+        }
+        for (id, number, address) in open {
+            self.socket_opened(id, number, address, now);
+        }
+        self.due = true;
+    }
+
     fn socket_opened(&mut self, id: u16, number: LocalSocket, address: SocketAddr, now: Instant) {
         if is_usable(address) {
             self.add_local(
@@ -368,7 +394,7 @@ impl Agent {
                 now,
             );
         }
-        if self.config.relay_only || self.config.lite {
+        if self.hides_hosts() || self.config.lite {
             return;
         }
         self.gather_tcp(id, number, address.ip(), now);
@@ -413,7 +439,7 @@ impl Agent {
         related: Option<SocketAddr>,
         now: Instant,
     ) {
-        let allowed = !self.config.relay_only || kind == CandidateKind::Relayed;
+        let allowed = !self.hides_hosts() || kind == CandidateKind::Relayed;
         let Some(component) = self.components.get_mut(&id) else {
             return;
         };

@@ -122,7 +122,7 @@ impl Agent {
     pub(super) fn disclose(&mut self, candidate: &Candidate) -> Option<Candidate> {
         let mut told = candidate.clone();
         let hides = self.config.hide_by_name;
-        if self.config.relay_only || !self.config.tell_private || hides {
+        if self.hides_hosts() || !self.config.tell_private || hides {
             told.related = None;
         }
         if candidate.kind != CandidateKind::Host {

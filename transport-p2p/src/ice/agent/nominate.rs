@@ -21,7 +21,8 @@ const RESPONDER_WAITS: Duration = Duration::from_secs(2);
 impl Agent {
     /// As the controlling side: nominates the best valid pair once nothing better can come, or has had its time.
     pub(super) fn review_nominations(&mut self, now: Instant) {
-        if !self.controlling || !self.checking {
+        // Better ones come when nothing is withheld any more.
+        if !self.controlling || !self.checking || self.withholds {
             return;
         }
         let (commit, commit_relayed) = (self.config.commit, self.config.commit_relayed);

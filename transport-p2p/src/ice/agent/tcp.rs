@@ -22,7 +22,7 @@ const DISCARD: u16 = 9;
 impl Agent {
     /// A socket at an address is open: TCP from there is offered as well.
     pub(super) fn gather_tcp(&mut self, id: u16, number: LocalSocket, ip: IpAddr, now: Instant) {
-        if !self.tcp || self.config.relay_only {
+        if !self.tcp || self.hides_hosts() {
             return;
         }
         if let Some(component) = self.components.get_mut(&id) {
