@@ -187,7 +187,7 @@ impl Case {
             }
         }
         match self.verdict {
-            Verdict::Accept => self.talk::<F>(stage, role),
+            Verdict::Accept => self.talk::<F>(stage, persona, role),
             Verdict::Decline => ended::<F>(stage, &["decline"]),
             Verdict::Busy => ended::<F>(stage, &["busy"]),
             Verdict::Silent => self.give_up::<F>(stage, role),
@@ -272,7 +272,7 @@ impl Case {
     }
 
     /// Both hear each other; then one hangs up.
-    fn talk<F: CallForm>(&self, stage: &mut Stage, role: Role) -> Verdicted {
+    fn talk<F: CallForm>(&self, stage: &mut Stage, persona: &Persona, role: Role) -> Verdicted {
         let heard = stage.run(PATIENCE, |stage| {
             say::<F>(stage);
             stage.stranger.ending().is_some() || is_heard(stage)
@@ -294,6 +294,10 @@ impl Case {
         let Some(session) = stage.session() else {
             return Err(format!("our session did not last: {}", state::<F>(stage)));
         };
+        let protocol = protocol::<F>(stage);
+        if protocol.is_some() != Choice::of(persona.features).dtls {
+            return Err(format!("the keys come from {protocol:?}"));
+        }
         match role {
             Role::Initiator => {
                 let reason = Reason::new(ReasonCondition::Success);
@@ -305,8 +309,9 @@ impl Case {
         }
         ended::<F>(stage, &["success"])?;
         Ok(format!(
-            "both heard each other over {}, and hung up",
-            short(&transport)
+            "both heard each other over {}{}, and hung up",
+            short(&transport),
+            protocol.map_or_else(String::new, |protocol| format!(" with {protocol}"))
         ))
     }
 
@@ -357,6 +362,15 @@ fn say<F: CallForm>(stage: &mut Stage) {
         // Whether it was heard is asked at the other end.
         let _ = stage.update(|m, now| VoiceClient::<F>::send_rtp(m, session, packet, now));
     }
+}
+
+/// By what protocol the peer has proved who it is, if it had to.
+fn protocol<F: CallForm>(stage: &mut Stage) -> Option<String> {
+    let session = stage.session()?;
+    stage.update(|manager, _| {
+        let call = manager.find_client::<VoiceClient<F>>()?.call(session)?;
+        Some(call.secured()?.protocol.to_string())
+    })
 }
 
 fn is_heard(stage: &Stage) -> bool {

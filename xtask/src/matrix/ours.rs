@@ -2,7 +2,8 @@
 
 use bytes::Bytes;
 use session_core::{
-    Dialect, Element, SessionManager, TransportContext, TransportError,
+    ChannelLayer, Dialect, Element, LayeredTransport, SessionManager, Transport, TransportContext,
+    TransportFactory, TransportKind,
     testing::persona::{CallHabits, Dtls, Persona, Stranger, Wire},
 };
 use session_file::{FileClient, FileConfig};
@@ -12,9 +13,12 @@ use session_voice::{
 };
 use std::{
     net::IpAddr,
-    sync::{Arc, Mutex},
+    sync::{Arc, LazyLock, Mutex},
 };
-use transport_p2p::ice::{Companion, GoogleIceFactory, ICE_UDP, IceConfig, IceTransportFactory};
+use transport_p2p::{
+    dtls::{DtlsLayer, Identity},
+    ice::{GoogleIceFactory, ICE_UDP, IceConfig, IceTransportFactory},
+};
 use transport_relay::{
     ibb::{self, Ibb},
     s5b::{self, S5b, S5bConfig},
@@ -23,8 +27,6 @@ use transport_relay::{
 const DTLS: &str = "urn:xmpp:jingle:apps:dtls:0";
 const GOOGLE_SESSION: &str = "http://www.google.com/session";
 const JINGLE: &str = "urn:xmpp:jingle:1";
-/// For stages without DTLS: the digest of a certificate that nobody has.
-const FINGERPRINT: &str = "0A:1B:2C:3D:4E:5F:60:71:82:93:A4:B5:C6:D7:E8:F9:0A:1B:2C:3D:4E:5F:60:71:82:93:A4:B5:C6:D7:E8:F9";
 
 /// What a peer's capabilities make us do.
 #[derive(Clone, Copy, Debug)]
@@ -53,24 +55,42 @@ impl Choice {
     }
 }
 
-/// Adds fingerprints to ICE, and hears those of the peer.
-struct Fingerprints;
+/// A certificate for all calls of one side in this run: what is tried is what is made of it.
+fn layer(side: &LazyLock<Identity>) -> DtlsLayer {
+    DtlsLayer::srtp(Identity::clone(side))
+}
 
-impl Companion for Fingerprints {
-    fn local(&self, context: &TransportContext) -> Vec<Element> {
-        let setup = match context.role {
-            session_core::Role::Initiator => "actpass",
-            session_core::Role::Responder => "active",
-        };
-        let fingerprint = Element::new(DTLS, "fingerprint")
-            .with("hash", "sha-256")
-            .with("setup", setup)
-            .text(FINGERPRINT);
-        vec![fingerprint]
+static OURS: LazyLock<Identity> = LazyLock::new(identity);
+static THEIRS: LazyLock<Identity> = LazyLock::new(identity);
+
+#[allow(
+    clippy::expect_used,
+    reason = "a certificate with the defaults of rcgen can be made"
+)]
+fn identity() -> Identity {
+    let made = rcgen::generate_simple_self_signed(["call.invalid".to_owned()])
+        .expect("names of ASCII and a key of P-256");
+    Identity::new(made.cert.der(), &made.signing_key.serialize_der())
+}
+
+/// A transport with DTLS above each channel, as one: personas know no layers.
+struct Sealed {
+    below: IceTransportFactory,
+    layer: Arc<dyn ChannelLayer>,
+}
+
+impl TransportFactory for Sealed {
+    fn namespace(&self) -> &str {
+        self.below.namespace()
     }
 
-    fn remote(&self, _: &TransportContext, _: Vec<Element>) -> Result<(), TransportError> {
-        Ok(())
+    fn kind(&self) -> TransportKind {
+        TransportKind::Datagram
+    }
+
+    fn create(&self, context: &TransportContext) -> Box<dyn Transport> {
+        let below = self.below.create(context);
+        Box::new(LayeredTransport::new(below, &self.layer, context))
     }
 }
 
@@ -96,12 +116,8 @@ pub(super) fn announcement() -> Element {
     Element::new(session_voice::RTP, "description").with("media", "audio")
 }
 
-fn ice(address: IpAddr, dtls: bool) -> IceConfig {
-    let mut config = IceConfig::new(vec![address]);
-    if dtls {
-        config.companion = Some(Arc::new(Fingerprints));
-    }
-    config
+fn ice(address: IpAddr) -> IceConfig {
+    IceConfig::new(vec![address])
 }
 
 fn s5b(address: IpAddr, works: bool) -> S5b {
@@ -124,9 +140,10 @@ pub(super) fn equip(
     let mut config = CallConfig::new(audio());
     config.dtls = choice.dtls;
     config.allow_plain = !choice.dtls;
-    let mut google = ice(address, false);
+    config.layer = Some(Arc::new(layer(&OURS)));
+    let mut google = ice(address);
     google.remote_lite = false;
-    let mut direct = ice(address, choice.dtls);
+    let mut direct = ice(address);
     direct.remote_lite = persona.call.is_some_and(|habits| habits.lite);
     let sink = |packets: &Arc<Mutex<Vec<Bytes>>>| {
         let packets = packets.clone();
@@ -162,12 +179,21 @@ pub(super) fn equip_stranger(
     s5b_works: bool,
 ) -> Stranger {
     let habits: Option<CallHabits> = persona.call;
-    let mut config = ice(address, false);
+    let mut config = ice(address);
     config.lite = habits.is_some_and(|habits| habits.lite);
     debug_assert!(habits.is_none_or(|habits| habits.dtls != Dtls::Required || !habits.lite));
+    let plain = IceTransportFactory::new(config);
+    let sealed = |layer: DtlsLayer| Sealed {
+        below: plain.clone(),
+        layer: Arc::new(layer),
+    };
+    let stranger = match habits.map(|habits| habits.dtls) {
+        Some(Dtls::Required) => stranger.with_transport(sealed(layer(&THEIRS))),
+        Some(Dtls::Offered) => stranger.with_transport(sealed(layer(&THEIRS).optional())),
+        Some(Dtls::Unknown) | None => stranger.with_transport(plain),
+    };
     stranger
-        .with_transport(IceTransportFactory::new(config))
-        .with_transport(GoogleIceFactory::new(ice(address, false)).with_jingle(true))
+        .with_transport(GoogleIceFactory::new(ice(address)).with_jingle(true))
         .with_transport(s5b(address, s5b_works))
         .with_transport(Ibb::new())
 }

@@ -64,11 +64,12 @@ impl Stranger {
             .children_from(parts)
     }
 
-    /// A transport with what DTLS needs.
+    /// A transport with what DTLS needs, unless it says so itself.
     fn sealed(&self, mut transport: Element, setup: &str) -> Element {
         let dtls = self.persona.call.map(|habits| habits.dtls);
         let is_ice = transport.namespace() == wire::ICE;
-        if is_ice && matches!(dtls, Some(Dtls::Required | Dtls::Offered)) {
+        let own = transport.find(wire::DTLS, "fingerprint").is_some();
+        if is_ice && !own && matches!(dtls, Some(Dtls::Required | Dtls::Offered)) {
             transport.push(fingerprint(setup));
         }
         transport
@@ -310,7 +311,11 @@ impl Stranger {
             self.info(Element::new(wire::RTP_INFO, "ringing"));
         }
         if is_call && habits.is_some_and(|habits| habits.fingerprint_first) {
-            let early = Element::new(wire::ICE, "transport").child(fingerprint("actpass"));
+            let own = transport.find(wire::DTLS, "fingerprint");
+            let mut early =
+                own.map_or_else(|| fingerprint("actpass"), crate::ElementRef::to_element);
+            early.set_attribute("setup", "actpass");
+            let early = Element::new(wire::ICE, "transport").child(early);
             let content = self.content([early]);
             let message = self.message(Action::TransportInfo, [content]);
             self.send(message, Asked::Info);
