@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use crate::tidy::CRATES;
 use crate::tools::{self, Failure, Outcome};
-use crate::{diagrams, features, fuzz, interop, layering, matrix, purity, setup, tidy};
+use crate::{diagrams, features, fuzz, interop, layering, matrix, programs, purity, setup, tidy};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -102,8 +102,13 @@ const STEPS: &[Step] = &[
     },
     Step {
         name: "peers",
-        about: "files with clients that others wrote",
+        about: "files and calls with clients that others wrote",
         run: matrix::peers,
+    },
+    Step {
+        name: "programs",
+        about: "ours in separate processes over a real server",
+        run: programs::all,
     },
     Step {
         name: "corpora",

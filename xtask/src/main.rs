@@ -11,10 +11,12 @@ mod diagrams;
 mod features;
 mod fuzz;
 mod interop;
+mod lab;
 mod layering;
 mod matrix;
 mod natlab;
 mod peer;
+mod programs;
 mod purity;
 mod setup;
 mod simulate;
@@ -51,6 +53,8 @@ enum Command {
     Interop(interop::Args),
     /// Call and send files with other people's clients, simulated and real, and show what comes of it
     Matrix(matrix::Args),
+    /// Run our two programs in processes of their own over a real server: files, calls, relays, restarts, failures
+    Programs(programs::Args),
     /// Connect two hosts behind every pair of NATs, in network namespaces (needs root)
     Natlab(natlab::Args),
     /// Be one side of a connection, driven by lines on standard input and output
@@ -80,6 +84,7 @@ fn main() -> ExitCode {
         Command::Simulate(args) => simulate::run(&args),
         Command::Interop(args) => interop::run(&args),
         Command::Matrix(args) => matrix::run(&args),
+        Command::Programs(args) => programs::run(&args),
         Command::Natlab(args) => natlab::run(&args),
         Command::Peer(args) => peer::run(&args),
         Command::Switchboard(args) => switchboard::run(&args),

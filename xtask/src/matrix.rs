@@ -23,8 +23,8 @@ const BEGIN: &str = "<!-- begin:matrix -->";
 const END: &str = "<!-- end:matrix -->";
 /// What a line of a real client has.
 const REAL: &str = "| real |";
-/// A case that only real clients have.
-const IN_BAND: &str = "file, IBB";
+/// Cases that only real clients have.
+const REAL_ONLY: [&str; 2] = ["call, PCMU", "file, IBB"];
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -61,10 +61,9 @@ pub(crate) fn run(args: &Args) -> Outcome {
     let wanted = args.peer.as_deref().unwrap_or_default().to_lowercase();
     let mut rows = simulated(&wanted);
     if args.real {
-        match real::rows()? {
-            Ok(met) => rows.extend(met),
-            Err(absent) => eprintln!("{absent}"),
-        }
+        let met = real::meet(&wanted)?;
+        rows.extend(met.rows);
+        met.absent.iter().for_each(|absent| eprintln!("{absent}"));
     }
     if rows.is_empty() {
         let names: Vec<_> = catalogue::ALL.iter().map(|persona| persona.name).collect();
@@ -113,21 +112,21 @@ pub(crate) fn check() -> Outcome {
 
 /// Meets the real ones, as a step of `cargo xtask test`.
 pub(crate) fn peers() -> Outcome {
-    match real::rows()? {
-        Err(absent) => Ok(absent),
-        Ok(rows) => {
-            let bad = |row: &&Row| !row.ok;
-            let bad: Vec<String> = rows.iter().filter(bad).map(json).collect();
-            match bad.is_empty() {
-                true => Ok(summary(&rows)),
-                false => Err(Failure::findings(
-                    "real clients",
-                    &bad,
-                    "cargo xtask matrix --real",
-                )),
-            }
-        }
+    let met = real::meet("")?;
+    let bad = |row: &&Row| !row.ok;
+    let bad: Vec<String> = met.rows.iter().filter(bad).map(json).collect();
+    if !bad.is_empty() {
+        return Err(Failure::findings(
+            "real clients",
+            &bad,
+            "cargo xtask matrix --real",
+        ));
     }
+    let mut told = met.absent;
+    if !met.rows.is_empty() {
+        told.insert(0, summary(&met.rows));
+    }
+    Ok(told.join("; "))
 }
 
 fn no_place() -> Failure {
@@ -205,7 +204,7 @@ fn json(row: &Row) -> String {
 
 /// A line for each peer, a column for each case. In a cell: we begin, they begin.
 fn table(rows: &[Row]) -> String {
-    let columns = cases::ALL.iter().map(|case| case.name).chain([IN_BAND]);
+    let columns = cases::ALL.iter().map(|case| case.name).chain(REAL_ONLY);
     let columns: Vec<&str> = columns.collect();
     let mut text = format!(
         "| peer | | {} |\n|---|---|{}\n",

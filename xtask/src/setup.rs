@@ -88,8 +88,15 @@ const PARTS: &[Part] = &[
     ),
 ];
 
-/// Peers from PyPI, each in an environment of its own below the target folder, by its folder and what is asked for.
-const PYTHON: &[(&str, &str, &str)] = &[("slixmpp", "slixmpp", "slixmpp==1.17.0")];
+/// Peers from PyPI, in an environment of their own below the target folder.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Python {
+    folder: &'static str,
+    /// Each with its version; a module has the name of its package.
+    packages: &'static [(&'static str, &'static str)],
+}
+
+const PYTHON: [Python; 2] = [Python::SLIXMPP, Python::JINGLE];
 
 impl Part {
     const fn new(package: &'static str, mark: Mark, about: &'static str) -> Self {
@@ -109,6 +116,58 @@ impl Part {
                 tools::succeeds(Command::new("python3").args(["-c", &import]))
             }
         }
+    }
+}
+
+impl Python {
+    /// An XMPP client.
+    pub(crate) const SLIXMPP: Self = Self {
+        folder: "slixmpp",
+        packages: &[("slixmpp", "1.17.0")],
+    };
+    /// A client that calls.
+    pub(crate) const JINGLE: Self = Self {
+        folder: "jingle-peer",
+        packages: &[("aiortc", "1.16.0"), ("slixmpp", "1.17.0")],
+    };
+
+    /// The interpreter that finds the packages.
+    pub(crate) fn program(&self) -> PathBuf {
+        tools::target_dir().join(self.folder).join("bin/python")
+    }
+
+    /// What they are: the first one's version, then the others with their names.
+    pub(crate) fn version(&self) -> String {
+        let mut words = self.packages.iter();
+        let first = words.next().map_or("", |(_, version)| *version);
+        words.fold(first.to_owned(), |text, (name, version)| {
+            format!("{text}, {name} {version}")
+        })
+    }
+
+    /// Why it cannot be used, if so.
+    pub(crate) fn missing(&self) -> Option<String> {
+        let names: Vec<&str> = self.packages.iter().map(|(name, _)| *name).collect();
+        let import = format!("import {}", names.join(", "));
+        let found = tools::succeeds(Command::new(self.program()).args(["-c", &import]));
+        (!found).then(|| format!("{} not installed (cargo xtask setup)", names.join(" and ")))
+    }
+
+    fn install(&self) -> Result<(), Failure> {
+        if self.missing().is_none() {
+            return Ok(());
+        }
+        let hint = "python3 with venv and PyPI are wanted (Debian: apt-get install python3-venv)";
+        let folder = tools::target_dir().join(self.folder);
+        let mut make = Command::new("python3");
+        make.args(["-m", "venv"]).arg(folder);
+        tools::capture(&mut make, hint)?;
+        let packages = self.packages.iter();
+        let mut pip = Command::new(self.program());
+        pip.args(["-m", "pip", "install", "--quiet"])
+            .args(packages.map(|(name, version)| format!("{name}=={version}")));
+        tools::capture(&mut pip, hint)?;
+        Ok(())
     }
 }
 
@@ -135,9 +194,7 @@ pub(crate) fn run() -> Outcome {
     if !wanted.is_empty() {
         install(&wanted)?;
     }
-    for (folder, module, package) in PYTHON {
-        environment(folder, module, package)?;
-    }
+    PYTHON.iter().try_for_each(Python::install)?;
     let left: Vec<String> = PARTS
         .iter()
         .filter(|part| !part.is_there())
@@ -196,24 +253,6 @@ fn install(parts: &[&Part]) -> Result<(), Failure> {
     let mut arguments = vec!["install", "-q", "-y", "--no-install-recommends"];
     arguments.extend(names);
     apt(&arguments)?;
-    Ok(())
-}
-
-fn environment(folder: &str, module: &str, package: &str) -> Result<(), Failure> {
-    let folder = tools::target_dir().join(folder);
-    let python = folder.join("bin/python");
-    let import = format!("import {module}");
-    if tools::succeeds(Command::new(&python).args(["-c", &import])) {
-        return Ok(());
-    }
-    let hint = "python3 with venv and PyPI are wanted (Debian: apt-get install python3-venv)";
-    tools::capture(
-        Command::new("python3").args(["-m", "venv"]).arg(&folder),
-        hint,
-    )?;
-    let mut pip = Command::new(&python);
-    pip.args(["-m", "pip", "install", "--quiet", package]);
-    tools::capture(&mut pip, hint)?;
     Ok(())
 }
 

@@ -1,14 +1,9 @@
-//! Clients that others wrote, run on this machine: Libervia, from Debian, with files over a private Prosody.
-//!
-//! Everything listens on loopback only, keeps its state in a folder below the target folder, and is ended by its id.
-//! Where something is not installed, that is said, and nothing is run.
+//! Files with Libervia, from Debian.
 
 use super::Row;
-use crate::setup::has_program;
-use crate::tools::{self, Failure};
+use crate::lab::{self, DOMAIN, PATIENCE, Process, Prosody, wait, write};
 use bytes::Bytes;
 use clap::Parser;
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use session_core::{Misuse, Reason, ReasonCondition, SessionManager};
 use session_file::{
     Acceptance, Decision, FILE_TRANSFER, File, FileClient, FileConfig, FileText, FileVerdict,
@@ -17,9 +12,8 @@ use session_file::{
 use session_xmpp::cli::{AccountArgs, Online, Program};
 use std::{
     fs,
-    net::TcpListener,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::Command,
     time::{Duration, Instant},
 };
 use transport_relay::{ibb, s5b};
@@ -31,14 +25,10 @@ const PROGRAM: Program = Program {
     features: &[FILE_TRANSFER],
     calls: false,
 };
-const DOMAIN: &str = "localhost";
-/// How long a step of a machine under load may take.
-const PATIENCE: Duration = Duration::from_secs(90);
 const FILE_NAME: &str = "letter.bin";
 const FILE_BYTES: usize = 300_000;
 
-/// What is wanted, by the program and the package of Debian that has it.
-const WANTED: [(&str, &str); 4] = [
+const WANTED: [lab::Wanted; 4] = [
     ("prosody", "prosody"),
     ("libervia-backend", "libervia-backend"),
     ("libervia-cli", "libervia-cli"),
@@ -51,79 +41,20 @@ struct Args {
     account: AccountArgs,
 }
 
-/// The rows, or what is not here.
-pub(super) fn rows() -> Result<Result<Vec<Row>, String>, Failure> {
-    let missing: Vec<&str> = WANTED
-        .iter()
-        .filter(|(program, _)| !has_program(program))
-        .map(|(_, package)| *package)
-        .collect();
-    if !missing.is_empty() {
-        return Ok(Err(format!(
-            "Libervia not run: {} not installed (cargo xtask setup)",
-            missing.join(" ")
-        )));
-    }
-    let folder = tools::target_dir().join(format!("matrix-{}", std::process::id()));
-    let result = meet(&folder);
-    let _ = fs::remove_dir_all(&folder);
-    result.map(Ok).map_err(|why| {
-        Failure::new(
-            "cargo xtask matrix --real",
-            why,
-            "cargo xtask setup installs what it takes",
-        )
-    })
+pub(super) const NAME: &str = "Libervia";
+
+pub(super) fn missing() -> Option<String> {
+    lab::missing(NAME, &WANTED)
 }
 
-/// A process that is ended with this value.
-struct Process(Child);
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-fn start(name: &str, folder: &Path, command: &mut Command) -> Result<Process, String> {
-    let log = fs::File::create(folder.join(format!("{name}.log"))).map_err(|e| e.to_string())?;
-    let copy = log.try_clone().map_err(|e| e.to_string())?;
-    let child = command
-        .stdin(Stdio::null())
-        .stdout(log)
-        .stderr(copy)
-        .spawn();
-    child
-        .map(Process)
-        .map_err(|error| format!("{name}: {error}"))
-}
-
-/// Asks until it is so.
-fn wait(what: &str, mut is_so: impl FnMut() -> bool) -> Result<(), String> {
-    let begun = Instant::now();
-    while !is_so() {
-        if Instant::now().saturating_duration_since(begun) > PATIENCE {
-            return Err(format!("{what}: not within {} s", PATIENCE.as_secs()));
-        }
-        std::thread::sleep(Duration::from_millis(200));
-    }
-    Ok(())
-}
-
-fn write(path: &Path, text: &str) -> Result<(), String> {
-    if let Some(folder) = path.parent() {
-        fs::create_dir_all(folder).map_err(|error| error.to_string())?;
-    }
-    fs::write(path, text).map_err(|error| format!("{}: {error}", path.display()))
-}
-
-fn meet(folder: &Path) -> Result<Vec<Row>, String> {
-    let port = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
-    let port = port.map_err(|error| error.to_string())?.port();
-    let _server = prosody(folder, port)?;
-    let libervia = Libervia::start(folder, port)?;
-    let version = format!("{}, over Prosody {}", libervia.version, prosody_version());
+pub(super) fn meet(folder: &Path) -> Result<Vec<Row>, String> {
+    let server = Prosody::start(folder, "", "")?;
+    let libervia = Libervia::start(folder, server.port)?;
+    let version = format!(
+        "{}, over Prosody {}",
+        libervia.version,
+        lab::prosody_version()
+    );
     let runtime = tokio::runtime::Runtime::new().map_err(|error| error.to_string())?;
     let bytes: Bytes = (0..FILE_BYTES)
         .map(|at| (at * 31 + at / 257) as u8)
@@ -138,7 +69,7 @@ fn meet(folder: &Path) -> Result<Vec<Row>, String> {
     for (case, role, transports) in cases {
         let place = Place {
             folder,
-            port,
+            server: &server,
             transports,
         };
         let outcome = match role {
@@ -156,7 +87,7 @@ fn meet(folder: &Path) -> Result<Vec<Row>, String> {
             Err(why) => (false, why),
         };
         rows.push(Row {
-            peer: "Libervia",
+            peer: NAME,
             real: true,
             version: version.clone(),
             case,
@@ -167,88 +98,6 @@ fn meet(folder: &Path) -> Result<Vec<Row>, String> {
         });
     }
     Ok(rows)
-}
-
-fn prosody_version() -> String {
-    let output = Command::new("prosodyctl").arg("about").output();
-    let text = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
-    let text = text.unwrap_or_default();
-    let line = text.lines().find_map(|line| line.strip_prefix("Prosody "));
-    line.unwrap_or("of unknown version").trim().to_owned()
-}
-
-fn prosody(folder: &Path, port: u16) -> Result<Process, String> {
-    let (authority, certificate, key) = certificates().map_err(|error| error.to_string())?;
-    write(&folder.join("ca.pem"), &authority)?;
-    write(
-        &folder.join("server.crt"),
-        &format!("{certificate}{authority}"),
-    )?;
-    write(&folder.join("server.key"), &key)?;
-    for user in ["romeo", "juliet"] {
-        let account = format!("return {{ [\"password\"] = \"{user}pw\"; }};\n");
-        write(
-            &folder.join(format!("data/{DOMAIN}/accounts/{user}.dat")),
-            &account,
-        )?;
-        write(
-            &folder.join(format!("{user}.password")),
-            &format!("{user}pw\n"),
-        )?;
-    }
-    write(
-        &folder.join("groups.txt"),
-        &format!("[matrix]\nromeo@{DOMAIN}=romeo\njuliet@{DOMAIN}=juliet\n"),
-    )?;
-    let at = folder.display();
-    let config = format!(
-        r#"
-run_as_root = true
-daemonize = false
-pidfile = "{at}/prosody.pid"
-data_path = "{at}/data"
-interfaces = {{ "127.0.0.1" }}
-local_interfaces = {{ "127.0.0.1" }}
-network_settings = {{ nagle = false }}
-modules_enabled = {{ "roster"; "saslauth"; "tls"; "disco"; "carbons"; "pep"; "private"; "ping"; "version"; "groups"; "posix" }}
-modules_disabled = {{ "s2s"; "offline" }}
-groups_file = "{at}/groups.txt"
-c2s_require_encryption = false
-allow_unencrypted_plain_auth = true
-c2s_ports = {{ {port} }}
-c2s_direct_tls_ports = {{}}
-authentication = "internal_plain"
-ssl = {{ certificate = "{at}/server.crt"; key = "{at}/server.key" }}
-certificates = "{at}"
-log = {{ {{ levels = {{ min = "info" }}, to = "console" }} }}
-VirtualHost "{DOMAIN}"
-"#
-    );
-    write(&folder.join("prosody.cfg.lua"), &config)?;
-    let mut command = Command::new("prosody");
-    command
-        .args(["-F", "--config"])
-        .arg(folder.join("prosody.cfg.lua"));
-    let server = start("prosody", folder, &mut command)?;
-    wait("Prosody", || {
-        std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()
-    })?;
-    Ok(server)
-}
-
-fn certificates() -> Result<(String, String, String), rcgen::Error> {
-    let mut params = CertificateParams::new(Vec::new())?;
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    params
-        .distinguished_name
-        .push(DnType::CommonName, "an authority for one run");
-    let authority_key = KeyPair::generate()?;
-    let authority = params.self_signed(&authority_key)?.pem();
-    let issuer = Issuer::new(params, authority_key);
-    let key = KeyPair::generate()?;
-    let params = CertificateParams::new(vec![DOMAIN.to_owned()])?;
-    let certificate = params.signed_by(&key, &issuer)?.pem();
-    Ok((authority, certificate, key.serialize_pem()))
 }
 
 /// Libervia's daemon, with a message bus of its own, logged in as Juliet.
@@ -289,9 +138,9 @@ bridge = dbus
         command
             .args(["--nofork", "--nopidfile"])
             .arg(format!("--config-file={at}/bus.conf"));
-        let bus = start("bus", folder, &mut command)?;
+        let bus = Process::start("bus", folder, &mut command)?;
         wait("the message bus", || home.join("bus").exists())?;
-        let backend = start(
+        let backend = Process::start(
             "libervia",
             folder,
             environment(&home, "libervia-backend").arg("fg"),
@@ -384,36 +233,16 @@ fn debian_version() -> String {
 /// Where we log in, and with which transports.
 struct Place<'a> {
     folder: &'a Path,
-    port: u16,
+    server: &'a Prosody,
     transports: &'a str,
 }
 
 impl Place<'_> {
     async fn login(&self) -> Result<Online, String> {
-        let path = |name: &str| self.folder.join(name).display().to_string();
-        write(&self.folder.join("config.toml"), "")?;
-        let (jid, server) = (
-            format!("romeo@{DOMAIN}"),
-            format!("127.0.0.1:{}", self.port),
-        );
-        let (password, ca, config) = (path("romeo.password"), path("ca.pem"), path("config.toml"));
-        let words = [
-            "matrix",
-            "--jid",
-            &jid,
-            "--password-file",
-            &password,
-            "--config",
-            &config,
-            "--server",
-            &server,
-            "--ca",
-            &ca,
-            "--transports",
-            self.transports,
-            "--accept",
-            "any",
-        ];
+        let mut words = vec!["matrix".to_owned()];
+        words.extend(self.server.account("romeo"));
+        let more = ["--transports", self.transports, "--accept", "any"];
+        words.extend(more.map(str::to_owned));
         let args = Args::try_parse_from(words).map_err(|error| error.to_string())?;
         let account = args
             .account
@@ -449,7 +278,7 @@ async fn send(place: &Place<'_>, libervia: &Libervia, bytes: &Bytes) -> Came {
     let _ = fs::remove_file(&target);
     let folder = libervia.home.join("received").display().to_string();
     let receive = ["file", "receive", "-f", "--path", &folder, "-p", "juliet"];
-    let _receiver = start("receive", place.folder, &mut libervia.command(&receive))?;
+    let _receiver = Process::start("receive", place.folder, &mut libervia.command(&receive))?;
     let online = place.login().await?;
     // Its command line takes a moment until it listens, and says nothing then.
     tokio::time::sleep(Duration::from_secs(5)).await;
@@ -519,7 +348,7 @@ async fn receive(place: &Place<'_>, libervia: &Libervia, bytes: &Bytes) -> Came 
         online.address.as_str().to_owned(),
     );
     let send = ["file", "send", "-p", "juliet", &path, &to];
-    let _sender = start("send", place.folder, &mut libervia.command(&send))?;
+    let _sender = Process::start("send", place.folder, &mut libervia.command(&send))?;
     let mut id: Option<TransferId> = None;
     let (mut transport, mut received) = (String::new(), Vec::new());
     let outcome = until(&online, |manager, now| {
