@@ -258,9 +258,15 @@ pub(crate) fn prosody_version() -> String {
     let text = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
     let text = text.unwrap_or_default();
     // Before it come complaints about what is not installed.
-    let versions = text.lines().filter_map(|line| line.strip_prefix("Prosody "));
+    let versions = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("Prosody "));
     let mut versions = versions.filter(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
-    versions.next().unwrap_or("of unknown version").trim().to_owned()
+    versions
+        .next()
+        .unwrap_or("of unknown version")
+        .trim()
+        .to_owned()
 }
 
 fn config(folder: &Path, port: u16, modules: &str, settings: &str) -> String {

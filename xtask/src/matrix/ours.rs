@@ -16,7 +16,7 @@ use std::{
     sync::{Arc, LazyLock, Mutex},
 };
 use transport_p2p::{
-    dtls::{DtlsLayer, Identity},
+    dtls::{DtlsConfig, DtlsLayer, Identity, Versions},
     ice::{GoogleIceFactory, ICE_UDP, IceConfig, IceTransportFactory},
 };
 use transport_relay::{
@@ -55,11 +55,15 @@ impl Choice {
     }
 }
 
-/// A certificate for all calls of one side in this run: what is tried is what is made of it.
-fn layer(side: &LazyLock<Identity>) -> DtlsLayer {
-    DtlsLayer::srtp(Identity::clone(side))
+/// DTLS as others have it: 1.2, as in nearly all of WebRTC.
+fn their_layer() -> DtlsLayer {
+    DtlsLayer::srtp(THEIRS.clone()).with_config(DtlsConfig {
+        versions: Versions::Dtls12,
+        ..DtlsConfig::default()
+    })
 }
 
+/// The certificates of both sides for all calls of this run: what is tried is what is made of them.
 static OURS: LazyLock<Identity> = LazyLock::new(identity);
 static THEIRS: LazyLock<Identity> = LazyLock::new(identity);
 
@@ -140,7 +144,7 @@ pub(super) fn equip(
     let mut config = CallConfig::new(audio());
     config.dtls = choice.dtls;
     config.allow_plain = !choice.dtls;
-    config.layer = Some(Arc::new(layer(&OURS)));
+    config.layer = Some(Arc::new(DtlsLayer::srtp(OURS.clone())));
     let mut google = ice(address);
     google.remote_lite = false;
     let mut direct = ice(address);
@@ -188,8 +192,8 @@ pub(super) fn equip_stranger(
         layer: Arc::new(layer),
     };
     let stranger = match habits.map(|habits| habits.dtls) {
-        Some(Dtls::Required) => stranger.with_transport(sealed(layer(&THEIRS))),
-        Some(Dtls::Offered) => stranger.with_transport(sealed(layer(&THEIRS).optional())),
+        Some(Dtls::Required) => stranger.with_transport(sealed(their_layer())),
+        Some(Dtls::Offered) => stranger.with_transport(sealed(their_layer().optional())),
         Some(Dtls::Unknown) | None => stranger.with_transport(plain),
     };
     stranger
