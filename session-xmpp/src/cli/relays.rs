@@ -160,6 +160,13 @@ fn wait(services: &[ExternalService]) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{
+        client::extdisco::{EXTDISCO, RENEWAL_MIN},
+        endpoint::{Endpoint, Link, LinkEvent, Router, RouterLink},
+    };
+    use session_core::{Config, SeededEntropy, SessionManager};
+    use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+    use tokio::sync::mpsc;
 
     fn service(kind: &str, transport: &str, password: Option<&str>) -> ExternalService {
         ExternalService {
@@ -172,6 +179,86 @@ mod tests {
             expires: None,
             restricted: true,
         }
+    }
+
+    /// A server that tells of one relay, and of its credentials when it is asked for them.
+    async fn server(mut link: RouterLink, asked: mpsc::Sender<&'static str>) {
+        for turn in 0_u32.. {
+            let stanza = loop {
+                match link.next_event().await {
+                    Some(LinkEvent::Stanza(stanza)) => {
+                        break String::from_utf8(stanza.to_vec()).unwrap();
+                    }
+                    Some(_) => {}
+                    None => return,
+                }
+            };
+            let id = stanza
+                .split(" id='")
+                .nth(1)
+                .and_then(|rest| rest.split('\'').next());
+            let relay = "<service type='turn' host='192.0.2.1' port='3478' restricted='1'";
+            let wants = if stanza.contains("<credentials") {
+                "credentials"
+            } else {
+                "services"
+            };
+            let inner = match wants {
+                "credentials" => {
+                    let ends = OffsetDateTime::now_utc() + 2 * RENEWAL_MIN + RENEWAL_MIN / 2;
+                    let ends = ends.format(&Rfc3339).unwrap();
+                    format!("{relay} username='u{turn}' password='p{turn}' expires='{ends}'/>")
+                }
+                _ => format!("{relay}/>"),
+            };
+            let answer = format!(
+                "<iq type='result' id='{}' to='alice@x/1'><{wants} xmlns='{EXTDISCO}'>{inner}</{wants}></iq>",
+                id.unwrap()
+            );
+            link.send(answer.into()).unwrap();
+            if asked.send(wants).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn restricted_relays_are_asked_for_and_renewed_in_mid_session() {
+        let router = Router::new();
+        let (asked, mut questions) = mpsc::channel(16);
+        tokio::spawn(server(router.link("x"), asked));
+        let manager = SessionManager::new(Config::default(), SeededEntropy::new(1));
+        let endpoint = Endpoint::spawn(manager, router.link("alice@x/1"));
+        let services = extdisco::fetch(&endpoint, &"x".into()).await.unwrap();
+        assert_eq!(services[0].username.as_deref(), Some("u1"));
+        let relays = Relays::default();
+        relays.give(&services).await;
+        let before = lock(&relays.0).given[0].credentials.clone();
+        let told = (Trace::default(), "test".to_owned());
+        let begun = tokio::time::Instant::now();
+        tokio::spawn(renew(
+            relays.clone(),
+            services,
+            "x".into(),
+            endpoint.downgrade(),
+            told,
+        ));
+        let mut heard = Vec::new();
+        for _ in 0..6 {
+            heard.push(questions.recv().await.unwrap());
+        }
+        assert_eq!(heard, ["services", "credentials"].repeat(3));
+        // Twice at half of the time that was left: the clock of the credentials itself stands still here.
+        let waited = tokio::time::Instant::now() - begun;
+        assert!(
+            (2 * RENEWAL_MIN..3 * RENEWAL_MIN).contains(&waited),
+            "{waited:?}"
+        );
+        // What stands goes on with the new ones.
+        tokio::task::yield_now().await;
+        let after = lock(&relays.0).given[0].credentials.clone();
+        assert!(after.is_same(&before));
+        drop(endpoint);
     }
 
     #[tokio::test]
