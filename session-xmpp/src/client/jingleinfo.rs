@@ -183,8 +183,10 @@ mod tests {
     async fn the_server_tells_news_in_mid_session_and_nobody_else() {
         let router = Router::new();
         let updates = Updates::new();
-        let mut options = Options::default();
-        options.service = Some(updates.service());
+        let options = Options {
+            service: Some(updates.service()),
+            ..Options::default()
+        };
         let manager = SessionManager::new(Config::default(), SeededEntropy::new(1));
         let own = "alice@gmail.test/home";
         let endpoint = Endpoint::spawn_with(manager, router.link(own), options);
