@@ -1,5 +1,6 @@
 //! Transports through a relay: TURN, SOCKS5 bytestreams, in-band bytestreams.
 //!
+//! - `google` (feature `gtalk`): relays as Google Talk had them.
 //! - [`ibb`]: in-band bytestreams, a stream through the XMPP server itself.
 //! - [`s5b`]: SOCKS5 bytestreams, a TCP connection between two peers or through a proxy.
 //! - [`socks5`]: as much of SOCKS5 as bytestreams need.
@@ -7,7 +8,10 @@
 //!   the checks of ICE (crate `transport-p2p`) are made of.
 //! - [`turn`]: addresses on TURN servers, for an ICE agent, which takes them through [`RelaySource`].
 
+#[cfg(feature = "gtalk")]
+pub mod google;
 pub mod ibb;
+mod random;
 pub mod s5b;
 pub mod socks5;
 mod source;

@@ -60,6 +60,11 @@ pub trait RelaySource: Send {
         let _ = now;
     }
 
+    /// The name by which peers have to ask at its address, where a relay passes on nothing else. Known once there is one.
+    fn username(&self) -> Option<Arc<str>> {
+        None
+    }
+
     /// When [`handle_timeout`](Self::handle_timeout) is due.
     fn poll_timeout(&self) -> Option<Instant>;
 

@@ -23,10 +23,26 @@
 //! stale-nonce=600
 //! no-cli
 //! no-multicast-peers
+//! denied-peer-ip=0.0.0.0-0.255.255.255
 //! denied-peer-ip=10.0.0.0-10.255.255.255
+//! denied-peer-ip=100.64.0.0-100.127.255.255
+//! denied-peer-ip=127.0.0.0-127.255.255.255
+//! denied-peer-ip=169.254.0.0-169.254.255.255
 //! denied-peer-ip=172.16.0.0-172.31.255.255
+//! denied-peer-ip=192.0.0.0-192.0.0.255
 //! denied-peer-ip=192.168.0.0-192.168.255.255
+//! denied-peer-ip=198.18.0.0-198.19.255.255
+//! denied-peer-ip=240.0.0.0-255.255.255.255
+//! denied-peer-ip=::-::1
+//! denied-peer-ip=::ffff:0:0-::ffff:ffff:ffff
+//! denied-peer-ip=64:ff9b::-64:ff9b::ffff:ffff
+//! denied-peer-ip=fc00::-fdff:ffff:ffff:ffff:ffff:ffff:ffff:ffff
+//! denied-peer-ip=fe80::-febf:ffff:ffff:ffff:ffff:ffff:ffff:ffff
 //! ```
+//!
+//! Without the denied ranges, everybody with a password reaches through the relay whatever the relay itself reaches: the
+//! services of its own host and network, and what a cloud tells its machines at 169.254.169.254. Peers that are to meet
+//! inside such a network need their range taken out.
 //!
 //! Behind a NAT add `external-ip=PUBLIC/PRIVATE`. The secret makes passwords that end by themselves
 //! ([`Credentials::rest`]). An XMPP server that knows it hands them out by XEP-0215; Prosody with `turn_external` in
@@ -42,6 +58,17 @@
 //! `Arc::new(TurnFactory::new(TurnConfig::new(vec![udp, tcp, tls])))` onto the relays of its `IceConfig`, whose
 //! `relay_only` keeps the peer from learning own addresses.
 //!
+//! # What of TURN is not here, and why
+//! - **Mobility** (RFC 8016): a ticket moves an allocation to another address of ours. When ours is gone, the allocation is
+//!   given up and another sought, and ICE goes on with its address: that works with every server, takes two round trips
+//!   more, and reveals to nobody but the relay that both are the same client. coturn has it switched off unless it is told
+//!   otherwise.
+//! - **Authorization by a third party** (RFC 7635): an OAuth token instead of a password. No XMPP server hands such out;
+//!   what XEP-0215 brings are passwords that end by themselves, which do the same for us. A server that accepts nothing else
+//!   refuses the credentials, and says so.
+//! - **Data over DTLS**: relays over UDP see who talks to whom as those over TLS do, and what is said is encrypted between
+//!   the peers.
+//!
 //! # What an attacker gets
 //! A server learns who talks to whom and when, and sees the data: what must be secret has to be encrypted by whoever
 //! sends it. A server that lies about addresses makes peers send to them what ICE sends to any candidate, and no more.
@@ -52,7 +79,6 @@ mod allocation;
 mod config;
 mod credentials;
 mod frame;
-mod random;
 mod source;
 mod wire;
 

@@ -144,6 +144,35 @@ fn rest_credentials_are_taken_and_wrong_ones_refused_with_a_reason() {
     }
 }
 
+/// What the documentation tells a server to deny, it takes and denies: loopback among it, which is allowed otherwise here.
+#[test]
+fn the_denied_ranges_of_the_documentation_are_denied() {
+    let documented: Vec<&str> = include_str!("../src/turn.rs")
+        .lines()
+        .filter_map(|line| line.strip_prefix("//! "))
+        .filter(|line| line.starts_with("denied-peer-ip="))
+        .collect();
+    assert!(documented.len() > 10, "{documented:?}");
+    let Some(server) = Coturn::start(Login::LongTerm, &documented.join("\n")) else {
+        return;
+    };
+    let (mut a, mut b) = two(&server, &TurnProtocol::Udp, &user());
+    let (to_a, to_b) = (a.relayed[0], b.relayed[0]);
+    for _ in 0..20 {
+        a.send(to_b, b"is anybody there?");
+        b.send(to_a, b"is anybody there?");
+        wait(&mut [&mut a, &mut b], Duration::from_millis(50));
+    }
+    assert!(a.received.is_empty() && b.received.is_empty());
+    let log = server.log();
+    assert!(!log.contains("Wrong address range"), "{log}");
+    assert!(log.contains("forbidden"), "{log}");
+    assert!(
+        a.lost.is_empty() && b.lost.is_empty(),
+        "the allocations stand"
+    );
+}
+
 #[test]
 fn nonces_that_live_for_two_seconds_are_no_obstacle() {
     let Some(server) = Coturn::start(Login::LongTerm, "stale-nonce=2") else {

@@ -6,6 +6,8 @@
 )]
 
 mod cases;
+#[cfg(test)]
+mod fallback;
 mod ours;
 mod real;
 mod stage;

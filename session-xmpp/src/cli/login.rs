@@ -238,6 +238,7 @@ impl Account {
             interfaces: interfaces.unwrap_or_default().into(),
             stun,
             relays,
+            google_relay: relays::google(&google).await,
         };
         Ok(Surroundings {
             network,

@@ -15,6 +15,7 @@ use transport_p2p::{
     raw_udp::{GoogleRawUdp, RawUdp},
 };
 use transport_relay::{
+    RelayFactory,
     ibb::Ibb,
     s5b::{Proxies, S5b, S5bConfig},
     turn::{Credentials, TurnProtocol},
@@ -151,7 +152,9 @@ impl Ways {
             ..S5bConfig::default()
         });
         let proxies = s5b.proxies();
-        let (mut google_ice, mut s5b) = (Some(GoogleIceFactory::new(ice.clone())), Some(s5b));
+        let mut google = ice.clone();
+        google.relays.extend(network.google_relay.clone());
+        let (mut google_ice, mut s5b) = (Some(GoogleIceFactory::new(google)), Some(s5b));
         for name in &self.transports {
             match name {
                 TransportName::Ice => {
@@ -198,6 +201,8 @@ pub(super) struct Network {
     pub(super) interfaces: Interfaces,
     pub(super) stun: Vec<SocketAddr>,
     pub(super) relays: Relays,
+    /// Relays of Google's kind, for its own ICE.
+    pub(super) google_relay: Option<Arc<dyn RelayFactory>>,
 }
 
 /// The addresses of this host that others may reach, those of IPv4 first. Loopback counts where there is nothing else.
@@ -323,6 +328,7 @@ mod tests {
             interfaces: interfaces().into(),
             stun: Vec::new(),
             relays: Relays::default(),
+            google_relay: None,
         };
         let all = [
             TransportName::Ice,

@@ -1,8 +1,12 @@
-//! Relays that come and go: of options, and of a server that hands out credentials for a time (XEP-0215).
+//! Relays that come and go: of options, and of a server that hands out credentials for a time (XEP-0215); and those of
+//! Google's kind.
 
 use super::network::{Relay, STUN_PORT, STUNS_PORT, look_up};
 use crate::{
-    client::extdisco::{self, ExternalService},
+    client::{
+        extdisco::{self, ExternalService},
+        jingleinfo::JingleInfo,
+    },
     endpoint::{WeakEndpoint, lock},
     trace::Trace,
 };
@@ -10,12 +14,16 @@ use serde_json::json;
 use session_core::Peer;
 use std::{
     collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
     sync::{Arc, Mutex},
     time::{Duration, SystemTime},
 };
 use tokio::time::sleep;
 use transport_relay::{
     RelayFactory, RelaySource,
+    google::{
+        GoogleAccess, GoogleProtocol, GoogleRelay, GoogleRelayConfig, GoogleRelayFactory, HTTP_PORT,
+    },
     turn::{Credentials, SharedCredentials, TurnConfig, TurnFactory, TurnProtocol, TurnServer},
 };
 
@@ -103,6 +111,36 @@ impl Relays {
         let state = lock(&self.0);
         state.fixed.is_empty() && state.given.is_empty()
     }
+}
+
+/// Relays as `google:jingleinfo` tells of them; `None` where it does not, or where nothing opens them.
+pub(super) async fn google(info: &JingleInfo) -> Option<Arc<dyn RelayFactory>> {
+    let token = info.token.clone()?;
+    let mut relays = Vec::new();
+    for told in &info.relays {
+        let web = look_up(&told.host, HTTP_PORT).await;
+        let Some(ip) = web.iter().map(SocketAddr::ip).find(IpAddr::is_ipv4) else {
+            continue;
+        };
+        let ports = [
+            (GoogleProtocol::Udp, told.udp),
+            (GoogleProtocol::Tcp, told.tcp),
+            (GoogleProtocol::SslTcp, told.ssl_tcp),
+        ];
+        let ways = ports
+            .into_iter()
+            .filter_map(|(protocol, port)| Some((protocol, SocketAddr::new(ip, port?))));
+        relays.push(GoogleRelay {
+            name: told.host.as_str().into(),
+            web,
+            ways: ways.collect(),
+        });
+    }
+    if relays.is_empty() {
+        return None;
+    }
+    let config = GoogleRelayConfig::new(relays, GoogleAccess::Token(token));
+    Some(Arc::new(GoogleRelayFactory::new(config)))
 }
 
 /// How to talk to a relay, and its port where none is said.
@@ -259,6 +297,22 @@ mod tests {
         let after = lock(&relays.0).given[0].credentials.clone();
         assert!(after.is_same(&before));
         drop(endpoint);
+    }
+
+    #[tokio::test]
+    async fn relays_of_google_need_a_token_and_an_address() {
+        let told = |token: &str, host: &str| {
+            let query = format!(
+                "<query xmlns='google:jingleinfo'><relay>{token}<server host='{host}' udp='19295' tcpssl='443'/></relay></query>"
+            );
+            let limits = session_core::ElementLimits::default();
+            let query = crate::xml::parse(query.as_bytes(), &crate::xml::Context::NONE, &limits);
+            JingleInfo::read(query.unwrap().view())
+        };
+        let token = "<token>T</token>";
+        assert!(google(&told(token, "192.0.2.1")).await.is_some());
+        assert!(google(&told("", "192.0.2.1")).await.is_none());
+        assert!(google(&told(token, "nobody.invalid")).await.is_none());
     }
 
     #[tokio::test]

@@ -9,8 +9,8 @@ mod requests;
 use super::{
     Credentials,
     frame::{Deframer, Frame},
-    random::Random,
 };
+use crate::random::Random;
 use crate::stun::{IntegrityKey, Retransmission, Scan, Timing, TransactionId};
 use bytes::{Bytes, BytesMut};
 pub use connect::{DataConnection, DataOutput};

@@ -6,8 +6,8 @@ mod round;
 use super::{
     allocation::{AllocationOutput, TurnError},
     config::TurnConfig,
-    random::Random,
 };
+use crate::random::Random;
 use crate::source::{RELAY_SOCKETS_MAX, RelayOutput, RelaySource};
 use attempt::{Attempt, Stage};
 use session_core::{Batch, Datagram, LocalSocket, SocketError, StreamEvent, Transmit};

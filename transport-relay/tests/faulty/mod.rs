@@ -2,8 +2,9 @@
 #![allow(clippy::wildcard_enum_match_arm)]
 
 use bytes::Bytes;
+use proptest::prelude::*;
 use session_core::{
-    Batch, ChannelOutput, Datagram, Element, InfoTarget, LocalSocket, Peer, PeerError,
+    Batch, ChannelOutput, Datagram, Dialect, Element, InfoTarget, LocalSocket, Peer, PeerError,
     RequestAnswer, SendError, SocketError, StanzaError, StreamEvent, Transport, TransportChannel,
     TransportContext, TransportError, TransportFactory, TransportKind,
 };
@@ -32,6 +33,19 @@ pub(crate) enum Fault {
     FailsAfter(Duration),
 }
 
+/// Any of them; one that fails later does so within so many milliseconds.
+pub(crate) fn any_fault(within: u64) -> impl Strategy<Value = Fault> {
+    prop_oneof![
+        3 => Just(Fault::None),
+        1 => Just(Fault::RefusesOffers),
+        1 => Just(Fault::RefusesAnswers),
+        1 => Just(Fault::RefusesChannels),
+        1 => Just(Fault::FailsOnConnect),
+        1 => Just(Fault::NeverConnects),
+        2 => (0..within).prop_map(|ms| Fault::FailsAfter(Duration::from_millis(ms))),
+    ]
+}
+
 /// A factory whose transports are broken.
 pub(crate) struct Faulty<F> {
     inner: F,
@@ -58,6 +72,10 @@ impl<F: TransportFactory> TransportFactory for Faulty<F> {
             inner: self.inner.create(context),
             fault: self.fault,
         })
+    }
+
+    fn supports(&self, dialect: &Dialect) -> bool {
+        self.inner.supports(dialect)
     }
 
     fn unclaimed_request(&self, payload: &Element) -> Option<PeerError> {

@@ -1,6 +1,7 @@
 //! What is fuzzed. Each target takes any bytes and panics when a promise is broken.
 
 mod google_ice;
+mod google_relay;
 mod ice;
 mod pseudotcp;
 mod sctp;
@@ -12,6 +13,7 @@ mod stun;
 mod turn;
 
 pub use google_ice::google_ice;
+pub use google_relay::google_relay;
 pub use ice::ice;
 pub use pseudotcp::pseudotcp;
 pub use sctp::sctp;
@@ -28,6 +30,7 @@ pub type Target = fn(&[u8]);
 /// Every target by its name, which is also the folder of its corpus.
 pub const TARGETS: &[(&str, Target)] = &[
     ("google_ice", google_ice),
+    ("google_relay", google_relay),
     ("ice", ice),
     ("pseudotcp", pseudotcp),
     ("sctp", sctp),

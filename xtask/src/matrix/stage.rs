@@ -86,18 +86,27 @@ pub(super) fn hash(algorithm: &str, bytes: &[u8]) -> Option<String> {
 impl Stage {
     /// Ours in front of a persona. `s5b`: whether SOCKS5 bytestreams lead anywhere.
     pub(super) fn new(persona: Persona, script: Script, s5b: bool) -> Self {
-        let start = epoch();
         let mut entropy = SeededEntropy::new(17);
         let fill = move |buffer: &mut [u8]| session_core::Entropy::fill(&mut entropy, buffer);
         let mut manager = SessionManager::new(Config::default(), fill);
         let packets = Arc::default();
-        ours::equip(&mut manager, &persona, address(0), s5b, &packets);
+        ours::equip(&mut manager, &persona, Self::address(0), s5b, &packets);
         let stranger = Stranger::new(persona, script, THEIRS.into(), OURS.into(), 23);
+        let stranger = ours::equip_stranger(stranger, &persona, Self::address(1), s5b);
+        Self {
+            packets,
+            ..Self::with(manager, stranger)
+        }
+    }
+
+    /// A manager in front of a stranger, whatever they have.
+    pub(super) fn with(manager: SessionManager, stranger: Stranger) -> Self {
+        let start = epoch();
         let mut stage = Self {
             now: start,
             start,
             manager,
-            stranger: ours::equip_stranger(stranger, &persona, address(1), s5b),
+            stranger,
             jmi: Jmi::new(OURS.into(), JmiConfig::default()),
             announced: Vec::new(),
             network: Network::new(Conditions::with_delay(Duration::from_millis(10)), 5),
@@ -105,12 +114,17 @@ impl Stage {
             under_way: VecDeque::new(),
             requests: BTreeMap::new(),
             count: 0,
-            packets,
+            packets: Arc::default(),
             faults: Vec::new(),
             transcript: Vec::new(),
         };
         stage.drain();
         stage
+    }
+
+    /// Where a side is: ours is the first.
+    pub(super) fn address(host: usize) -> IpAddr {
+        Network::<Key>::address_of(host)
     }
 
     /// Does something with our side.
@@ -461,10 +475,6 @@ impl Stage {
             _ => {}
         }
     }
-}
-
-fn address(host: usize) -> IpAddr {
-    Network::<Key>::address_of(host)
 }
 
 fn input(socket: SocketId, delivery: Delivery) -> Input {

@@ -66,6 +66,8 @@ pub(super) struct Local {
     pub(super) address: SocketAddr,
     pub(super) kind: CandidateKind,
     pub(super) priority: u32,
+    /// What it is called in pings: as the channel, but where a relay wants it otherwise.
+    pub(super) username: Arc<str>,
 }
 
 /// A question to a STUN server.
@@ -201,9 +203,18 @@ impl GoogleChannel {
         };
         let preference = u16::MAX - (network.min(0xff) as u16) * 0x100;
         let priority = priority(kind.preference(Protocol::Udp), preference, self.component);
+        let username = match base {
+            Base::Relay(relay) => self.outlet.relay_username(relay),
+            Base::Host(_)
+            | Base::TcpActive(_)
+            | Base::TcpPassive(_)
+            | Base::TcpSimultaneous(_)
+            | Base::Tcp(_) => None,
+        };
+        let username = username.unwrap_or_else(|| self.name.username.clone());
         let told = candidate::write(&GoogleCandidate {
             address,
-            username: self.name.username.clone(),
+            username: username.clone(),
             password: self.name.password.clone(),
             kind,
             priority,
@@ -217,6 +228,7 @@ impl GoogleChannel {
                 address,
                 kind,
                 priority,
+                username,
             });
             for at in 0..self.remotes.len() {
                 let remote = self.remotes[at].clone();

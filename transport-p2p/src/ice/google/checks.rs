@@ -94,7 +94,7 @@ impl GoogleChannel {
                 Err(_) => {
                     // Without the cookie only what names us is a message: other data may look so too.
                     let legacy = Scan::legacy(&packet).ok();
-                    match legacy.filter(|scan| self.remote_name(scan).is_some()) {
+                    match legacy.filter(|scan| self.remote_name(base, scan).is_some()) {
                         Some(scan) => self.handle_stun(base, source, &scan, now),
                         None => self.handle_data(base, source, packet.into(), now),
                     }
@@ -131,16 +131,22 @@ impl GoogleChannel {
     }
 
     /// The peer's part of the user name in a ping that begins with ours.
-    fn remote_name<'a>(&self, scan: &Scan<'a>) -> Option<&'a [u8]> {
+    fn remote_name<'a>(&self, base: Base, scan: &Scan<'a>) -> Option<&'a [u8]> {
         scan.username()?
-            .strip_prefix(self.name.username.as_bytes())
+            .strip_prefix(self.own_name(base).as_bytes())
             .filter(|_| scan.class() == Class::Request)
+    }
+
+    /// What we are called where something leaves and arrives.
+    fn own_name(&self, base: Base) -> &Arc<str> {
+        let local = self.locals.iter().find(|local| local.base == base);
+        local.map_or(&self.name.username, |local| &local.username)
     }
 
     /// A ping of the peer. Without a user name, or with somebody else's, it gets no answer: libjingle's 400 and 401
     /// would serve those who forge their address, and make the peer do nothing that silence does not.
     fn handle_ping(&mut self, base: Base, source: SocketAddr, scan: &Scan<'_>, now: Instant) {
-        let Some(name) = self.remote_name(scan) else {
+        let Some(name) = self.remote_name(base, scan) else {
             return;
         };
         let named = |remote: &&GoogleCandidate| remote.username.as_bytes() == name;
@@ -280,11 +286,13 @@ impl GoogleChannel {
 
     fn ping(&mut self, at: usize, now: Instant) {
         let transaction = self.random.transaction();
-        let connection = &mut self.connections[at];
-        let username: Arc<str> = format!("{}{}", connection.username, self.name.username).into();
+        let connection = &self.connections[at];
+        let own = self.own_name(connection.base);
+        let username: Arc<str> = format!("{}{own}", connection.username).into();
         let Some(bytes) = wire::ping(transaction, &username) else {
             return;
         };
+        let connection = &mut self.connections[at];
         connection.pinged(transaction, now);
         let (base, remote) = (connection.base, connection.remote);
         self.outlet.control(base, remote, bytes, now);

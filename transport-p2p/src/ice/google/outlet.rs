@@ -130,6 +130,11 @@ impl Outlet {
         }
     }
 
+    /// The name by which peers have to ask at a relay.
+    pub(super) fn relay_username(&self, number: usize) -> Option<std::sync::Arc<str>> {
+        self.relays.get(number)?.source.username()
+    }
+
     /// Calls a relay's client and does what it wants; what it says waits in `relay_events`.
     pub(super) fn with_relay(&mut self, number: usize, call: impl FnOnce(&mut dyn RelaySource)) {
         let Some(relay) = self.relays.get_mut(number).filter(|relay| !relay.failed) else {

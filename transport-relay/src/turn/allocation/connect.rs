@@ -1,10 +1,10 @@
 //! Connections to peers through the relay (RFC 6062).
 
 use super::{Allocation, AllocationOutput, Login, Purpose, Relayed, State, TurnError};
+use crate::random::Random;
 use crate::stun::{Class, IntegrityKey, MessageBuilder, Method, Scan, TransactionId};
 use crate::turn::{
     frame::{Deframer, Frame},
-    random::Random,
     wire::{Answer, attribute},
 };
 use bytes::Bytes;

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::stun::{Attribute, Class, MessageBuilder, Method};
-use crate::turn::wire::attribute;
+use crate::turn::{frame::write_channel_data, wire::attribute};
 
 #[allow(
     clippy::disallowed_methods,
@@ -118,6 +118,48 @@ fn what_a_server_does_not_know_is_left_out() {
             .attributes()
             .any(|a| a.kind == attribute::DONT_FRAGMENT)
     );
+}
+
+/// A server that lies about who sends, or passes on what nobody asked for, reaches no application.
+#[test]
+fn who_was_not_permitted_is_not_heard_whatever_the_server_says() {
+    let now = epoch();
+    let relayed = ["192.0.2.1:1000".parse().unwrap()];
+    let config = AllocationConfig::new(Framing::Datagram);
+    let mut allocation = standing(config, &relayed, now);
+    let [friend, stranger]: [SocketAddr; 2] = [
+        "198.51.100.1:1".parse().unwrap(),
+        "198.51.100.2:1".parse().unwrap(),
+    ];
+    allocation.permit(friend, now);
+    while let Some(AllocationOutput::Transmit(batch)) = allocation.poll_output() {
+        answer(&mut allocation, &batch.payload, &[], now);
+    }
+    let data = |peer| {
+        MessageBuilder::new(Class::Indication, Method::DATA, TransactionId([1; 12]))
+            .attribute(Attribute::XorPeerAddress(peer))
+            .raw(crate::stun::kind::DATA, b"words")
+            .finish(None, false)
+            .unwrap()
+    };
+    let mut channel = BytesMut::new();
+    assert!(write_channel_data(&mut channel, 0x4000, b"words", false));
+    let mut hears = |bytes: Bytes| {
+        allocation.handle_batch(bytes.into(), now);
+        allocation.poll_output()
+    };
+    assert_eq!(hears(data(stranger)), None);
+    assert_eq!(
+        hears(channel.freeze()),
+        None,
+        "of a channel that nobody bound"
+    );
+    let words = Batch::from(Bytes::from_static(b"words"));
+    let heard = AllocationOutput::Received {
+        peer: friend,
+        batch: words,
+    };
+    assert_eq!(hears(data(friend)), Some(heard));
 }
 
 /// RFC 8656 §12: a number rests for five minutes after its channel ended before another peer may have it.
