@@ -31,6 +31,7 @@ pub(crate) const FIGURES: &[Figure] = &[
     ("relay.cpu", cpu),
     ("relay.cpu_gso", cpu_gso),
     ("relay.ibb", streams::ibb),
+    ("relay.ibb_unknown", streams::ibb_unknown),
     ("relay.s5b", streams::s5b),
     ("relay.throughput", throughput),
 ];

@@ -51,18 +51,31 @@ pub(super) fn s5b(name: &str) {
     report(name, "plain-tcp", bytes, ours, peer);
 }
 
-/// A tunnel in stanzas through Prosody, as the default is and as it is where the server's limit is known to be large;
-/// against stanzas of the same content that nobody encodes or reads, as many at a time.
+/// A tunnel in stanzas through Prosody, whose limit is known to be large; against stanzas of the same content that nobody
+/// encodes or reads, as many at a time.
 pub(super) fn ibb(name: &str) {
+    let config = IbbConfig {
+        stanza_max: 262_144,
+        ..IbbConfig::default()
+    };
+    let size = usize::from(config.block_size);
+    stanzas(name, &config, (config.window, size));
+}
+
+/// The same where nothing is known of the server, so that no more is under way than every server takes.
+pub(super) fn ibb_unknown(name: &str) {
+    stanzas(name, &IbbConfig::default(), (2, 2_700));
+}
+
+fn stanzas(name: &str, config: &IbbConfig, peer_is: (usize, usize)) {
     let Some(server) = Prosody::start() else {
         println!("check {name} skipped: prosody is not installed (Debian: prosody)");
         return;
     };
-    let config = IbbConfig::default();
     let (mut ours, mut peer) = (Vec::new(), Vec::new());
     for _ in 0..RUNS {
-        ours.push(in_band(&server, &config));
-        peer.push(ready_made(&server, &config));
+        ours.push(in_band(&server, config));
+        peer.push(ready_made(&server, peer_is));
     }
     let (a, b) = (super::median(ours), super::median(peer));
     println!(
@@ -82,11 +95,11 @@ fn in_band(server: &Prosody, config: &IbbConfig) -> f64 {
     IN_BAND_BYTES as f64 / 1024.0 / run.wall.as_secs_f64()
 }
 
-/// Blocks of the same size through the server, each answered.
-fn ready_made(server: &Prosody, config: &IbbConfig) -> f64 {
+/// So many blocks at a time of so many bytes through the server, each answered.
+fn ready_made(server: &Prosody, shape: (usize, usize)) -> f64 {
     let runtime = || Builder::new_current_thread().enable_all().build();
     let (tell, told) = std::sync::mpsc::channel();
-    let receiver = std::thread::scope(|scope| {
+    std::thread::scope(|scope| {
         scope.spawn(|| {
             let runtime = runtime().expect("a runtime");
             let (mut link, address) = server.login(&runtime);
@@ -96,24 +109,22 @@ fn ready_made(server: &Prosody, config: &IbbConfig) -> f64 {
         let to = told.recv().expect("a login");
         let runtime = runtime().expect("a runtime");
         let (mut link, _) = server.login(&runtime);
-        let rate = runtime.block_on(ask(&mut link, &to, config));
+        let rate = runtime.block_on(ask(&mut link, &to, shape));
         // The last word ends the other thread.
         let end = format!("<message to='{to}'/>");
         link.send(end.into()).expect("a login");
         runtime.block_on(async { tokio::time::sleep(Duration::from_millis(50)).await });
         rate
-    });
-    receiver
+    })
 }
 
-async fn ask(link: &mut ClientLink, to: &Peer, config: &IbbConfig) -> f64 {
-    let size = usize::from(config.block_size);
+async fn ask(link: &mut ClientLink, to: &Peer, (window, size): (usize, usize)) -> f64 {
     let text = "A".repeat(size.div_ceil(3) * 4);
     let blocks = IN_BAND_BYTES as usize / size;
     let (mut sent, mut answered) = (0, 0);
     let begun = Instant::now();
     while answered < blocks {
-        while sent < blocks && sent - answered < config.window {
+        while sent < blocks && sent - answered < window {
             let stanza = format!(
                 "<iq type='set' id='b{sent}' to='{to}'><data xmlns='http://jabber.org/protocol/ibb' \
                  seq='{}' sid='ibb-0123456789abcdef0123456789abcdef'>{text}</data></iq>",
@@ -166,8 +177,9 @@ struct Prosody {
 
 impl Prosody {
     fn start() -> Option<Self> {
-        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).ok()?;
-        let port = port.local_addr().ok()?.port();
+        // Free again at the end of this line.
+        let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|it| it.local_addr());
+        let port = address.ok()?.port();
         let folder = std::env::temp_dir().join(format!("bench-prosody.{}", std::process::id()));
         fs::create_dir_all(&folder).ok()?;
         let CertifiedKey { cert, signing_key } =
