@@ -166,7 +166,7 @@ fn the_denied_ranges_of_the_documentation_are_denied() {
     assert!(a.received.is_empty() && b.received.is_empty());
     let log = server.log();
     assert!(!log.contains("Wrong address range"), "{log}");
-    assert!(log.contains("forbidden"), "{log}");
+    assert!(log.contains("403: Forbidden IP"), "{log}");
     assert!(
         a.lost.is_empty() && b.lost.is_empty(),
         "the allocations stand"
