@@ -123,7 +123,13 @@ mod google {
                 let bytes = match output {
                     RelayOutput::Transmit(transmit) => transmit.payload,
                     RelayOutput::Write(_, bytes) => bytes.slice(2.min(bytes.len())..),
-                    _ => continue,
+                    RelayOutput::Bind(..)
+                    | RelayOutput::Connect(..)
+                    | RelayOutput::Close(_)
+                    | RelayOutput::Allocated { .. }
+                    | RelayOutput::Received { .. }
+                    | RelayOutput::Lost { .. }
+                    | RelayOutput::Failed(_) => continue,
                 };
                 if let Some(id) = bytes.get(4..20) {
                     self.0.copy_from_slice(id);
