@@ -122,7 +122,7 @@ mod tests {
         loop {
             match unframer.next()? {
                 Unframed::Wait => return Ok(found),
-                other => found.push(other),
+                other @ (Unframed::Ready | Unframed::Message(_)) => found.push(other),
             }
         }
     }
