@@ -110,10 +110,10 @@ fn run(seed: u64, order: &[&str], faults: Faults) -> Result<Option<String>, Test
     let mut ticks = 0_u32;
     while world.time() < BOUND {
         // The responder falls silent now and then: it must not depend on what the other has to say.
-        if ticks % 3 == 0 {
+        if ticks.is_multiple_of(3) {
             send(&mut world, 0, id, ticks);
         }
-        if let Some(other) = other.filter(|_| ticks % 7 == 0) {
+        if let Some(other) = other.filter(|_| ticks.is_multiple_of(7)) {
             send(&mut world, 1, other, ticks);
         }
         ticks += 1;

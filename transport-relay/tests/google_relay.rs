@@ -132,7 +132,9 @@ impl Play {
                         self.lossy = self
                             .lossy
                             .map(|seed| seed.wrapping_mul(1_103_515_245).wrapping_add(12_345));
-                        let lost = self.lossy.is_some_and(|seed| (seed >> 16) % 3 == 0);
+                        let lost = self
+                            .lossy
+                            .is_some_and(|seed| (seed >> 16).is_multiple_of(3));
                         if self.server.lines.contains(&Line::Udp) && !lost {
                             let acts = self.server.inside((0, socket), &bytes, self.now);
                             self.act(acts);

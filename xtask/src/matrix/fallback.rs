@@ -1,5 +1,6 @@
 //! Files with other people's clients while transports break, at any moment: it ends within a bound, no byte is lost or comes
 //! twice, and the file arrives whenever a transport is left and that client can get there.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use super::{
     ours,
@@ -84,7 +85,7 @@ fn stage(persona: Persona, seed: u64, faults: Faults) -> Stage {
 
 /// What came of it.
 #[derive(Debug)]
-struct Result {
+struct Played {
     ours: Option<Outcome>,
     theirs: Option<String>,
     received: Vec<u8>,
@@ -105,7 +106,7 @@ fn look(stage: &mut Stage) -> Option<(TransferId, Option<Outcome>)> {
     })
 }
 
-fn play(persona: Persona, role: Role, seed: u64, faults: Faults) -> Result {
+fn play(persona: Persona, role: Role, seed: u64, faults: Faults) -> Played {
     let mut stage = stage(persona, seed, faults);
     let bytes = content();
     match role {
@@ -170,7 +171,7 @@ fn play(persona: Persona, role: Role, seed: u64, faults: Faults) -> Result {
         "a session is left: {}",
         stage.transcript.join("\n")
     );
-    Result {
+    Played {
         ours,
         theirs: stage.stranger.ending().map(|ending| ending.reason.clone()),
         received,
@@ -194,15 +195,10 @@ fn must_arrive(persona: &Persona, role: Role, faults: Faults) -> bool {
     fine(ibb) && !forgets && s5b.into_iter().all(before_a_byte)
 }
 
-fn judge(
-    persona: Persona,
-    role: Role,
-    seed: u64,
-    faults: Faults,
-) -> std::result::Result<(), TestCaseError> {
+fn judge(persona: Persona, role: Role, seed: u64, faults: Faults) -> Result<(), TestCaseError> {
     let result = play(persona, role, seed, faults);
     let text = || {
-        let Result {
+        let Played {
             ours,
             theirs,
             received,
