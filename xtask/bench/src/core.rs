@@ -1,15 +1,13 @@
 //! What sessions cost: agreeing, being polled beside idle ones, and lying idle. Elements, not bytes; no sockets.
 
-use crate::{Figure, measure};
+use crate::{Figure, measure, room::Room};
 use bytes::Bytes;
 use session_core::{
-    Config, Element, Input, Limits, Output, Reason, ReasonCondition, SeededEntropy, Session,
-    SessionClient, SessionId, SessionManager, SocketId, State,
+    Config, Element, Limits, Reason, ReasonCondition, SeededEntropy, Session, SessionClient,
+    SessionId, SessionManager, State,
     testing::{Crowd, MemoryDatagram, epoch},
 };
 use std::{
-    collections::BTreeMap,
-    net::SocketAddr,
     process::Command,
     time::{Duration, Instant},
 };
@@ -133,11 +131,8 @@ impl SessionClient for Client {
 
 /// Two managers in one room.
 struct Pair {
-    sides: [SessionManager; 2],
-    sockets: BTreeMap<SocketAddr, (usize, SocketId)>,
-    addresses: BTreeMap<(usize, SocketId), SocketAddr>,
-    next: u32,
-    now: Instant,
+    room: Room,
+    calls: u32,
 }
 
 impl Pair {
@@ -161,30 +156,27 @@ impl Pair {
             manager
         };
         Self {
-            sides: [side(1), side(2)],
-            sockets: BTreeMap::new(),
-            addresses: BTreeMap::new(),
-            next: 0,
-            now: epoch(),
+            room: Room::new([side(1), side(2)], epoch()),
+            calls: 0,
         }
     }
 
     /// From the offer to data flowing on both sides.
     fn call(&mut self) -> SessionId {
-        let now = self.now;
-        let id = self.sides[0]
-            .create_session(format!("alice{}@a.example/1", self.next).into(), TYPE, now)
-            .expect("room");
-        let session = self.sides[0].session(id).expect("just created");
+        let now = self.room.now;
+        self.calls += 1;
+        let caller = format!("alice{}@a.example/1", self.calls).into();
+        let alice = &mut self.room.sides[0];
+        let id = alice.create_session(caller, TYPE, now).expect("room");
+        let session = alice.session(id).expect("just created");
         let offer = Element::new(TYPE, "description");
         session
             .initiate_with("bob@b.example/2".into(), Vec::new(), offer, now)
             .expect("new");
-        self.run();
-        let session = self.sides[0].session(id).expect("accepted");
+        self.room.run();
+        let session = self.room.sides[0].session(id).expect("accepted");
         let channel = session.channel("data").expect("created");
         assert!(session.state() == State::InProgress && session.writable(channel));
-        self.run();
         id
     }
 
@@ -195,84 +187,19 @@ impl Pair {
     }
 
     fn end(&mut self, id: SessionId) {
-        let (session, now) = (self.sides[0].session(id).expect("alive"), self.now);
+        let now = self.room.now;
+        let session = self.room.sides[0].session(id).expect("alive");
         session
             .terminate(Reason::new(ReasonCondition::Success), now)
             .expect("alive");
-        self.run();
+        self.room.run();
     }
 
     /// Ended sessions are remembered for a minute; then only what lives counts.
     fn forget_time(&mut self) {
-        self.now += Duration::from_secs(120);
-        for side in &mut self.sides {
-            side.handle_input(Input::Timeout, self.now);
-        }
-        self.run();
-        self.sockets.clear();
-        self.addresses.clear();
-    }
-
-    fn run(&mut self) {
-        let mut quiet = 0;
-        while quiet < 2 {
-            for side in 0..2 {
-                quiet = if self.drain(side) { 0 } else { quiet + 1 };
-            }
-        }
-    }
-
-    fn drain(&mut self, side: usize) -> bool {
-        let (now, other, mut busy) = (self.now, 1 - side, false);
-        loop {
-            match self.sides[side].poll_output(now) {
-                Output::Wait(_) => return busy,
-                Output::Message { id, message } => {
-                    self.sides[other].handle_input(Input::Message { id, message }, now);
-                }
-                Output::Reply { id, reply, .. } => {
-                    self.sides[other].handle_input(Input::Reply { id, reply }, now);
-                }
-                Output::Bind { socket, .. } => {
-                    self.next += 1;
-                    let [a, b, c, d] = self.next.to_be_bytes();
-                    let address = SocketAddr::from(([10, a, b, c], 1024 + u16::from(d)));
-                    self.sockets.insert(address, (side, socket));
-                    self.addresses.insert((side, socket), address);
-                    self.sides[side].handle_input(
-                        Input::Bound {
-                            socket,
-                            address: Ok(address),
-                        },
-                        now,
-                    );
-                }
-                Output::Close { socket } => {
-                    if let Some(address) = self.addresses.remove(&(side, socket)) {
-                        self.sockets.remove(&address);
-                    }
-                }
-                Output::Transmit {
-                    socket,
-                    destination,
-                    payload,
-                    segment_size,
-                } => {
-                    let source = self.addresses.get(&(side, socket)).copied();
-                    let target = self.sockets.get(&destination).copied();
-                    if let (Some(source), Some((to, socket))) = (source, target) {
-                        let input = Input::Datagram {
-                            socket,
-                            source,
-                            payload,
-                            segment_size,
-                        };
-                        self.sides[to].handle_input(input, now);
-                    }
-                }
-                other => unreachable!("{other:?}"),
-            }
-            busy = true;
-        }
+        self.room.now += Duration::from_secs(120);
+        self.room.wake();
+        self.room.run();
+        self.room.forget_addresses();
     }
 }

@@ -9,10 +9,12 @@ mod file;
 mod ice;
 mod measure;
 mod relay;
+mod room;
 #[cfg(feature = "xmpp-parsers")]
 mod stanza;
 mod stream;
 mod stun;
+mod voice;
 mod xmpp;
 
 use std::process::ExitCode;
@@ -30,6 +32,7 @@ const ALL: &[&[Figure]] = &[
     stanza::FIGURES,
     stream::FIGURES,
     stun::FIGURES,
+    voice::FIGURES,
     xmpp::FIGURES,
 ];
 

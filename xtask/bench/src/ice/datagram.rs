@@ -77,9 +77,7 @@ impl Path {
         let (_, to) = self.ours.agents[0]
             .send_direct(1, SIZE)
             .expect("there is a path");
-        let sent = self.ours.sockets[0]
-            .0
-            .send_to(black_box(&self.payload), to);
+        let sent = self.ours.sockets[0].0.send_to(black_box(&self.payload), to);
         assert!(sent.is_ok());
         let received = self.ours.sockets[1].0.recv_from(&mut self.buffer[..2_048]);
         let (size, source) = received.expect("it was sent to loopback");

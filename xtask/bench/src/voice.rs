@@ -1,0 +1,117 @@
+//! Calls: what a packet costs in few and in many of them, what an idle one holds, and how soon one is there. No codec
+//! but G.711, which costs nothing beside the rest.
+
+mod ours;
+mod setup;
+mod srtp;
+mod theirs;
+
+use crate::Figure;
+use cpu_time::ThreadTime;
+use std::time::Duration;
+
+pub(crate) const FIGURES: &[Figure] = &[
+    ("voice.srtp", srtp::srtp),
+    ("voice.packet_40", |name| packet(name, 40)),
+    ("voice.packet_2000", |name| packet(name, 2_000)),
+    ("voice.idle_bytes", idle_bytes),
+    ("voice.setup", setup::setup),
+];
+
+/// One frame of sound.
+const FRAME: Duration = Duration::from_millis(20);
+/// Its bytes: what Opus makes of it at 32 kbit/s.
+const PAYLOAD: usize = 80;
+/// Packets of one sample.
+const PACKETS: usize = 40_000;
+/// Samples of each, in turn.
+const SAMPLES: usize = 5;
+/// Until everything that happens after the beginning has happened.
+const SETTLE: Duration = Duration::from_secs(10);
+
+/// Two connected endpoints that speak and listen.
+trait Call {
+    fn connect(number: usize) -> Self;
+
+    /// One frame each way, from the payload to the jitter buffer's output; how many arrived.
+    fn frame(&mut self) -> usize;
+
+    /// Time passes, and nothing is said.
+    fn idle(&mut self, time: Duration);
+}
+
+/// CPU time per packet, from the payload on one side to the payload on the other, with this many endpoints, of which
+/// each speaks in its turn. No sockets. The peer is str0m, whose application gets packets as they come: it has no
+/// jitter buffer in this mode.
+fn packet(name: &str, endpoints: usize) {
+    let mut ours: Vec<ours::Phones> = connect(endpoints / 2);
+    let mut theirs: Vec<theirs::Phones> = connect(endpoints / 2);
+    let (mut mine, mut peers) = (Vec::new(), Vec::new());
+    for _ in 0..SAMPLES {
+        mine.push(sample(&mut ours));
+        peers.push(sample(&mut theirs));
+    }
+    let (mine, peers) = (median(mine), median(peers));
+    println!(
+        "bench {name} ours={mine:.0}ns peer={peers:.0}ns ratio={:.2} peer_is=str0m",
+        peers / mine
+    );
+}
+
+/// Heap bytes of one endpoint with an encrypted session that nobody uses. The peer is str0m.
+fn idle_bytes(name: &str) {
+    let (ours, theirs) = (live_bytes::<ours::Phones>(), live_bytes::<theirs::Phones>());
+    println!(
+        "bench {name} ours={ours}B peer={theirs}B ratio={:.2} peer_is=str0m",
+        theirs as f64 / ours as f64
+    );
+}
+
+fn live_bytes<C: Call>() -> i64 {
+    const CALLS: usize = 50;
+    // Whatever is made once for all is made now.
+    drop(connect::<C>(1));
+    let mut kept = Vec::with_capacity(CALLS);
+    let info = allocation_counter::measure(|| {
+        for number in 0..CALLS {
+            kept.push(C::connect(number));
+        }
+        for call in &mut kept {
+            call.idle(6 * SETTLE);
+        }
+    });
+    drop(kept);
+    info.bytes_current / (2 * CALLS as i64)
+}
+
+fn connect<C: Call>(count: usize) -> Vec<C> {
+    let mut calls: Vec<C> = (0..count).map(C::connect).collect();
+    for call in &mut calls {
+        call.idle(SETTLE);
+    }
+    // The first packets find out where they come from.
+    for _ in 0..20 {
+        calls.iter_mut().for_each(|call| {
+            call.frame();
+        });
+    }
+    calls
+}
+
+/// Nanoseconds for each packet.
+fn sample<C: Call>(calls: &mut [C]) -> f64 {
+    let rounds = PACKETS / (2 * calls.len());
+    let start = ThreadTime::now();
+    let mut arrived = 0;
+    for _ in 0..rounds {
+        arrived += calls.iter_mut().map(Call::frame).sum::<usize>();
+    }
+    let time = start.elapsed().as_nanos() as f64;
+    assert_eq!(arrived, rounds * 2 * calls.len(), "nothing is lost");
+    time / arrived as f64
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_unstable_by(f64::total_cmp);
+    values[values.len() / 2]
+}
