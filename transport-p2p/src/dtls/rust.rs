@@ -33,6 +33,8 @@ impl RustEndpoint {
         let settings = Config::builder()
             .mtu(config.mtu)
             .handshake_timeout(config.handshake_timeout)
+            // Whoever speaks to us has passed the checks of the path: a cookie would prove no more, and cost a round trip.
+            .use_server_cookie(false)
             .flight_retries(RETRIES)
             .build()
             .map_err(error)?;
