@@ -49,6 +49,12 @@
 //! Losses are concluded from the order of departure (RFC 8985), a lost tail is probed for, what is sent is paced, and
 //! [`congestion`](crate::congestion) decides how much that is.
 //!
+//! # What it does not
+//! A peer that begins anew with tags of its own (RFC 9260 §5.2.4.1, a restart) ends the association with
+//! [`Error::Restarted`], and is told by ABORT. Data channels have no word for what a restart loses: what the peer had
+//! acknowledged went with its memory, and its channels are gone. libdatachannel ends the connection too; libwebrtc goes on
+//! with empty streams, which a file must not. What is above begins again, and resumes where it verified.
+//!
 //! # Limits
 //! Memory is bounded by [`Config::send_buffer`] and [`Config::receive_buffer`] with two messages of
 //! [`Config::max_message_size`] above each. Nothing is kept for a peer before its cookie has come back (RFC 9260 §5.1).

@@ -324,3 +324,35 @@ fn a_peer_without_quic_is_refused_or_spoken_to_otherwise() {
     assert_eq!(call.saw(0, why), 1, "{:?}", call.world.log(0).entries());
     assert_eq!(call.saw(0, |c| matches!(c, Callback::Writable(_, true))), 0);
 }
+
+/// What `pcp` offers without plaintext: QUIC between two of ours, and data channels for everybody else.
+#[cfg(feature = "dtls")]
+#[test]
+fn a_peer_that_has_only_data_channels_gets_those() {
+    use transport_p2p::{
+        dtls::{self, DtlsLayer},
+        sctp::{DataChannelConfig, DataChannelLayer},
+    };
+    let sctp = || -> Layer {
+        let made = rcgen::generate_simple_self_signed(["peer.invalid".to_owned()]).unwrap();
+        let key = made.signing_key.serialize_der();
+        let records = DtlsLayer::data(dtls::Identity::new(made.cert.der(), &key));
+        let config = DataChannelConfig::default();
+        Arc::new(DataChannelLayer::new(Arc::new(records), config))
+    };
+    let choice = |host| -> Layer { Arc::new(LayerChoice::new([quic(host), sctp()])) };
+    for (layers, stream, protection) in [
+        ([choice(0), choice(1)], "QUIC", "QUIC"),
+        ([choice(0), sctp()], "SCTP", "DTLS"),
+        ([sctp(), choice(1)], "SCTP", "DTLS"),
+    ] {
+        let mut call = Call::over_ice(layers, &interfaces(), delay());
+        call.assert_carries();
+        for host in 0..2 {
+            let description = call.describe(host);
+            assert!(description.contains(stream), "{stream}: {description}");
+            let secured = call.secured(host).unwrap();
+            assert!(secured.protocol.starts_with(protection), "{secured:?}");
+        }
+    }
+}

@@ -76,7 +76,7 @@ pub fn fuzz_chunks(data: &[u8]) {
             }
         }
         assert!(
-            end.received() <= 20_000 + 4_000 + 2_000,
+            end.received() <= 20_000 + 2 * 4_000 + 2_000,
             "{}",
             end.received()
         );

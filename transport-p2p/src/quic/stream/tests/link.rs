@@ -90,3 +90,22 @@ fn a_controller_that_takes_loss_for_congestion_does_not_fill_the_link() {
     let used = transfer(Control::Bbr, 0.0, 3, 32 << 20);
     assert!(used.queue >= Duration::from_millis(20), "{used:?}");
 }
+
+/// What quinn-proto asks for by itself is all there is: a packet of ours is written where another was, and decrypted where
+/// it arrived.
+#[test]
+fn a_datagram_asks_for_little_memory() {
+    let mut pair = Pair::perfect();
+    pair.ends[0].to_send = 24 << 20;
+    pair.run_until(Duration::from_secs(60), |pair| {
+        pair.ends[1].received >= 8 << 20
+    });
+    let before = pair.ends[0].stream.stats().unwrap().sent;
+    let mut sent = 0;
+    let count = allocation_counter::measure(|| {
+        assert!(pair.run_until(Duration::from_secs(60), |pair| pair.is_done()));
+        sent = pair.ends[0].stream.stats().unwrap().sent - before;
+    });
+    let each = count.count_total as f64 / sent as f64;
+    assert!(sent > 8_000 && each < 4.0, "{each} for each of {sent}");
+}
