@@ -97,7 +97,7 @@ const STEPS: &[Step] = &[
     },
     Step {
         name: "interop",
-        about: "ICE with agents that others wrote",
+        about: "ICE and data channels with those that others wrote",
         run: interop::all,
     },
     Step {

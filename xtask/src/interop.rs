@@ -1,7 +1,9 @@
-//! `cargo xtask interop`: our ICE agent against agents that others wrote, over loopback, in both roles, with data both ways.
+//! `cargo xtask interop`: our ICE agent, and our data channels above it, against those that others wrote, over loopback, in
+//! both roles, with data both ways.
 //!
-//! aioice comes from PyPI into an environment of its own below the target folder; libnice is asked of the system, and a
-//! small program around it is compiled there. What cannot be had is named, with what to install, and not run.
+//! aioice and aiortc come from PyPI, libdatachannel from npm, each into a folder of its own below the target folder; libnice
+//! is asked of the system, and a small program around it is compiled there. What cannot be had is named, with what to
+//! install, and not run.
 
 mod lines;
 
@@ -13,19 +15,21 @@ use std::time::Duration;
 
 pub(crate) use lines::{Seen, connect};
 
+use crate::setup::{self, DATACHANNEL, Python};
 use crate::tools::{self, Failure, Outcome};
 
-/// The version that the program around it was written for.
-const AIOICE: &str = "aioice==0.10.1";
 const AIOICE_PEER: &str = include_str!("interop/aioice_peer.py");
+const AIORTC_PEER: &str = include_str!("interop/aiortc_peer.py");
+const DATACHANNEL_PEER: &str = include_str!("interop/datachannel_peer.cjs");
 const NICE_PEER: &str = include_str!("interop/nice_peer.c");
-/// Bytes that each side sends.
+/// Bytes that each side sends, as datagrams and in a data channel.
 const BYTES: &str = "100000";
+const STREAM_BYTES: &str = "3000000";
 const LIMIT: Duration = Duration::from_secs(20);
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Only those whose name begins so: aioice, libnice
+    /// Only those whose name begins so: aioice, aiortc, libdatachannel, libnice
     name: Option<String>,
 }
 
@@ -42,12 +46,18 @@ struct Meeting {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Theirs {
     Aioice,
+    Aiortc,
+    Libdatachannel,
     Libnice,
 }
 
 const MEETINGS: &[Meeting] = &[
     Meeting::new("aioice controlled", Theirs::Aioice, true, &[]),
     Meeting::new("aioice controlling", Theirs::Aioice, false, &[]),
+    Meeting::new("aiortc controlled", Theirs::Aiortc, true, &[]),
+    Meeting::new("aiortc controlling", Theirs::Aiortc, false, &[]),
+    Meeting::new("libdatachannel answers", Theirs::Libdatachannel, true, &[]),
+    Meeting::new("libdatachannel offers", Theirs::Libdatachannel, false, &[]),
     Meeting::new("libnice controlled", Theirs::Libnice, true, &[]),
     Meeting::new(
         "libnice controlling, aggressive",
@@ -113,7 +123,12 @@ pub(crate) fn run(args: &Args) -> Outcome {
     fs::create_dir_all(&folder).map_err(|error| cannot("make", &folder, &error))?;
     let mut met = 0;
     let mut absent = Vec::new();
-    for theirs in [Theirs::Aioice, Theirs::Libnice] {
+    for theirs in [
+        Theirs::Aioice,
+        Theirs::Aiortc,
+        Theirs::Libdatachannel,
+        Theirs::Libnice,
+    ] {
         let meetings: Vec<_> = chosen.iter().filter(|m| m.theirs == theirs).collect();
         if meetings.is_empty() {
             continue;
@@ -141,20 +156,16 @@ pub(crate) fn run(args: &Args) -> Outcome {
 
 impl Meeting {
     fn hold(&self, program: &[PathBuf]) -> Result<(), Failure> {
+        let streams = self.theirs.streams();
+        let bytes = if streams { STREAM_BYTES } else { BYTES };
+        let amount = ["--send", bytes, "--expect", bytes];
         let mut ours = Command::new(own_program()?);
-        ours.args([
-            "peer",
-            "--address",
-            "127.0.0.1",
-            "--send",
-            BYTES,
-            "--expect",
-            BYTES,
-        ]);
+        ours.args(["peer", "--address", "127.0.0.1"]).args(amount);
+        if streams {
+            ours.arg("--data-channel");
+        }
         let mut theirs = Command::new(&program[0]);
-        theirs
-            .args(&program[1..])
-            .args(["--send", BYTES, "--expect", BYTES]);
+        theirs.args(&program[1..]).args(amount);
         theirs.args(self.options);
         if self.options.contains(&"--google") {
             ours.arg("--google");
@@ -183,31 +194,21 @@ impl Meeting {
 }
 
 impl Theirs {
+    /// Whether it carries data channels.
+    fn streams(self) -> bool {
+        matches!(self, Self::Aiortc | Self::Libdatachannel)
+    }
+
     /// The program and its first arguments, or what is missing.
     fn prepare(self, folder: &std::path::Path) -> Result<Vec<PathBuf>, String> {
         match self {
-            Self::Aioice => {
-                let environment = folder.join("aioice");
-                let python = environment.join("bin/python");
-                let missing =
-                    || !tools::succeeds(Command::new(&python).args(["-c", "import aioice"]));
-                if missing() {
-                    let made = tools::succeeds(
-                        Command::new("python3")
-                            .args(["-m", "venv"])
-                            .arg(&environment),
-                    ) && tools::succeeds(
-                        Command::new(&python).args(["-m", "pip", "install", "--quiet", AIOICE]),
-                    );
-                    if !made || missing() {
-                        return Err(format!(
-                            "python3 with venv, and {AIOICE} from PyPI, are wanted (Debian: apt-get install python3-venv)"
-                        ));
-                    }
-                }
-                let script = folder.join("aioice_peer.py");
-                fs::write(&script, AIOICE_PEER).map_err(|error| error.to_string())?;
-                Ok(vec![python, script])
+            Self::Aioice => python(&Python::AIOICE, folder, "aioice_peer.py", AIOICE_PEER),
+            Self::Aiortc => python(&Python::JINGLE, folder, "aiortc_peer.py", AIORTC_PEER),
+            Self::Libdatachannel => {
+                let packages = setup::node_package(DATACHANNEL).map_err(|why| why.to_string())?;
+                let script = packages.join("datachannel_peer.cjs");
+                fs::write(&script, DATACHANNEL_PEER).map_err(|error| error.to_string())?;
+                Ok(vec!["node".into(), script])
             }
             Self::Libnice => {
                 let hint = "libnice and a C compiler are wanted (Debian: apt-get install libnice-dev gcc pkg-config)";
@@ -232,6 +233,19 @@ impl Theirs {
             }
         }
     }
+}
+
+/// A peer in Python: its interpreter and its script.
+fn python(
+    environment: &Python,
+    folder: &std::path::Path,
+    name: &str,
+    script: &str,
+) -> Result<Vec<PathBuf>, String> {
+    environment.install().map_err(|why| why.to_string())?;
+    let path = folder.join(name);
+    fs::write(&path, script).map_err(|error| error.to_string())?;
+    Ok(vec![environment.program(), path])
 }
 
 /// This program.

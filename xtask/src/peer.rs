@@ -6,6 +6,8 @@
 //! | out | in at the other | means |
 //! |---|---|---|
 //! | `local UFRAG PWD` | `remote UFRAG PWD` | credentials; when the peer's are known it begins, and its clock starts |
+//! | `answers` | | it says nothing of its own before it has heard the peer's |
+//! | `dtls SETUP HASH FINGERPRINT`, `sctp PORT` | the same | before the credentials, where data channels are carried |
 //! | `cand CANDIDATE` | `cand CANDIDATE` | a candidate in the words of RFC 8839 §5.1, or those of [`words`] for Google's |
 //! | `gathered KIND MS` | | the first candidate of this kind |
 //! | `connected MS`, `nominated MS`, `path TEXT` | `start` | there is a path: data may be sent |
@@ -20,11 +22,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use session_core::{
-    ChannelOutput, Dialect, Element, Role, Transport, TransportChannel, TransportContext,
-    TransportFactory,
+    ChannelLayer, ChannelOutput, Dialect, Element, LayeredTransport, Role, Transport,
+    TransportChannel, TransportContext, TransportFactory,
 };
 use tokio::sync::mpsc::{Receiver, Sender, channel};
-use transport_p2p::ice::{GoogleIceFactory, IceConfig, IceTransportFactory};
+use transport_p2p::{
+    dtls::{DtlsLayer, Identity},
+    ice::{GoogleIceFactory, IceConfig, IceTransportFactory},
+    sctp::{DataChannelConfig, DataChannelLayer},
+};
 
 use transport_relay::RelayFactory;
 use transport_relay::turn::{Credentials, TurnConfig, TurnFactory, TurnProtocol, TurnServer};
@@ -52,6 +58,9 @@ pub(crate) struct Args {
     /// Speak ICE as Google had it
     #[arg(long)]
     google: bool,
+    /// Carry data channels above DTLS, and send on one
+    #[arg(long, conflicts_with = "google")]
+    data_channel: bool,
     /// A STUN server; may be given again
     #[arg(long = "stun", value_name = "IP:PORT")]
     stun_servers: Vec<SocketAddr>,
@@ -103,8 +112,12 @@ struct Peer {
     channel: Box<dyn TransportChannel>,
     role: Role,
     google: bool,
+    /// The peer is told nothing before it has said its own, as a stream's answer depends on it.
+    answers: bool,
     network: Network,
     flow: Flow,
+    /// What the peer has said of its protection.
+    protection: Vec<Element>,
     /// The credentials of the peer, which each transport-info repeats.
     remote: Option<Element>,
     begun: Option<Instant>,
@@ -139,7 +152,7 @@ impl Peer {
         } else {
             Dialect::JINGLE
         };
-        let mut transport = factory.create(&TransportContext {
+        let context = TransportContext {
             role,
             local: "local@peer.example/1".into(),
             remote: "remote@peer.example/2".into(),
@@ -148,20 +161,33 @@ impl Peer {
             dialect,
             seed,
             waker: std::task::Waker::noop().clone(),
-        });
+        };
+        let mut transport = factory.create(&context);
+        if args.data_channel {
+            transport = Box::new(LayeredTransport::new(
+                transport,
+                &data_channels()?,
+                &context,
+            ));
+        }
         let channel = transport
             .create_channel(CHANNEL)
             .map_err(|error| failed("make a channel", &error))?;
-        let offer = transport.offer();
-        let credential = |name| offer.attribute(name).unwrap_or("-").to_owned();
-        println!("local {} {}", credential("ufrag"), credential("pwd"));
+        let answers = args.data_channel && role == Role::Responder;
+        if answers {
+            println!("answers");
+        } else {
+            words::say(&transport.offer());
+        }
         Ok(Self {
             transport,
             channel,
             role,
             google: args.google,
+            answers,
             network: Network::new(events),
-            flow: Flow::new(args.send, args.expect),
+            flow: Flow::new(args.send, args.expect, args.data_channel),
+            protection: Vec::new(),
             remote: None,
             begun: None,
             gathered: Vec::new(),
@@ -224,11 +250,16 @@ impl Peer {
                 } else {
                     words::credentials(rest).ok_or_else(|| bad(&"two words follow"))?
                 };
-                let accepted = match self.role {
-                    Role::Initiator => self.transport.accept_answer(&transport),
-                    Role::Responder => self.transport.accept_offer(&transport).map(|_| ()),
+                let protection = std::mem::take(&mut self.protection);
+                let transport = protection.into_iter().fold(transport, Element::child);
+                let answer = match self.role {
+                    Role::Initiator => self.transport.accept_answer(&transport).map(|()| None),
+                    Role::Responder => self.transport.accept_offer(&transport).map(Some),
                 };
-                accepted.map_err(|error| bad(&error))?;
+                let answer = answer.map_err(|error| bad(&error))?;
+                if let Some(answer) = answer.filter(|_| self.answers) {
+                    words::say(&answer);
+                }
                 self.remote = Some(transport);
                 let now = now();
                 self.begun = Some(now);
@@ -250,6 +281,10 @@ impl Peer {
                         heard.map_err(|error| bad(&error))?;
                     }
                 }
+            }
+            "dtls" | "sctp" => {
+                let said = words::protection(line).ok_or_else(|| bad(&"words are missing"))?;
+                self.protection.push(said);
             }
             "start" => self.flow.start(now()),
             // Said by others; there is nothing to do about it.
@@ -361,6 +396,16 @@ impl Peer {
         let since = self.begun.map(|at| now().saturating_duration_since(at));
         since.unwrap_or_default().as_secs_f64() * 1e3
     }
+}
+
+/// Data channels, protected by a certificate for this run alone.
+fn data_channels() -> Result<Arc<dyn ChannelLayer>, Failure> {
+    let made = rcgen::generate_simple_self_signed(["peer.invalid".to_owned()])
+        .map_err(|error| failed("make a certificate", &error))?;
+    let identity = Identity::new(made.cert.der(), &made.signing_key.serialize_der());
+    let protection = Arc::new(DtlsLayer::data(identity));
+    let layer = DataChannelLayer::new(protection, DataChannelConfig::default());
+    Ok(Arc::new(layer))
 }
 
 /// All TURN servers as one group, of which the first that answers serves.

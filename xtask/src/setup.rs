@@ -4,6 +4,7 @@
 //! so and do not run. Continuous integration installs it first ([`prepare`]), so that nothing is skipped there.
 
 use std::env;
+use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -81,6 +82,8 @@ const PARTS: &[Part] = &[
         Mark::Program("rsync"),
         "a peer of the file benchmarks",
     ),
+    Part::new("nodejs", Mark::Program("node"), "peers written for Node"),
+    Part::new("npm", Mark::Program("npm"), "their packages"),
     Part::new(
         "python3-venv",
         Mark::Module("ensurepip"),
@@ -96,7 +99,11 @@ pub(crate) struct Python {
     packages: &'static [(&'static str, &'static str)],
 }
 
-const PYTHON: [Python; 2] = [Python::SLIXMPP, Python::JINGLE];
+const PYTHON: [Python; 3] = [Python::SLIXMPP, Python::JINGLE, Python::AIOICE];
+
+/// Peers from npm, in the version that the programs around them were written for.
+const NODE: [&str; 1] = [DATACHANNEL];
+pub(crate) const DATACHANNEL: &str = "node-datachannel@0.33.4";
 
 impl Part {
     const fn new(package: &'static str, mark: Mark, about: &'static str) -> Self {
@@ -130,6 +137,11 @@ impl Python {
         folder: "jingle-peer",
         packages: &[("aiortc", "1.16.0"), ("slixmpp", "1.17.0")],
     };
+    /// An ICE agent.
+    pub(crate) const AIOICE: Self = Self {
+        folder: "aioice",
+        packages: &[("aioice", "0.10.1")],
+    };
 
     /// The interpreter that finds the packages.
     pub(crate) fn program(&self) -> PathBuf {
@@ -153,7 +165,7 @@ impl Python {
         (!found).then(|| format!("{} not installed (cargo xtask setup)", names.join(" and ")))
     }
 
-    fn install(&self) -> Result<(), Failure> {
+    pub(crate) fn install(&self) -> Result<(), Failure> {
         if self.missing().is_none() {
             return Ok(());
         }
@@ -195,6 +207,9 @@ pub(crate) fn run() -> Outcome {
         install(&wanted)?;
     }
     PYTHON.iter().try_for_each(Python::install)?;
+    for package in NODE {
+        node_package(package)?;
+    }
     let left: Vec<String> = PARTS
         .iter()
         .filter(|part| !part.is_there())
@@ -204,7 +219,7 @@ pub(crate) fn run() -> Outcome {
         return Ok(format!(
             "{} packages were missing, all {} are there",
             wanted.len(),
-            PARTS.len() + PYTHON.len()
+            PARTS.len() + PYTHON.len() + NODE.len()
         ));
     }
     Err(Failure::findings(
@@ -254,6 +269,22 @@ fn install(parts: &[&Part]) -> Result<(), Failure> {
     arguments.extend(names);
     apt(&arguments)?;
     Ok(())
+}
+
+/// The folder in which programs for Node find a package of npm, named with its version.
+pub(crate) fn node_package(package: &str) -> Result<PathBuf, Failure> {
+    let folder = tools::target_dir().join("node");
+    let (name, version) = package.split_once('@').unwrap_or((package, ""));
+    let manifest = folder.join("node_modules").join(name).join("package.json");
+    let mark = format!("\"version\": \"{version}\"");
+    if fs::read_to_string(&manifest).is_ok_and(|text| text.contains(&mark)) {
+        return Ok(folder);
+    }
+    let hint = "node, npm and its registry are wanted (Debian: apt-get install nodejs npm)";
+    let mut npm = Command::new("npm");
+    npm.args(["install", "--no-audit", "--no-fund", "--silent", "--prefix"]);
+    tools::capture(npm.arg(&folder).arg(package), hint)?;
+    Ok(folder)
 }
 
 fn is_root() -> bool {

@@ -35,6 +35,8 @@ struct Side {
     /// What the other is to hear once it has begun.
     waiting: Vec<String>,
     local: bool,
+    /// It says nothing before it has heard the other.
+    answers: bool,
 }
 
 impl Drop for Side {
@@ -47,7 +49,8 @@ impl Drop for Side {
 
 /// Runs both until each has sent all its data and has that of the other.
 ///
-/// Credentials are carried over when both have said theirs, so that the clocks of both begin together.
+/// Credentials are carried over when both have said theirs, so that the clocks of both begin together, but for one that
+/// only answers.
 ///
 /// # Errors
 /// What went wrong, with all that the two said.
@@ -91,8 +94,9 @@ fn exchange(
         let name = ["A", "B"][number];
         let line = line.ok_or_else(|| format!("{name} ended too soon"))?;
         sides[number].hear(&line);
-        if sides.iter().all(|side| side.local) {
-            for from in 0..2 {
+        let both = sides.iter().all(|side| side.local);
+        for from in 0..2 {
+            if both || sides[from].local && sides[1 - from].answers {
                 for line in std::mem::take(&mut sides[from].waiting) {
                     sides[1 - from].say(&line);
                 }
@@ -155,6 +159,7 @@ impl Side {
             seen: Seen::default(),
             waiting: Vec::new(),
             local: false,
+            answers: false,
         })
     }
 
@@ -165,7 +170,8 @@ impl Side {
                 self.local = true;
                 self.waiting.push(format!("remote {rest}"));
             }
-            "cand" => self.waiting.push(line.to_owned()),
+            "answers" => self.answers = true,
+            "cand" | "dtls" | "sctp" => self.waiting.push(line.to_owned()),
             "gathering-done" => self.waiting.push("remote-done".to_owned()),
             "connected" => self.seen.connected = rest.parse().ok(),
             "nominated" => self.seen.nominated = rest.parse().ok(),

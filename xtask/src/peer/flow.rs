@@ -7,6 +7,8 @@ use session_core::{Batch, TransportChannel};
 
 /// Bytes of a datagram.
 const DATAGRAM: u64 = 1_000;
+/// Bytes of a piece of a stream: more than a packet carries.
+const PIECE: u64 = 20_000;
 /// Between two datagrams: slow enough that none is lost in a socket's buffer.
 const PACE: Duration = Duration::from_micros(500);
 
@@ -14,6 +16,8 @@ const PACE: Duration = Duration::from_micros(500);
 pub(super) struct Flow {
     to_send: u64,
     expected: u64,
+    /// Bytes that are sent at once.
+    piece: u64,
     sent: Sum,
     received: Sum,
     next: Option<Instant>,
@@ -27,11 +31,12 @@ struct Sum {
 }
 
 impl Flow {
-    pub(super) fn new(to_send: u64, expected: u64) -> Self {
+    pub(super) fn new(to_send: u64, expected: u64, stream: bool) -> Self {
         let empty = || Sum { bytes: 0, adler: 1 };
         Self {
             to_send,
             expected,
+            piece: if stream { PIECE } else { DATAGRAM },
             sent: empty(),
             received: empty(),
             next: None,
@@ -57,7 +62,7 @@ impl Flow {
             self.next = None;
             return;
         }
-        let range = self.sent.bytes..self.sent.bytes + left.min(DATAGRAM);
+        let range = self.sent.bytes..self.sent.bytes + left.min(self.piece);
         let datagram: Vec<u8> = range.map(pattern).collect();
         // What is refused is sent later.
         if channel.send(Bytes::from(datagram.clone()), now).is_ok() {

@@ -1,13 +1,46 @@
 //! Candidates in the words of SDP (RFC 8839 §5.1), which other agents speak, and in those of XEP-0176; and in Google's.
 
 use session_core::{Element, ElementRef, GOOGLE_P2P};
-use transport_p2p::ice::ICE_UDP;
+use transport_p2p::{dtls, ice::ICE_UDP, sctp};
 
 /// A `<transport/>` with credentials out of two words.
 pub(super) fn credentials(words: &str) -> Option<Element> {
     let (ufrag, password) = words.split_once(' ')?;
     let transport = Element::new(ICE_UDP, "transport");
     Some(transport.with("ufrag", ufrag).with("pwd", password))
+}
+
+/// Prints what a `<transport/>` of ours says: its protection where there is one, then its credentials.
+pub(super) fn say(transport: &Element) {
+    if let Some(fingerprint) = transport.find(dtls::NAMESPACE, "fingerprint") {
+        let get = |name| fingerprint.attribute(name).unwrap_or("-").to_owned();
+        let text = fingerprint.text_content();
+        println!("dtls {} {} {}", get("setup"), get("hash"), text.trim());
+    }
+    if let Some(map) = transport.find(sctp::NAMESPACE, "sctpmap") {
+        println!("sctp {}", map.attribute("number").unwrap_or("-"));
+    }
+    let credential = |name| transport.attribute(name).unwrap_or("-").to_owned();
+    println!("local {} {}", credential("ufrag"), credential("pwd"));
+}
+
+/// `dtls SETUP HASH FINGERPRINT` or `sctp PORT`, as a child of `<transport/>`.
+pub(super) fn protection(line: &str) -> Option<Element> {
+    match *line.split(' ').collect::<Vec<_>>() {
+        ["dtls", setup, hash, fingerprint] => Some(
+            Element::new(dtls::NAMESPACE, "fingerprint")
+                .with("hash", hash)
+                .with("setup", setup)
+                .text(fingerprint),
+        ),
+        ["sctp", port] => Some(
+            Element::new(sctp::NAMESPACE, "sctpmap")
+                .with("number", port)
+                .with("protocol", "webrtc-datachannel")
+                .with("streams", 1024),
+        ),
+        _ => None,
+    }
 }
 
 /// `candidate:FOUNDATION COMPONENT UDP PRIORITY IP PORT typ KIND [raddr IP rport PORT]`.
@@ -125,6 +158,19 @@ mod tests {
         }
         assert!(from_sdp("1 1 TCP 1 192.0.2.1 9 typ host tcptype active").is_none());
         assert!(from_sdp("1 1 UDP").is_none());
+    }
+
+    #[test]
+    fn a_protection_is_read_as_it_is_said() {
+        let said = protection("dtls active sha-256 AB:CD").unwrap();
+        assert!(said.is(dtls::NAMESPACE, "fingerprint"));
+        assert_eq!(said.attribute("setup"), Some("active"));
+        assert_eq!(said.text_content(), "AB:CD");
+        assert_eq!(
+            protection("sctp 5000").unwrap().attribute("number"),
+            Some("5000")
+        );
+        assert!(protection("dtls active").is_none());
     }
 
     #[test]
