@@ -1,6 +1,6 @@
-/* One end of a PseudoTCP stream by libnice over a UDP socket on loopback, to compare with and to talk to.
+/* One end of a PseudoTCP stream by libnice over a UDP socket, to compare with and to talk to.
  *
- *   nice_stream connect|listen LOCAL_PORT REMOTE_PORT SEND_BYTES RECEIVE_BYTES
+ *   nice_stream connect|listen LOCAL_IP:PORT REMOTE_IP:PORT SEND_BYTES RECEIVE_BYTES
  *
  * The stream carries bytes 0,1,...,250,0,1,... both ways. When all has arrived it prints "received BYTES SECONDS"
  * (or "wrong OFFSET") and goes on acknowledging until standard input is closed.
@@ -56,9 +56,12 @@ static PseudoTcpWriteResult write_packet(PseudoTcpSocket *s, const gchar *packet
   return WR_SUCCESS;
 }
 
-static struct sockaddr_in loopback(const char *port) {
+static struct sockaddr_in parse(char *text) {
+  char *port = strchr(text, ':');
+  if (!port) exit(2);
+  *port++ = 0;
   struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(atoi(port))};
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  if (!inet_aton(text, &address.sin_addr)) exit(2);
   return address;
 }
 
@@ -67,7 +70,7 @@ int main(int argc, char **argv) {
   for (size_t i = 0; i < sizeof pattern; i++) pattern[i] = i % PERIOD;
   to_send = strtoull(argv[4], NULL, 10);
   to_receive = strtoull(argv[5], NULL, 10);
-  struct sockaddr_in local = loopback(argv[2]), remote = loopback(argv[3]);
+  struct sockaddr_in local = parse(argv[2]), remote = parse(argv[3]);
   int size = 4 << 20;
   udp = socket(AF_INET, SOCK_DGRAM, 0);
   setsockopt(udp, SOL_SOCKET, SO_RCVBUF, &size, sizeof size);

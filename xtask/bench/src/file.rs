@@ -1,23 +1,46 @@
 //! Files between two of ours, against what others carry a file with: whole paths, from a client's write to another's read.
 
+mod ends;
+mod lossy;
+mod ndc;
+mod open;
 pub(crate) mod plain;
+mod rtc;
+mod said;
 pub(crate) mod sides;
+mod solo;
 
-use crate::Figure;
+use crate::{
+    Figure,
+    link::{HOSTS, Link},
+};
+use cpu_time::ProcessTime;
 use session_core::{ChannelLayer, SessionManager};
 use session_file::TunnelConfig;
 use sides::Sides;
 use std::{
+    cell::Cell,
     net::{IpAddr, Ipv4Addr},
     sync::Arc,
     time::Duration,
 };
 use transport_p2p::{
+    dtls::{self, DtlsLayer},
     ice::{IceConfig, IceTransportFactory},
     quic::{Config, Identity, QuicLayer},
+    sctp::{DataChannelConfig, DataChannelLayer},
 };
 
-pub(crate) const FIGURES: &[Figure] = &[("file.quic", quic)];
+pub(crate) const FIGURES: &[Figure] = &[
+    ("file.quic", quic),
+    ("file.sctp", sctp),
+    ("file.sctp_window", window),
+    ("file.lossy", lossy::lossy),
+    ("file.lossy_clean", lossy::clean),
+    ("file.lossy_rtc", lossy::into_rtc),
+    ("file.lossy_ndc", lossy::into_ndc),
+    ("file.open", open::open),
+];
 
 /// Bytes that each run carries: 1 GiB, or what `BENCH_FILE_MIB` says.
 pub(crate) fn bytes() -> u64 {
@@ -46,18 +69,66 @@ fn quic(name: &str) {
     let bytes = bytes();
     let (mut ours, mut peer) = (Vec::new(), Vec::new());
     for _ in 0..RUNS {
-        let layer = layer();
-        let add = |manager: &mut SessionManager| {
-            let ice = IceConfig::new(vec![IpAddr::V4(Ipv4Addr::LOCALHOST)]);
-            manager
-                .add_transport(IceTransportFactory::new(ice))
-                .expect("the first of its kind");
-            TunnelConfig::new(layer.clone())
-        };
-        ours.push(Sides::new(add).run(bytes));
+        ours.push(ice(&layer(), None).run(bytes));
         peer.push(plain::quinn(bytes));
     }
     report(name, "quinn", bytes, ours, peer);
+}
+
+/// A tunnel over ICE with this layer above it, on loopback or between the two hosts of a link.
+fn ice(layer: &Arc<dyn ChannelLayer>, link: Option<&Arc<Link>>) -> Sides {
+    let host = Cell::new(0);
+    let add = |manager: &mut SessionManager| {
+        let address = link.map_or(Ipv4Addr::LOCALHOST, |_| HOSTS[host.replace(1)]);
+        let ice = IceConfig::new(vec![IpAddr::V4(address)]);
+        manager
+            .add_transport(IceTransportFactory::new(ice))
+            .expect("the first of its kind");
+        TunnelConfig::new(layer.clone())
+    };
+    Sides::new(add).on(link)
+}
+
+/// A data channel over DTLS and ICE, against stock rtc (webrtc-rs), which has ICE and a socket of its own.
+fn sctp(name: &str) {
+    let bytes = bytes();
+    let layer = data_channels(DataChannelConfig::default());
+    let (mut ours, mut peer) = (Vec::new(), Vec::new());
+    for _ in 0..RUNS {
+        ours.push(ice(&layer, None).run(bytes));
+        let cpu = ProcessTime::now();
+        let wall = ends::run([rtc::send, rtc::receive], None, bytes);
+        let cpu = cpu.elapsed();
+        peer.push(Run { wall, cpu });
+    }
+    report(name, "rtc", bytes, ours, peer);
+}
+
+/// The same with windows of 8 MiB, against ours with 1 MiB.
+fn window(name: &str) {
+    let bytes = bytes();
+    let layer = |window: usize| {
+        let mut config = DataChannelConfig::default();
+        config.association.receive_buffer = window;
+        config.association.send_buffer = window;
+        data_channels(config)
+    };
+    let layers = [layer(8 << 20), layer(1 << 20)];
+    let (mut ours, mut peer) = (Vec::new(), Vec::new());
+    for _ in 0..RUNS {
+        ours.push(ice(&layers[0], None).run(bytes));
+        peer.push(ice(&layers[1], None).run(bytes));
+    }
+    report(name, "ours-with-1-MiB", bytes, ours, peer);
+}
+
+/// Our data channels, protected by DTLS.
+fn data_channels(config: DataChannelConfig) -> Arc<dyn ChannelLayer> {
+    let made =
+        rcgen::generate_simple_self_signed(["peer.invalid".to_owned()]).expect("a certificate");
+    let key = made.signing_key.serialize_der();
+    let protection = DtlsLayer::data(dtls::Identity::new(made.cert.der(), &key));
+    Arc::new(DataChannelLayer::new(Arc::new(protection), config))
 }
 
 fn layer() -> Arc<dyn ChannelLayer> {

@@ -7,6 +7,7 @@ mod codec;
 mod core;
 mod file;
 mod ice;
+mod link;
 mod measure;
 mod relay;
 mod room;

@@ -1,12 +1,15 @@
-//! PseudoTCP over UDP on loopback, ours against libnice's: one stream from memory to memory, socket calls included.
+//! PseudoTCP over UDP, ours against libnice's: one stream from memory to memory, socket calls included.
 
-use crate::Figure;
+use crate::{
+    Figure,
+    link::{Conditions, HOSTS, Link},
+};
 use bytes::{Bytes, BytesMut};
 use quinn_udp::{RecvMeta, Transmit, UdpSocketState};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::{
     io::{BufRead, BufReader, IoSliceMut},
-    net::{Ipv4Addr, SocketAddr, UdpSocket},
+    net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket},
     path::PathBuf,
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
@@ -14,12 +17,15 @@ use std::{
 use transport_p2p::pseudotcp::{Config, PseudoTcp, State};
 
 pub(crate) const FIGURES: &[Figure] = &[
-    ("stream.pseudotcp", throughput),
+    ("file.pseudotcp", throughput),
+    ("file.pseudotcp_far", far),
     ("stream.interop", interop),
 ];
 
-/// Bytes that each run carries.
+/// Bytes that each run on loopback carries.
 const BYTES: u64 = 256 << 20;
+/// And one over the slow link.
+const FAR_BYTES: u64 = 96 << 20;
 /// Runs of each, in turn.
 const RUNS: usize = 5;
 /// The stream carries 0, 1, … 250, 0, 1, …
@@ -35,9 +41,9 @@ fn throughput(name: &str) {
     };
     let (mut ours, mut peer) = (Vec::new(), Vec::new());
     for _ in 0..RUNS {
-        ours.push(ours_to_ours());
+        ours.push(ours_to_ours(None, BYTES));
         peer.push(match &nice {
-            Some(program) => nice_to_nice(program),
+            Some(program) => nice_to_nice(program, None, BYTES),
             None => plain_udp(),
         });
     }
@@ -45,6 +51,25 @@ fn throughput(name: &str) {
     println!(
         "bench {name} ours={a:.0}MiB/s peer={b:.0}MiB/s ratio={:.2} peer_is={peer_name}",
         a / b
+    );
+}
+
+/// The same over a link of 100 Mbit/s with a round trip of 50 ms.
+fn far(name: &str) {
+    let link = match Link::new(Conditions::usual(0.0)) {
+        Ok(link) => link,
+        Err(why) => return println!("check {name} skipped: {why}"),
+    };
+    let ours = ours_to_ours(Some(&link), FAR_BYTES);
+    let Some(program) = build_nice() else {
+        let why = "libnice-dev-is-not-installed";
+        return println!("bench {name} ours={ours:.2}MiB/s peer=none({why}) ratio=1");
+    };
+    // It takes as long for a tenth as ours for all.
+    let peer = nice_to_nice(&program, Some(&link), FAR_BYTES / 10);
+    println!(
+        "bench {name} ours={ours:.2}MiB/s peer={peer:.2}MiB/s ratio={:.1} peer_is=libnice",
+        ours / peer
     );
 }
 
@@ -58,9 +83,10 @@ fn interop(name: &str) {
         mtu: 1500,
         ..Config::default()
     };
-    let (port, remote) = free_ports();
-    let child = nice(&program, "listen", remote, port, BYTES / 4, BYTES / 4);
-    let mut end = End::new(port, remote, &config, true, BYTES / 4, BYTES / 4);
+    let (local, remote) = addresses(None);
+    let listens = Command::new(&program);
+    let child = nice(listens, "listen", remote, local, BYTES / 4, BYTES / 4);
+    let mut end = End::new(local, remote, &config, true, BYTES / 4, BYTES / 4);
     let ours = end.run();
     let theirs = finish(child);
     println!(
@@ -68,16 +94,16 @@ fn interop(name: &str) {
     );
 }
 
-fn ours_to_ours() -> f64 {
-    let (a, b) = free_ports();
-    let config = Config::default();
-    let mut sender = End::new(a, b, &config, true, BYTES, 0);
-    let mut receiver = End::new(b, a, &config, false, 0, BYTES);
-    std::thread::scope(|scope| {
-        let receiver = scope.spawn(move || receiver.run());
-        sender.run();
-        receiver.join().expect("the receiver compares what it gets")
-    })
+fn ours_to_ours(link: Option<&Link>, bytes: u64) -> f64 {
+    let (a, b) = addresses(link);
+    let sender = move || End::new(a, b, &Config::default(), true, bytes, 0).run();
+    let receiver = move || End::new(b, a, &Config::default(), false, 0, bytes).run();
+    let [receiver, sender] = match link {
+        Some(link) => [link.run(1, receiver), link.run(0, sender)],
+        None => [std::thread::spawn(receiver), std::thread::spawn(sender)],
+    };
+    sender.join().expect("everything is acknowledged");
+    receiver.join().expect("the receiver compares what it gets")
 }
 
 /// One end of our stream and its socket.
@@ -95,15 +121,14 @@ struct End {
 
 impl End {
     fn new(
-        local: u16,
-        remote: u16,
+        local: SocketAddr,
+        remote: SocketAddr,
         config: &Config,
         connect: bool,
         to_send: u64,
         to_receive: u64,
     ) -> Self {
-        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, local))
-            .expect("a port that was free a moment ago");
+        let socket = UdpSocket::bind(local).expect("a port that was free a moment ago");
         let state = UdpSocketState::new((&socket).into()).expect("UDP options");
         state
             .set_recv_buffer_size((&socket).into(), SOCKET_BUFFER)
@@ -119,7 +144,7 @@ impl End {
         Self {
             socket,
             state,
-            remote: (Ipv4Addr::LOCALHOST, remote).into(),
+            remote,
             stream,
             to_send,
             sent: 0,
@@ -293,8 +318,15 @@ fn build_nice() -> Option<PathBuf> {
         .then_some(program)
 }
 
-fn nice(program: &PathBuf, role: &str, local: u16, remote: u16, send: u64, receive: u64) -> Child {
-    Command::new(program)
+fn nice(
+    mut program: Command,
+    role: &str,
+    local: SocketAddr,
+    remote: SocketAddr,
+    send: u64,
+    receive: u64,
+) -> Child {
+    program
         .args([
             role.to_owned(),
             local.to_string(),
@@ -322,11 +354,15 @@ fn finish(mut child: Child) -> f64 {
     bytes / f64::from(1 << 20) / seconds
 }
 
-fn nice_to_nice(program: &PathBuf) -> f64 {
-    let (a, b) = free_ports();
-    let receiver = nice(program, "listen", b, a, 0, BYTES);
+fn nice_to_nice(program: &PathBuf, link: Option<&Link>, bytes: u64) -> f64 {
+    let (a, b) = addresses(link);
+    let on = |host| match link {
+        Some(link) => link.command(host, &program.to_string_lossy()),
+        None => Command::new(program),
+    };
+    let receiver = nice(on(1), "listen", b, a, 0, bytes);
     std::thread::sleep(Duration::from_millis(20));
-    let mut sender = nice(program, "connect", a, b, BYTES, 0);
+    let mut sender = nice(on(0), "connect", a, b, bytes, 0);
     let figure = finish(receiver);
     drop(sender.stdin.take());
     let _ = sender.wait();
@@ -356,11 +392,16 @@ fn plain_udp() -> f64 {
     bytes as f64 / f64::from(1 << 20) / last.duration_since(start).as_secs_f64()
 }
 
-fn free_ports() -> (u16, u16) {
+/// Where the two ends are: on a link's hosts, which have nobody else, or on free ports of this one.
+fn addresses(link: Option<&Link>) -> (SocketAddr, SocketAddr) {
+    if link.is_some() {
+        let on = |host: usize| SocketAddr::new(IpAddr::V4(HOSTS[host]), 5_000);
+        return (on(0), on(1));
+    }
     let port = || {
         let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
-        let port = socket.local_addr().expect("bound").port();
-        (socket, port)
+        let address = socket.local_addr().expect("bound");
+        (socket, address)
     };
     let (a, b) = (port(), port());
     (a.1, b.1)

@@ -8,6 +8,7 @@ use session_file::{Change, Phase, Read, TUNNEL, Tunnel, TunnelClient, TunnelConf
 use session_xmpp::endpoint::{Endpoint, Link, Router};
 use std::{
     hash::{BuildHasher, RandomState},
+    sync::Arc,
     time::Instant,
 };
 use tokio::runtime::{Builder, Runtime};
@@ -19,6 +20,7 @@ const READ: usize = 1 << 20;
 
 /// Both sides, before they know each other.
 pub(crate) struct Sides {
+    place: Option<Arc<crate::link::Link>>,
     sender: Side,
     receiver: Side,
 }
@@ -43,25 +45,48 @@ impl Sides {
 
     /// These two.
     pub(crate) fn of(sender: Side, receiver: Side) -> Self {
-        Self { sender, receiver }
+        Self {
+            place: None,
+            sender,
+            receiver,
+        }
+    }
+
+    /// On the two hosts of a link, if there is one.
+    pub(crate) fn on(self, link: Option<&Arc<crate::link::Link>>) -> Self {
+        Self {
+            place: link.cloned(),
+            ..self
+        }
     }
 
     /// From the first byte that can be written to the last that is read.
     pub(crate) fn run(self, bytes: u64) -> Run {
-        let Self { sender, receiver } = self;
+        let Self {
+            place,
+            sender,
+            receiver,
+        } = self;
         let to = receiver.address.clone();
         let calls = receiver
             .endpoint
             .update(|manager, _| manager.signal_session_create().connect());
-        let reading = std::thread::spawn(move || {
+        let reading = move || {
             let work = receive(&receiver.endpoint, calls, bytes);
             receiver.runtime.block_on(work)
-        });
-        let work = send(&sender, to, bytes);
-        let (begun, cpu) = sender.runtime.block_on(work);
-        let ended = reading
-            .join()
-            .expect("it panics only when bytes are missing");
+        };
+        let writing = move || {
+            let work = send(&sender, to, bytes);
+            sender.runtime.block_on(work)
+        };
+        // Sockets are made by the thread that drives an endpoint, and belong where it is.
+        let [reading, writing] = match place {
+            Some(link) => [link.run(1, reading), link.run(0, writing)],
+            None => [std::thread::spawn(reading), std::thread::spawn(writing)],
+        };
+        let missing = "it panics only when bytes are missing";
+        let (begun, cpu) = writing.join().expect(missing);
+        let ended = reading.join().expect(missing);
         Run {
             wall: ended.0 - begun,
             cpu: ended.1.duration_since(cpu),
