@@ -397,6 +397,9 @@ pub enum Misuse {
     /// A change of the same kind is under way.
     #[error("a change of this content is under way")]
     ChangePending,
+    /// No id that a session can have.
+    #[error("the session's id is empty or too long")]
+    BadSid,
     /// The transport has no room for this channel.
     #[error("the transport refused the channel: {0}")]
     Transport(TransportError),

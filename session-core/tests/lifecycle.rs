@@ -425,6 +425,29 @@ fn the_same_sid_with_two_peers_is_two_sessions() {
 }
 
 #[test]
+fn an_id_that_was_agreed_on_before_is_that_of_the_session() {
+    let mut t = Table::new(Setup::default());
+    let long = "x".repeat(Limits::default().sid_bytes + 1);
+    let id = "ca3cf894-5325-482f-a412-a6e9f832298d";
+    let (name, to, now) = (t.alice.name.clone(), t.bob.name.clone(), t.now);
+    t.alice.manager.create_session(name, TYPE, now).unwrap();
+    let session = t.only(Alice);
+    for bad in ["", &long] {
+        assert_eq!(session.set_sid(bad), Err(Misuse::BadSid));
+    }
+    session.set_sid(id).unwrap();
+    session
+        .initiate_with(to, vec![], description("offer"), now)
+        .unwrap();
+    t.drain(Alice);
+    assert_eq!(&**t.only(Alice).sid(), id);
+    let late = t.act(Alice, |s, _| s.set_sid("other"));
+    assert!(matches!(late, Err(Misuse::TooLate(_))));
+    t.settle();
+    assert_eq!(&**t.only(Bob).sid(), id);
+}
+
+#[test]
 fn a_terminate_without_a_sid_means_the_only_session_with_that_peer() {
     let mut t = running(Setup::default());
     let mut end = t.message(Alice, Action::SessionTerminate);

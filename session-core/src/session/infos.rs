@@ -154,6 +154,25 @@ impl Session {
     }
 }
 
+/// What is settled before the offer.
+impl Session {
+    /// The id on the wire, where it was agreed on before: that of the messages that announced the session (XEP-0353 §5). It
+    /// has to be unique between the two. The dialect stays what it is now.
+    ///
+    /// # Errors
+    /// [`Misuse::TooLate`] after [`State::Init`]; [`Misuse::BadSid`] if it is empty or longer than
+    /// [`Limits::sid_bytes`](crate::Limits::sid_bytes).
+    pub fn set_sid(&mut self, sid: &str) -> Result<(), Misuse> {
+        self.only_in_init()?;
+        if sid.is_empty() || sid.len() > self.shared.config.limits.sid_bytes {
+            return Err(Misuse::BadSid);
+        }
+        self.dialect_chosen = true;
+        self.sid = sid.into();
+        Ok(())
+    }
+}
+
 /// Candidates in the offer or the answer itself, for peers that cannot take them one by one.
 impl Session {
     /// Whether channels connect before the session is accepted: see [`Config::speculative`](crate::Config::speculative).
