@@ -76,6 +76,11 @@ pub use network::{INTERFACES_EVERY, Ways};
 pub use online::{Found, Online};
 pub use problem::{Exit, Problem};
 
+/// Fills `bytes` with what nobody can guess: for keys, ids and seeds.
+pub fn random(bytes: &mut [u8]) {
+    crate::client::driver_random(bytes);
+}
+
 /// What a program is, and tells others that it is (XEP-0030, XEP-0115).
 #[derive(Clone, Copy, Debug)]
 pub struct Program {

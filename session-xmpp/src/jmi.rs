@@ -119,6 +119,8 @@ pub enum JmiEnd {
     Finished(Option<Reason>),
     /// Nobody answered in time.
     Unanswered,
+    /// The message with the proposal came back: no device of the account is there, and nothing is kept for one.
+    Unreachable,
     /// We ended it ourselves.
     Ours,
 }
@@ -177,6 +179,11 @@ impl Jmi {
             past: VecDeque::new(),
             outputs: VecDeque::new(),
         }
+    }
+
+    /// How calls that begin from now on count time.
+    pub fn set_config(&mut self, config: JmiConfig) {
+        self.config = config;
     }
 
     /// The device has another address now, after a new login.
@@ -295,6 +302,9 @@ impl Jmi {
         delay: Option<Duration>,
         now: Instant,
     ) -> bool {
+        if let Some(id) = wire::bounced(message) {
+            return self.bounced(id, &message.from);
+        }
         let Some(said) = Said::read(message, &self.own) else {
             return false;
         };
@@ -338,6 +348,16 @@ impl Jmi {
     /// What is to be done or told next.
     pub fn poll_output(&mut self) -> Option<JmiOutput> {
         self.outputs.pop_front()
+    }
+
+    /// A proposal has come back. Returns whether it was ours.
+    fn bounced(&mut self, id: &str, from: &Peer) -> bool {
+        let call = self.calls.get(id);
+        let ours = call.is_some_and(|call| call.account.as_str() == from.account());
+        if ours && call.is_some_and(|call| call.state == State::Calling) {
+            self.over(id, JmiEnd::Unreachable);
+        }
+        ours
     }
 
     fn is_fresh(&self, id: &str) -> bool {

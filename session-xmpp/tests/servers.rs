@@ -11,6 +11,9 @@
 mod calls;
 #[path = "servers/components.rs"]
 mod components;
+#[cfg(feature = "cli")]
+#[path = "servers/coturn.rs"]
+mod coturn;
 #[path = "servers/discovery.rs"]
 mod discovery;
 #[path = "servers/ejabberd.rs"]

@@ -134,6 +134,7 @@ impl Online {
     /// # Errors
     /// When the trace is not whole.
     pub async fn finish(self, reason: Reason) -> Result<(), Problem> {
+        self.calls.flush(&self.endpoint);
         self.endpoint.shutdown(reason, FINISH_MAX).await;
         self.trace.finish().map_err(|error| {
             let hint = "is there room on the disk?";

@@ -39,6 +39,8 @@ struct Inner {
     jmi: Mutex<Jmi>,
     /// Who may call; anybody, if there is none.
     policy: OnceLock<Policy>,
+    /// Held while messages are sent, so that they keep their order.
+    sending: Mutex<()>,
     /// Something was done to it.
     bell: Notify,
     events: mpsc::Sender<JmiOutput>,
@@ -51,6 +53,7 @@ impl Calls {
         let calls = Self(Arc::new(Inner {
             jmi: Mutex::new(Jmi::new(Peer::from(""), config)),
             policy: OnceLock::new(),
+            sending: Mutex::new(()),
             bell: Notify::new(),
             events,
         }));
@@ -123,10 +126,21 @@ impl Calls {
         }
     }
 
+    /// Sends what is to be sent, now: [`Self::run`] does it soon, which is too late before an end.
+    pub fn flush(&self, endpoint: &Endpoint) {
+        self.drain(endpoint);
+    }
+
     /// Does and tells what there is; when something is due.
     fn drain(&self, endpoint: &Endpoint) -> Option<Instant> {
-        let mut jmi = lock(&self.0.jmi);
-        while let Some(output) = jmi.poll_output() {
+        let _order = lock(&self.0.sending);
+        loop {
+            // The endpoint holds its own lock while it hands us messages: never both the other way round.
+            let mut jmi = lock(&self.0.jmi);
+            let Some(output) = jmi.poll_output() else {
+                return jmi.poll_timeout();
+            };
+            drop(jmi);
             if let JmiOutput::Send(message) = output {
                 // A link that does not take it has counted it, and the call ends by time.
                 let sent = endpoint.send_stanza(&message);
@@ -135,7 +149,6 @@ impl Calls {
                 debug!("nobody hears what becomes of a call");
             }
         }
-        jmi.poll_timeout()
     }
 }
 
@@ -194,6 +207,46 @@ mod tests {
     use super::*;
     use crate::xml::{self, Context};
     use session_core::ElementLimits;
+
+    /// What arrives and what leaves at the same time do not wait for each other.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn calls_that_cross_do_not_block_each_other() {
+        use crate::endpoint::{Options, Router};
+        use session_core::{Config, Reason, ReasonCondition, SeededEntropy};
+        let router = Router::new();
+        let names = ["alice@a.example/1", "bob@b.example/2"];
+        let sides = names.map(|name| {
+            let (calls, events) = Calls::new(JmiConfig::default());
+            let manager = SessionManager::new(Config::default(), SeededEntropy::new(1));
+            let mut options = Options::default();
+            options.service = Some(calls.service());
+            let endpoint = Endpoint::spawn_with(manager, router.link(name), options);
+            (calls, endpoint, events)
+        });
+        let work = |at: usize| {
+            let (calls, endpoint, _) = &sides[at];
+            let (calls, endpoint) = (calls.clone(), endpoint.clone());
+            let (own, peer) = (Peer::from(names[at]), Peer::from(names[1 - at]));
+            calls.update(|jmi, _| jmi.set_own(own));
+            tokio::task::spawn_blocking(move || {
+                let reason = Reason::new(ReasonCondition::Cancel);
+                for number in 0..2_000 {
+                    let id = format!("{at}-{number}");
+                    calls.update(|jmi, now| {
+                        // Either may be refused, because of what the other side does.
+                        let _ = jmi.propose(&id, &peer, Vec::new(), now);
+                        let _ = jmi.retract(&id, &reason);
+                    });
+                    calls.flush(&endpoint);
+                }
+            })
+        };
+        let both = async { tokio::join!(work(0), work(1)) };
+        let (one, two) = tokio::time::timeout(Duration::from_secs(60), both)
+            .await
+            .expect("they wait for each other");
+        assert!(one.is_ok() && two.is_ok());
+    }
 
     #[test]
     fn the_longest_delay_counts() {

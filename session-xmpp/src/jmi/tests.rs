@@ -384,3 +384,30 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_proposal_that_comes_back_ends_its_call_and_no_other() {
+    let mut world = World::new(true);
+    let bob = Peer::from(BOB);
+    world
+        .act(0, |jmi, now| jmi.propose("one", &bob, media(), now))
+        .unwrap();
+    let mut back = |from: &str, id: &str| {
+        let stanza = Element::new(crate::ns::CLIENT, "message")
+            .with("type", "error")
+            .with("id", id);
+        let (from, to) = (Peer::from(from), full(ALICE, 0));
+        let message = Envelope { from, to, stanza };
+        world.act(0, |jmi, now| jmi.handle_message(&message, None, now));
+        world.devices[0].told.clone()
+    };
+    assert_eq!(back("mallory@m.example", "jm-propose-one"), []);
+    assert_eq!(back(BOB, "jm-propose-two"), []);
+    assert_eq!(back(BOB, "jm-ringing-one"), []);
+    let over = JmiOutput::Over {
+        id: "one".into(),
+        end: JmiEnd::Unreachable,
+    };
+    assert_eq!(back(BOB, "jm-propose-one"), [over.clone()]);
+    assert_eq!(back(BOB, "jm-propose-one"), [over], "once");
+}

@@ -13,6 +13,10 @@ const FORWARD: &str = "urn:xmpp:forward:0";
 /// For the archive (XEP-0334).
 const HINTS: &str = "urn:xmpp:hints";
 
+/// How the ids of our messages begin, and those of proposals.
+const PREFIX: &str = "jm-";
+const PROPOSAL: &str = "jm-propose-";
+
 /// Descriptions that are read of one proposal.
 const DESCRIPTIONS_MAX: usize = 8;
 
@@ -110,13 +114,22 @@ impl Said {
     }
 }
 
+/// The call whose proposal came back as an error. Such an error need not repeat what it is about (RFC 6120 §8.3.1), but has
+/// its id.
+pub(super) fn bounced(message: &Envelope) -> Option<&str> {
+    if !message.is_message() || message.kind() != Some("error") {
+        return None;
+    }
+    message.stanza.attribute("id")?.strip_prefix(PROPOSAL)
+}
+
 /// A message that says this.
 pub(super) fn message(verb: Verb, id: &str, to: &Peer, parts: Vec<Element>) -> Element {
     let said = Element::new(JMI, verb.name()).with("id", id);
     Element::new(ns::CLIENT, "message")
         .with("type", "chat")
         .with("to", to.as_str())
-        .with("id", format!("jm-{}-{id}", verb.name()))
+        .with("id", format!("{PREFIX}{}-{id}", verb.name()))
         .child(said.children_from(parts))
         .child(Element::new(HINTS, "store"))
 }

@@ -2,6 +2,7 @@
 //! is used with the credentials that it hands out.
 
 use crate::{
+    coturn::{self, Coturn, own_address},
     ejabberd,
     lab::{self, ACCOUNTS, Folder, Running, SCRAM},
     prosody::{self, Wishes},
@@ -10,21 +11,11 @@ use bytes::Bytes;
 use session_core::{Misuse, Reason, ReasonCondition, SessionManager};
 use session_file::{Read, TUNNEL, Tunnel, TunnelClient, TunnelConfig, Verdict};
 use session_xmpp::cli::{AccountArgs, Exit, Online, Problem, Program, TransportName};
-use std::{
-    fs,
-    net::{IpAddr, Ipv4Addr, UdpSocket},
-    path::Path,
-    process::{Child, Command, Stdio},
-    sync::Arc,
-    time::Duration,
-};
+use std::{fs, path::Path, sync::Arc, time::Duration};
 use tokio::time::timeout;
 use transport_p2p::pseudotcp::PseudoTcpLayer;
 
 const LONG: Duration = Duration::from_secs(60);
-
-/// What the server and the relay share.
-const SECRET: &str = "north";
 
 const PROGRAM: Program = Program {
     name: "things",
@@ -152,44 +143,6 @@ async fn ejabberd() {
     strangers_find_each_other(&server, "programs-ejabberd").await;
 }
 
-/// A relay, which is ended with its holder.
-struct Coturn(Child);
-
-impl Coturn {
-    fn start(folder: &Folder, ip: IpAddr, port: u16) -> Self {
-        let path = folder.path().display();
-        let config = format!(
-            "listening-ip={ip}\nrelay-ip={ip}\nlistening-port={port}\nno-tls\nno-dtls\nuse-auth-secret\n\
-             static-auth-secret={SECRET}\nrealm={SCRAM}\nuserdb={path}/turndb\npidfile={path}/turnserver.pid\n\
-             no-cli\nallow-loopback-peers\nlog-file=stdout\nsimple-log\nno-multicast-peers\n"
-        );
-        let config = folder.write("turnserver.conf", &config);
-        let log = fs::File::create(folder.path().join("coturn.log")).unwrap();
-        let mut command = Command::new("turnserver");
-        command
-            .arg("-c")
-            .arg(config)
-            .stdin(Stdio::null())
-            .stdout(log);
-        Self(command.stderr(Stdio::null()).spawn().unwrap())
-    }
-}
-
-impl Drop for Coturn {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-/// The address of this host by which others reach it; it is enough to ask for a way, nothing is sent.
-fn own_address() -> IpAddr {
-    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
-    let connected = socket.connect(("192.0.2.1", 9));
-    let local = connected.and_then(|()| socket.local_addr());
-    local.map_or_else(|_| Ipv4Addr::LOCALHOST.into(), |address| address.ip())
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_relay_that_prosody_tells_of_is_used_with_its_credentials() {
     if !lab::is_installed("turnserver", "coturn") {
@@ -197,11 +150,7 @@ async fn a_relay_that_prosody_tells_of_is_used_with_its_credentials() {
     }
     let folder = Folder::new("programs-relay-files");
     let (ip, (port, _)) = (own_address(), lab::free_ports());
-    let settings = format!(
-        "external_service_secret = \"{SECRET}\"\n\
-         external_services = {{ {{ type = \"turn\"; transport = \"udp\"; host = \"{ip}\"; port = {port}; \
-         secret = true; ttl = 600 }} }}"
-    );
+    let settings = coturn::settings(ip, port);
     let wishes = Wishes {
         modules: "\"external_services\";",
         settings: settings.leak(),
