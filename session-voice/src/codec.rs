@@ -11,6 +11,8 @@ mod g722;
 #[cfg(feature = "opus")]
 mod libopus;
 mod noise;
+#[cfg(any(feature = "opus", feature = "ropus"))]
+mod opus;
 pub(crate) mod opus_packet;
 #[cfg(feature = "ropus")]
 mod rust_opus;
@@ -22,10 +24,12 @@ pub use g711::{G711, Law};
 #[cfg(feature = "g722")]
 pub use g722::G722;
 #[cfg(feature = "opus")]
-pub use libopus::LibOpus;
+pub use libopus::{CLibrary, LibOpus};
 pub use noise::{COMFORT_NOISE_ORDER, ComfortNoise};
+#[cfg(any(feature = "opus", feature = "ropus"))]
+pub use opus::Opus;
 #[cfg(feature = "ropus")]
-pub use rust_opus::RustOpus;
+pub use rust_opus::{RustLibrary, RustOpus};
 
 use crate::{CodecQuality, PayloadType};
 use thiserror::Error;

@@ -55,14 +55,16 @@ pub use client::{
 };
 #[cfg(feature = "g722")]
 pub use codec::G722;
-#[cfg(feature = "opus")]
-pub use codec::LibOpus;
-#[cfg(feature = "ropus")]
-pub use codec::RustOpus;
+#[cfg(any(feature = "opus", feature = "ropus"))]
+pub use codec::Opus;
 pub use codec::{
     AudioCodec, COMFORT_NOISE_ORDER, CodecError, ComfortNoise, G711, Law, LossPattern,
     SpeechActivity, codec_for, codecs,
 };
+#[cfg(feature = "opus")]
+pub use codec::{CLibrary, LibOpus};
+#[cfg(feature = "ropus")]
+pub use codec::{RustLibrary, RustOpus};
 pub use description::{
     Bandwidth, Feedback, GOOGLE_PHONE, GOOGLE_VIDEO, GROUPING, HeaderExtension, LIST_MAX, Media,
     PAYLOAD_TYPES_MAX, Parameter, PhoneDescription, RTCP_FEEDBACK, RTP, RTP_AUDIO,
