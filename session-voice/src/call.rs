@@ -1,7 +1,8 @@
 //! One call, as our side sees it.
 
 use crate::{
-    Crypto, PayloadType, Protection, RtpDescription, SrtpMaster, payload::TELEPHONE_EVENT,
+    ConversationId, Crypto, PayloadType, Protection, RtpDescription, SrtpMaster,
+    payload::TELEPHONE_EVENT,
 };
 use session_core::{Cause, ChannelId, Peer, Role, Secured, Signal};
 use std::time::Instant;
@@ -12,6 +13,7 @@ use std::time::Instant;
 pub struct Call {
     peer: Peer,
     role: Role,
+    pub(crate) conversation: ConversationId,
     pub(crate) phase: CallPhase,
     pub(crate) rings: bool,
     pub(crate) local: RtpDescription,
@@ -25,6 +27,8 @@ pub struct Call {
     pub(crate) rtcp: Option<ChannelId>,
     pub(crate) connected: bool,
     pub(crate) hold: Sides,
+    /// We have put the peer on hold, whoever has the focus.
+    pub(crate) wants_hold: bool,
     pub(crate) mute: Sides,
     pub(crate) answered_at: Option<Instant>,
     pub(crate) cause: Option<Cause>,
@@ -91,10 +95,17 @@ pub struct Sides {
 }
 
 impl Call {
-    pub(crate) fn new(peer: Peer, role: Role, phase: CallPhase, local: RtpDescription) -> Self {
+    pub(crate) fn new(
+        peer: Peer,
+        role: Role,
+        phase: CallPhase,
+        local: RtpDescription,
+        conversation: ConversationId,
+    ) -> Self {
         Self {
             peer,
             role,
+            conversation,
             phase,
             rings: false,
             local,
@@ -107,6 +118,7 @@ impl Call {
             rtcp: None,
             connected: false,
             hold: Sides::default(),
+            wants_hold: false,
             mute: Sides::default(),
             answered_at: None,
             cause: None,
@@ -122,6 +134,11 @@ impl Call {
     /// Who called: the initiator.
     pub fn role(&self) -> Role {
         self.role
+    }
+
+    /// The conversation that it is part of.
+    pub fn conversation(&self) -> ConversationId {
+        self.conversation
     }
 
     /// Where it is in its life.

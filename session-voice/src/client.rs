@@ -2,12 +2,14 @@
 
 mod actions;
 mod config;
+mod conversations;
 mod form;
 mod secure;
 #[cfg(test)]
 mod tests;
 
 pub use config::{CallConfig, CallError, CallOffer, CallVerdict, Verify};
+pub use conversations::{ConversationId, Focus};
 pub use form::{CallForm, GoogleForm, JingleForm};
 
 use crate::{
@@ -68,6 +70,9 @@ pub struct VoiceClient<F: CallForm = JingleForm> {
     keys: Option<KeySource>,
     sink: Option<Sink>,
     signal_offer: Signal<CallOffer>,
+    focus: Focus,
+    /// How many there have been.
+    conversations: u64,
     form: PhantomData<fn() -> F>,
 }
 
@@ -82,6 +87,8 @@ impl<F: CallForm> VoiceClient<F> {
             keys: None,
             sink: None,
             signal_offer: Signal::new(),
+            focus: Focus::default(),
+            conversations: 0,
             form: PhantomData,
         }
     }
@@ -250,7 +257,8 @@ impl<F: CallForm> VoiceClient<F> {
         if let CallVerdict::Decline(reason) = verdict {
             return reject(session, reason, now);
         }
-        let mut call = Call::new(from, Role::Responder, CallPhase::Offered, answer);
+        let (role, conversation) = (Role::Responder, self.new_conversation());
+        let mut call = Call::new(from, role, CallPhase::Offered, answer, conversation);
         call.security = Some(security);
         // With the layer's answer in it the session's answer is whole, and hands are shaken while it rings.
         match self.secure_channel(session, RTP_CHANNEL, now) {
@@ -324,6 +332,7 @@ impl<F: CallForm> VoiceClient<F> {
             }
         }
         call.signal.emit(CallChange::Answered);
+        self.settle_hold(session, now);
     }
 
     fn receive_accept(&mut self, session: &mut Session, now: Instant) {

@@ -50,8 +50,8 @@ mod stretch;
 
 pub use call::{Call, CallChange, CallPhase, CallSecurity, Sides};
 pub use client::{
-    AUDIO_CONTENT, CallConfig, CallError, CallForm, CallOffer, CallVerdict, GoogleForm, JingleForm,
-    MediaPacket, RTCP_CHANNEL, RTP_CHANNEL, Verify, VoiceClient,
+    AUDIO_CONTENT, CallConfig, CallError, CallForm, CallOffer, CallVerdict, ConversationId, Focus,
+    GoogleForm, JingleForm, MediaPacket, RTCP_CHANNEL, RTP_CHANNEL, Verify, VoiceClient,
 };
 #[cfg(feature = "g722")]
 pub use codec::G722;

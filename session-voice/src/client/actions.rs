@@ -36,7 +36,8 @@ impl<F: CallForm> VoiceClient<F> {
         };
         session.initiate_with(to.clone(), Vec::new(), F::write(&offer), now)?;
         session.set_timer(now.checked_add(client.config.ring_for));
-        let mut call = Call::new(to, Role::Initiator, CallPhase::Calling, offer);
+        let conversation = client.new_conversation();
+        let mut call = Call::new(to, Role::Initiator, CallPhase::Calling, offer, conversation);
         call.rtp = Some(channel);
         client.calls.insert(id, call);
         Ok(())
@@ -139,7 +140,7 @@ impl<F: CallForm> VoiceClient<F> {
         Ok(())
     }
 
-    /// Puts the peer on hold, or takes it off (XEP-0167 §8.2).
+    /// Puts the peer on hold, or takes it off (XEP-0167 §8.2). Who has not the [focus](Self::set_focus) stays on hold.
     ///
     /// # Errors
     /// [`CallError`].
@@ -149,16 +150,11 @@ impl<F: CallForm> VoiceClient<F> {
         hold: bool,
         now: Instant,
     ) -> Result<(), CallError> {
-        let (call, session) = answered::<F>(manager, session)?;
-        if std::mem::replace(&mut call.hold.here, hold) != hold {
-            // Not `active`, which would end a mute as well.
-            let info = if hold {
-                CallInfo::Hold
-            } else {
-                CallInfo::Unhold
-            };
-            tell(session, &info, now);
-        }
+        let id = session;
+        let (call, _) = answered::<F>(manager, id)?;
+        call.wants_hold = hold;
+        let (client, session) = both::<F>(manager, id)?;
+        client.settle_hold(session, now);
         Ok(())
     }
 
@@ -253,7 +249,9 @@ fn send<F: CallForm>(
     }
 }
 
-fn client<F: CallForm>(manager: &mut SessionManager) -> Result<&mut VoiceClient<F>, CallError> {
+pub(super) fn client<F: CallForm>(
+    manager: &mut SessionManager,
+) -> Result<&mut VoiceClient<F>, CallError> {
     manager.find_client().ok_or(CallError::NoClient)
 }
 

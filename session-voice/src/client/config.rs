@@ -118,6 +118,9 @@ pub enum CallError {
     /// The peer cannot be heard yet, or no longer.
     #[error("the call is not connected")]
     NotConnected,
+    /// There is no such conversation, or no call of it any more.
+    #[error("there is no such conversation")]
+    NoConversation,
     /// The call is over.
     #[error("the call is over: {0}")]
     Ended(Cause),
