@@ -188,6 +188,12 @@ impl VoiceEngine {
         })
     }
 
+    /// Other keys from now on: those of a [`CallChange::Secured`](crate::CallChange::Secured) after the first. The sound
+    /// goes on.
+    pub fn set_protection(&mut self, protection: &Protection) {
+        self.media.set_protection(protection);
+    }
+
     /// Samples per second of what [`record`](Self::record) takes.
     pub fn record_rate(&self) -> u32 {
         self.codec.sample_rate()

@@ -243,12 +243,7 @@ impl MediaStream {
             half.iter()
                 .fold(0_u64, |word, byte| word << 8 | u64::from(*byte))
         });
-        let (sender, receiver) = match &protection {
-            Protection::Srtp { ours, theirs } => {
-                (Some(SrtpSender::new(ours)), Some(SrtpReceiver::new(theirs)))
-            }
-            Protection::Plain => (None, None),
-        };
+        let (sender, receiver) = contexts(&protection);
         Self {
             digits_out: DigitSender::new(config.clock_rate),
             digits_in: DigitReceiver::default(),
@@ -272,6 +267,14 @@ impl MediaStream {
             runs: (0.0, 0.0),
             config,
         }
+    }
+
+    /// Other keys from now on, as after another transport took over. Numbers and timestamps go on, and what waits to be
+    /// played stays.
+    pub fn set_protection(&mut self, protection: &Protection) {
+        (self.sender, self.receiver) = contexts(protection);
+        // So that the round is known from the first packet on, as at the beginning.
+        self.sequence &= 0x7FFF;
     }
 
     /// Our source's name.
@@ -465,6 +468,16 @@ impl MediaStream {
             copies: 0,
             ..JitterConfig::new(self.config.receive_rate)
         })
+    }
+}
+
+/// What protects what we send, and what opens what the peer sends.
+fn contexts(protection: &Protection) -> (Option<SrtpSender>, Option<SrtpReceiver>) {
+    match protection {
+        Protection::Srtp { ours, theirs } => {
+            (Some(SrtpSender::new(ours)), Some(SrtpReceiver::new(theirs)))
+        }
+        Protection::Plain => (None, None),
     }
 }
 

@@ -1,0 +1,346 @@
+//! What somebody without the keys can do to a call: nothing that is heard, and nothing that ends it.
+#![allow(
+    clippy::unwrap_used,
+    clippy::wildcard_enum_match_arm,
+    dead_code,
+    unreachable_pub,
+    reason = "a test that cannot go on fails, and names only what it looks for"
+)]
+
+mod scene;
+
+use bytes::Bytes;
+use scene::{ALICE, BOB, Scene};
+use session_core::Element;
+use session_core::testing::{Envelope, Parcel};
+use session_voice::{
+    CallPhase, CallVerdict, Digit, EngineConfig, MediaError, MediaEvent, MediaOutput, PayloadType,
+    Protection, SrtpMaster, SrtpProfile, VoiceEngine,
+};
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+use transport_p2p::ice::ICE_UDP;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn key(byte: u8) -> SrtpMaster {
+    SrtpMaster::new(SrtpProfile::AeadAes128Gcm, &[byte; 16], &[byte; 12]).unwrap()
+}
+
+fn keys(ours: u8, theirs: u8) -> Protection {
+    let (ours, theirs) = (key(ours), key(theirs));
+    Protection::Srtp { ours, theirs }
+}
+
+fn engine(protection: Protection, seed: u8, now: Instant) -> VoiceEngine {
+    let agreed = vec![
+        PayloadType::of_id(0).unwrap(),
+        PayloadType::new(101, "telephone-event", 8_000),
+    ];
+    let config = EngineConfig::new(agreed, "name");
+    VoiceEngine::new(&config, protection, [seed; 16], now).unwrap()
+}
+
+/// What Alice sends in three seconds, with digits and reports, and when.
+fn recording() -> Vec<(Duration, MediaOutput)> {
+    let start = session_core::testing::epoch();
+    let mut alice = engine(keys(1, 2), 1, start);
+    let mut sent = Vec::new();
+    for tick in 0..300_u32 {
+        let time = Duration::from_millis(10) * tick;
+        if tick == 100 {
+            alice.press(Digit::new('5').unwrap(), start + time).unwrap();
+        }
+        let sound: Vec<f32> = (0..80)
+            .map(|n| ((tick * 80 + n) as f32 * 0.3).sin() * 0.4)
+            .collect();
+        alice.record(&sound, start + time);
+        if alice.poll_timeout().is_some_and(|at| at <= start + time) {
+            alice.handle_timeout(start + time);
+        }
+        sent.extend(std::iter::from_fn(|| alice.poll_output()).map(|output| (time, output)));
+    }
+    let bye = alice.goodbye("over", start + 3 * SECOND).unwrap();
+    sent.push((3 * SECOND, MediaOutput::Rtcp(bye)));
+    sent
+}
+
+/// What Bob hears and learns of it, while `attack` sends him what it makes of each packet; and how many of those he refused.
+fn heard(attack: impl Fn(usize, &MediaOutput) -> Vec<MediaOutput>) -> (Vec<f32>, String, u64) {
+    let start = session_core::testing::epoch();
+    let mut bob = engine(keys(2, 1), 2, start);
+    let (mut heard, mut events) = (Vec::new(), String::new());
+    let sent = recording();
+    let (mut next, mut injected) = (0, 0);
+    for tick in 0..320_u32 {
+        let now = start + Duration::from_millis(10) * tick;
+        while let Some((_, packet)) = sent.get(next).filter(|(at, _)| start + *at <= now) {
+            let forged = attack(next, packet);
+            injected += forged.len() as u64;
+            for packet in forged {
+                let result = take(&mut bob, packet, now);
+                assert!(matches!(result, Err(MediaError::Srtp(_))), "{result:?}");
+            }
+            match take(&mut bob, packet.clone(), now).unwrap() {
+                Some(MediaEvent::Digit(digit)) => events.push(digit.key()),
+                Some(MediaEvent::Goodbye) => events.push('!'),
+                Some(MediaEvent::SourceChanged) => events.push('?'),
+                None => {}
+            }
+            next += 1;
+        }
+        let mut sound = [0.0; 80];
+        bob.play(&mut sound, now);
+        heard.extend(sound);
+    }
+    let refused = bob.stats(start + 4 * SECOND).media.refused;
+    assert_eq!(refused, injected, "each is counted");
+    (heard, events, refused)
+}
+
+fn take(
+    bob: &mut VoiceEngine,
+    packet: MediaOutput,
+    now: Instant,
+) -> Result<Option<MediaEvent>, MediaError> {
+    match packet {
+        MediaOutput::Rtp(packet) => bob.handle_rtp(Bytes::copy_from_slice(&packet), now),
+        MediaOutput::Rtcp(packet) => bob.handle_rtcp(Bytes::copy_from_slice(&packet), now),
+    }
+}
+
+fn with(packet: &MediaOutput, change: impl Fn(&mut Vec<u8>)) -> MediaOutput {
+    let changed = |bytes: &Bytes| {
+        let mut bytes = bytes.to_vec();
+        change(&mut bytes);
+        Bytes::from(bytes)
+    };
+    match packet {
+        MediaOutput::Rtp(bytes) => MediaOutput::Rtp(changed(bytes)),
+        MediaOutput::Rtcp(bytes) => MediaOutput::Rtcp(changed(bytes)),
+    }
+}
+
+fn length(packet: &MediaOutput) -> usize {
+    let (MediaOutput::Rtp(bytes) | MediaOutput::Rtcp(bytes)) = packet;
+    bytes.len()
+}
+
+#[test]
+fn forged_cut_and_repeated_packets_are_not_heard() {
+    let (untouched, events, _) = heard(|_, _| Vec::new());
+    assert_eq!(events, "5!");
+    assert!(untouched.iter().any(|s| s.abs() > 0.3));
+    let sent: Vec<_> = recording().into_iter().map(|(_, packet)| packet).collect();
+    let same = |attack: &dyn Fn(usize, &MediaOutput) -> Vec<MediaOutput>| {
+        let (sound, events, refused) = heard(attack);
+        assert!(sound == untouched, "the sound is another one");
+        assert_eq!(events, "5!");
+        assert!(refused > 150, "{refused}");
+    };
+    // Each bit of a byte that moves on through the packet, before the packet itself.
+    same(&|number, packet| {
+        let at = number * 7 % length(packet);
+        (0..8)
+            .map(|bit| with(packet, |bytes| bytes[at] ^= 1 << bit))
+            .collect()
+    });
+    // Cut, and with something behind it.
+    same(&|number, packet| {
+        let whole = length(packet);
+        let cut = with(packet, |bytes| bytes.truncate(number * 5 % whole));
+        vec![cut, with(packet, |bytes| bytes.push(0))]
+    });
+    // All that came before, again, near and far.
+    same(&|number, _| {
+        let back = [1, 2, 17, 63, 64, 65, 120];
+        let old = back
+            .iter()
+            .filter_map(|back| sent.get(number.checked_sub(*back)?));
+        old.cloned().collect()
+    });
+    // By whoever has other keys, under Alice's name and with her numbers.
+    same(&|number, packet| {
+        let start = session_core::testing::epoch();
+        let mut mallory = engine(keys(9, 9), 1, start);
+        mallory.record(
+            &[0.9; 160],
+            start + Duration::from_millis(20) * number as u32,
+        );
+        let forged = std::iter::from_fn(|| mallory.poll_output());
+        forged
+            .chain([with(packet, |bytes| bytes[1..].reverse())])
+            .collect()
+    });
+}
+
+#[test]
+fn packets_that_overtake_each_other_are_heard_once() {
+    let start = session_core::testing::epoch();
+    let mut bob = engine(keys(2, 1), 2, start);
+    let mut sent: Vec<_> = recording()
+        .into_iter()
+        .filter(|(_, packet)| matches!(packet, MediaOutput::Rtp(_)))
+        .map(|(_, packet)| packet)
+        .collect();
+    // Backwards in groups: all within what is remembered.
+    sent.chunks_mut(16).for_each(<[_]>::reverse);
+    for packet in &sent {
+        take(&mut bob, packet.clone(), start).unwrap();
+    }
+    for packet in &sent {
+        assert!(matches!(
+            take(&mut bob, packet.clone(), start),
+            Err(MediaError::Srtp(_))
+        ));
+    }
+    // What is older than what is remembered is not taken, although it never came.
+    let mut bob = engine(keys(2, 1), 2, start);
+    for packet in sent.iter().skip(16) {
+        take(&mut bob, packet.clone(), start).unwrap();
+    }
+    assert!(take(&mut bob, sent[0].clone(), start).is_err());
+}
+
+/// A million packets a second, for a tenth of one.
+#[test]
+fn a_flood_is_not_heard_and_does_not_grow() {
+    let (untouched, ..) = heard(|_, _| Vec::new());
+    let (sound, events, refused) = heard(|number, packet| {
+        let garbage = |at: usize| {
+            let seed = (number * 1_000 + at) as u32;
+            with(packet, |bytes| {
+                let mut state = seed | 1;
+                for byte in &mut bytes[2..] {
+                    state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                    *byte = (state >> 24) as u8;
+                }
+            })
+        };
+        (0..600).map(garbage).collect()
+    });
+    assert!(refused > 90_000, "{refused}");
+    assert!(sound == untouched && events == "5!");
+}
+
+/// Whoever finds the port of a call sends it everything that he can think of.
+#[test]
+fn strangers_at_the_port_change_nothing() {
+    let mut scene = Scene::new(&CallVerdict::Answer, None);
+    scene.dial(&[ICE_UDP]);
+    scene.talk(2 * SECOND);
+    let since = scene.world.now();
+    let heard_before = scene.line(BOB).heard.len();
+    let (alice, bob) = (port(&scene, ALICE), port(&scene, BOB));
+    let hello = [
+        &[22, 0xFE, 0xFD, 0, 0, 0, 0, 0, 0, 0, 0, 0, 4, 1, 0, 0, 0][..],
+        &[0; 8],
+    ]
+    .concat();
+    let sound = [&[0x80, 0, 0, 1, 0, 0, 0, 1, 9, 9, 9, 9][..], &[0x20; 160]].concat();
+    let report = [&[0x80, 200, 0, 6][..], &[7; 24]].concat();
+    let check = [&[0, 1, 0, 0, 0x21, 0x12, 0xA4, 0x42][..], &[5; 12]].concat();
+    let alert = vec![21, 0xFE, 0xFD, 0, 0, 0, 0, 0, 0, 0, 9, 0, 2, 2, 0];
+    let stranger = SocketAddr::from(([203, 0, 113, 9], 4_000));
+    for round in 0..200_u32 {
+        for packet in [&hello, &sound, &report, &check, &alert] {
+            // From anywhere, and as if it came from the peer.
+            for (to, from) in [(bob, stranger), (bob, alice), (alice, bob)] {
+                let mut packet = packet.clone();
+                packet.rotate_left(usize::from(round % 50 == 49));
+                let now = scene.world.now();
+                scene.world.network().inject(to, from, packet.into(), now);
+            }
+        }
+        scene.talk(Duration::from_millis(10));
+    }
+    scene.talk(SECOND);
+    for host in [ALICE, BOB] {
+        let gap = scene.gap(host, since);
+        assert!(gap <= Duration::from_millis(60), "{host}: {gap:?}");
+        assert_eq!(
+            scene.call(host, |call| call.phase()),
+            Some(CallPhase::Answered)
+        );
+    }
+    // Nothing but Alice's tone: as loud as it is, all the time.
+    let line = scene.line(BOB);
+    for part in line.heard[heard_before..].chunks_exact(800) {
+        let power = part.iter().map(|s| s * s).sum::<f32>() / 800.0;
+        assert!((0.06..0.10).contains(&power), "{power}");
+    }
+}
+
+/// Where a phone's end of the path is.
+fn port(scene: &Scene, host: usize) -> SocketAddr {
+    let id = scene.sessions[host].unwrap();
+    let session = scene.world.manager(host).peek(id).unwrap();
+    let channel = session.channel(session_voice::RTP_CHANNEL).unwrap();
+    let path = session.describe_channel(channel).unwrap();
+    let mut words = path.split_whitespace();
+    words.find_map(|word| word.parse().ok()).unwrap()
+}
+
+/// Somebody in the way of signalling takes the fingerprints out and offers his own keys, or none.
+#[test]
+fn nobody_is_talked_down_to_less_protection() {
+    let crypto = || {
+        Element::new(session_voice::RTP, "encryption").child(
+            Element::new(session_voice::RTP, "crypto")
+                .with("tag", "1")
+                .with("crypto-suite", "AES_CM_128_HMAC_SHA1_80")
+                .with("key-params", &format!("inline:{}", "A".repeat(40))),
+        )
+    };
+    for (victim, keys) in [(ALICE, true), (ALICE, false), (BOB, true), (BOB, false)] {
+        let mut scene = Scene::new(&CallVerdict::Answer, None);
+        scene.world.hold(true);
+        scene.dial(&[ICE_UDP]);
+        for _ in 0..100 {
+            scene.talk(Duration::from_millis(50));
+            while !scene.world.held().is_empty() {
+                let mut envelope = scene.world.discard(0);
+                if let Envelope {
+                    to,
+                    parcel: Parcel::Message { message, .. },
+                    ..
+                } = &mut envelope
+                    && *to == victim
+                {
+                    for part in &mut message.contents {
+                        part.transports = part.transports.iter().map(bare).collect();
+                        if keys && let Some(description) = &mut part.description {
+                            description.push(crypto());
+                        }
+                    }
+                }
+                scene.world.forge(envelope);
+            }
+        }
+        for host in [ALICE, BOB] {
+            assert!(
+                scene.line(host).engine.is_none(),
+                "{victim}, {keys}: {host} speaks"
+            );
+            let may_send = scene.call(host, |call| call.may_send());
+            assert_ne!(may_send, Some(true), "{victim}, {keys}: {host}");
+        }
+    }
+}
+
+/// Without fingerprints.
+fn bare(transport: &Element) -> Element {
+    let mut bare = Element::new(transport.namespace(), transport.name());
+    for attribute in transport.attributes() {
+        bare = bare.with(attribute.name, attribute.value);
+    }
+    for child in transport
+        .children()
+        .filter(|child| child.name() != "fingerprint")
+    {
+        bare.push(child.to_element());
+    }
+    bare
+}
