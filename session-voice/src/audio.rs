@@ -3,6 +3,7 @@
 //! [`SoundSource`] and [`SoundSink`] have one channel at a rate of their own; [`Resampler`] fits them to a codec. Nothing here
 //! reads a clock: whoever runs a call asks for as much sound as time has passed.
 
+mod compare;
 #[cfg(feature = "devices")]
 mod devices;
 #[cfg(feature = "enhance")]
@@ -12,13 +13,14 @@ mod resample;
 mod tone;
 mod wav;
 
+pub use compare::similarity;
 #[cfg(feature = "devices")]
 pub use devices::{Loudspeaker, Microphone};
 #[cfg(feature = "enhance")]
 pub use enhance::Enhancer;
 pub use mix::{Mixer, limit};
 pub use resample::Resampler;
-pub use tone::Tone;
+pub use tone::{Babble, Tone};
 pub use wav::{WavSink, WavSource};
 
 use thiserror::Error;

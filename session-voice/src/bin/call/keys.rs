@@ -1,11 +1,18 @@
-//! What is typed during a call.
+//! What is typed during a call: each key at once where somebody sits at a terminal, whole lines where not.
 
+use crossterm::{
+    event::{Event, KeyCode, KeyEventKind, KeyModifiers},
+    terminal,
+};
 use session_voice::Digit;
-use std::io::BufRead;
+use std::io::{BufRead, IsTerminal};
 use tokio::sync::mpsc;
 
 /// Keys that wait at most.
 const KEYS_MAX: usize = 32;
+
+/// How a program ends that was interrupted (128 and the number of the signal).
+const INTERRUPTED: i32 = 130;
 
 /// What a key means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,7 +21,7 @@ pub(crate) enum Key {
     Mute,
     /// `h`: puts the peer on hold, or ends that.
     Hold,
-    /// `q`: hangs up.
+    /// `q`, or an interruption: hangs up.
     Quit,
     /// A digit for the peer.
     Digit(Digit),
@@ -31,20 +38,103 @@ impl Key {
     }
 }
 
-/// Reads keys from standard input, each line's at once. Its thread waits for input until the program ends.
-pub(crate) fn keys() -> mpsc::Receiver<Key> {
-    let (sender, receiver) = mpsc::channel(KEYS_MAX);
-    std::thread::spawn(move || {
-        for line in std::io::stdin().lock().lines() {
-            let Ok(line) = line else { return };
-            for key in line.chars().filter_map(Key::new) {
-                if sender.blocking_send(key).is_err() {
-                    return;
-                }
+/// The keys as they come. The terminal is as it was once it is dropped.
+#[derive(Debug)]
+pub(crate) struct Keys {
+    receiver: mpsc::Receiver<Key>,
+    is_raw: bool,
+}
+
+impl Keys {
+    /// Reads standard input in a thread that waits there until the program ends. Must be called inside tokio's runtime.
+    pub(crate) fn open() -> Self {
+        let (sender, receiver) = mpsc::channel(KEYS_MAX);
+        let is_raw = std::io::stdin().is_terminal() && terminal::enable_raw_mode().is_ok();
+        let read = if is_raw { read_keys } else { read_lines };
+        let to = sender.clone();
+        std::thread::spawn(move || read(&to));
+        tokio::spawn(async move {
+            if tokio::signal::ctrl_c().await.is_ok() && sender.send(Key::Quit).await.is_ok() {
+                interrupted_again().await;
+            }
+        });
+        Self { receiver, is_raw }
+    }
+
+    /// Whether the terminal takes each character as it is.
+    pub(crate) fn is_raw(&self) -> bool {
+        self.is_raw
+    }
+
+    /// A key that was pressed already.
+    pub(crate) fn try_next(&mut self) -> Option<Key> {
+        self.receiver.try_recv().ok()
+    }
+
+    /// Waits until somebody wants to end it.
+    pub(crate) async fn quit(&mut self) {
+        loop {
+            match self.receiver.recv().await {
+                Some(Key::Quit) => return,
+                Some(_) => {}
+                None => std::future::pending().await,
             }
         }
-    });
-    receiver
+    }
+}
+
+impl Drop for Keys {
+    fn drop(&mut self) {
+        restore(self.is_raw);
+    }
+}
+
+fn restore(is_raw: bool) {
+    if is_raw {
+        // A terminal that is gone needs nothing.
+        let _ = terminal::disable_raw_mode();
+    }
+}
+
+/// Whoever interrupts twice does not want to wait for an end in order.
+async fn interrupted_again() {
+    if tokio::signal::ctrl_c().await.is_ok() {
+        restore(terminal::is_raw_mode_enabled().unwrap_or_default());
+        std::process::exit(INTERRUPTED);
+    }
+}
+
+fn read_keys(to: &mpsc::Sender<Key>) {
+    while let Ok(event) = crossterm::event::read() {
+        let Event::Key(key) = event else { continue };
+        if key.kind == KeyEventKind::Release {
+            continue;
+        }
+        let KeyCode::Char(character) = key.code else {
+            continue;
+        };
+        // The terminal makes no signal of it now.
+        let interrupts = key.modifiers.contains(KeyModifiers::CONTROL) && character == 'c';
+        let key = if interrupts {
+            Some(Key::Quit)
+        } else {
+            Key::new(character)
+        };
+        if key.is_some_and(|key| to.blocking_send(key).is_err()) {
+            return;
+        }
+    }
+}
+
+fn read_lines(to: &mpsc::Sender<Key>) {
+    for line in std::io::stdin().lock().lines() {
+        let Ok(line) = line else { return };
+        for key in line.chars().filter_map(Key::new) {
+            if to.blocking_send(key).is_err() {
+                return;
+            }
+        }
+    }
 }
 
 #[cfg(test)]

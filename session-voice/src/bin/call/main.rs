@@ -2,19 +2,25 @@
 #![allow(
     clippy::disallowed_methods,
     clippy::disallowed_types,
-    clippy::print_stdout,
     reason = "a program has a clock, files and a screen"
 )]
 
+mod announce;
+mod form;
 mod keys;
+mod outcome;
 mod phone;
 mod report;
+mod screen;
 mod sound;
 mod talk;
+mod talked;
 
 use clap::{Parser, Subcommand};
+use keys::Keys;
 use phone::Phone;
-use session_core::Peer;
+use screen::Screen;
+use session_core::{Reason, ReasonCondition};
 use session_xmpp::cli::{AccountArgs, Exit, Problem, Program};
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
@@ -63,6 +69,9 @@ struct How {
     /// Give up when nobody answers for so many seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 60.0)]
     ring: f64,
+    /// Send what the microphone hears as it is, with echo and noise
+    #[arg(long)]
+    raw: bool,
     /// Leave out silence
     #[arg(long)]
     dtx: bool,
@@ -81,7 +90,7 @@ const PROGRAM: Program = Program {
     node: "https://example.org/call",
     kind: "phone",
     features: phone::FEATURES,
-    calls: false,
+    calls: true,
 };
 
 #[tokio::main]
@@ -104,23 +113,46 @@ async fn run(args: Args) -> Result<(), Problem> {
     let length = length.map(|length| seconds("--for", length)).transpose()?;
     let sound = sound::Sound::open(&how)?;
     let account = how.account.clone().resolve(&PROGRAM)?;
-    let phone = Phone::login(account, &how, ring).await?;
-    let session = match (&args.what, to) {
+    let mut keys = Keys::open();
+    let screen = Screen::new(account.json, account.quiet, keys.is_raw());
+    let login = Phone::login(account, &how, ring, screen);
+    let mut phone = tokio::select! {
+        phone = login => phone?,
+        () = keys.quit() => return Ok(()),
+    };
+    let begun = match (&args.what, to) {
         (What::Answer { after, decline, .. }, _) => {
             let after = seconds("--after", *after)?;
-            phone.answer(after, *decline).await?
+            phone.answer(after, *decline, &mut keys).await
         }
-        (What::Dial { .. }, Some(to)) => Some(phone.dial(&to).await?),
-        (What::Dial { .. }, None) => None,
+        (What::Dial { .. }, Some(to)) => phone.dial(&to, ring, &mut keys).await,
+        (What::Dial { .. }, None) => Ok(None),
     };
-    let Some((session, peer)) = session else {
-        return phone.finish().await;
+    let call = match begun {
+        Ok(Some(call)) => call,
+        // Whatever it was: the login ends in order.
+        Ok(None) => {
+            return phone
+                .finish(None, &Reason::new(ReasonCondition::Cancel))
+                .await;
+        }
+        Err(problem) => {
+            let reason = Reason::new(ReasonCondition::Cancel);
+            // What went wrong first is told.
+            let _ = phone.finish(None, &reason).await;
+            return Err(problem);
+        }
     };
-    let result = talk::talk(&phone, session, sound, &how, length).await;
-    let ended = phone.finish().await;
-    let talked = result?;
+    let result = talk::talk(&mut phone, &call, sound, &how, length, &mut keys).await;
+    let condition = match &result {
+        Ok(talked) if !talked.codec.is_empty() => ReasonCondition::Success,
+        Ok(_) | Err(_) => ReasonCondition::Cancel,
+    };
+    let screen = std::mem::take(&mut phone.screen);
+    let ended = phone.finish(Some(&call), &Reason::new(condition)).await;
+    let told = result?.tell(&screen, &call.peer, &how);
     ended?;
-    talked.tell(&phone, &peer, &how)
+    told
 }
 
 /// A time in an option.
@@ -134,9 +166,4 @@ fn seconds(option: &str, seconds: f64) -> Result<Duration, Problem> {
 /// What does not work, and is nobody's mistake in an option.
 fn failed(code: &'static str, what: &str, why: impl ToString, hint: &str) -> Problem {
     Problem::new(Exit::Failed, code, what, why.to_string(), hint)
-}
-
-/// How somebody is called in what people read.
-fn name(peer: &Peer) -> &str {
-    peer.as_str()
 }

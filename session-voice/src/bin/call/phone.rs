@@ -1,26 +1,61 @@
-//! A login with a client for calls.
+//! A login with clients for calls, and how a call comes about on it.
 
-use crate::{How, PROGRAM, failed, name};
-use session_core::{Notice, Peer, Reason, ReasonCondition, SessionId};
-use session_voice::{
-    CallConfig, CallOffer, CallVerdict, JingleForm, MediaPacket, RTP, RTP_AUDIO, RtpDescription,
-    VoiceClient, VoiceEngine, codecs,
+use crate::{
+    How, PROGRAM, failed,
+    form::{self, Form, GOOGLE, JINGLE},
+    keys::Keys,
+    outcome,
+    screen::Screen,
 };
-use session_xmpp::cli::{Account, Online, Problem};
+use serde_json::json;
+use session_core::{GOOGLE_P2P, Notice, Peer, Reason, ReasonCondition, SessionId, Slot};
+use session_voice::{
+    CallConfig, CallOffer, GoogleForm, JingleForm, KEY_BYTES, MediaPacket, Policy, RTP, RTP_AUDIO,
+    RtpDescription, VoiceEngine, codecs,
+};
+use session_xmpp::{
+    cli::{self, Account, Online, Problem, Program},
+    jmi::{JMI, JmiOutput},
+};
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
+use tokio::{
+    sync::mpsc,
+    time::{sleep, sleep_until},
+};
 use transport_p2p::{
     dtls::{DtlsLayer, Identity},
-    ice::ICE_UDP,
+    ice::{ICE_0, ICE_UDP},
+    raw_udp,
 };
 
 /// What a peer needs.
 pub(crate) const FEATURES: &[&str] = &[RTP, RTP_AUDIO, "urn:xmpp:jingle:apps:dtls:0"];
 
-/// The client for calls.
-pub(crate) type Client = VoiceClient<JingleForm>;
+/// What we can in Google's dialects besides.
+const GOOGLE_FEATURES: &[&str] = &[
+    RTP,
+    RTP_AUDIO,
+    "urn:xmpp:jingle:apps:dtls:0",
+    "http://www.google.com/xmpp/protocol/voice/v1",
+];
+
+/// Transports that carry packets; a stream would hold back all that follow on a lost one.
+const TRANSPORTS: &[&str] = &[
+    ICE_UDP,
+    ICE_0,
+    raw_udp::NAMESPACE,
+    GOOGLE_P2P,
+    raw_udp::GOOGLE_NAMESPACE,
+];
+
+/// How often to look whether somebody who rings has given up.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// How long our device rings at most.
+const RING_MAX: Duration = Duration::from_secs(3_600);
 
 /// What is between packets and sound: nothing before the call is answered and encrypted.
 #[derive(Debug, Default)]
@@ -51,130 +86,384 @@ impl Line {
     }
 }
 
-/// A login with a client for calls.
+/// A call that has come about: offered by us, or answered by us.
+pub(crate) struct Conversation {
+    pub(crate) session: SessionId,
+    pub(crate) form: Form,
+    pub(crate) peer: Peer,
+    /// The id of the messages that announced it (XEP-0353).
+    pub(crate) announced: Option<Arc<str>>,
+}
+
+/// A login with clients for calls.
 pub(crate) struct Phone {
     pub(crate) online: Online,
+    pub(crate) screen: Screen,
+    pub(super) events: mpsc::Receiver<JmiOutput>,
     line: Arc<Mutex<Line>>,
 }
+
+/// Somebody calls.
+pub(super) enum Incoming {
+    /// With the offer itself.
+    Offer(CallOffer, Form),
+    /// With a message to all of our devices.
+    Announced { id: Arc<str>, from: Peer },
+    /// Nobody any more: we are to stop.
+    Stop,
+}
+
+/// Where offers are told.
+pub(super) struct Offers([(Form, Option<Slot<CallOffer>>); 2]);
 
 impl Phone {
     pub(crate) async fn login(
         account: Account,
         how: &How,
         ring: Duration,
+        screen: Screen,
     ) -> Result<Self, Problem> {
+        let speaks_google = account
+            .dialect
+            .dialect()
+            .is_some_and(|dialect| dialect.name != "jingle");
+        let program = match speaks_google {
+            true => Program {
+                features: GOOGLE_FEATURES,
+                ..PROGRAM
+            },
+            false => PROGRAM,
+        };
+        let identity = identity()?;
+        let fingerprint = identity.fingerprint().to_string();
         let mut config = CallConfig::new(audio());
         config.ring_for = ring;
-        config.layer = Some(Arc::new(DtlsLayer::srtp(identity()?)));
+        // One call at a time: whoever calls meanwhile hears that we are busy.
+        config.calls_max = 1;
+        let google = CallConfig {
+            dtls: false,
+            sdes: Policy::Required,
+            ..config.clone()
+        };
+        config.layer = Some(Arc::new(DtlsLayer::srtp(identity)));
         if let Some(wanted) = how.fingerprint.clone() {
             config.verify = Some(Arc::new(move |_, secured| {
                 let found = secured.peer_fingerprint.as_ref().map(ToString::to_string);
-                found.is_some_and(|found| found.ends_with(&wanted.to_ascii_uppercase()))
+                found.is_some_and(|found| is_same(&found, &wanted))
             }));
         }
-        // One call at a time: whoever calls meanwhile hears that we are busy.
-        config.calls_max = 1;
         let line = Arc::new(Mutex::new(Line::default()));
-        let sink = Arc::clone(&line);
-        let online = account
-            .login(&PROGRAM, move |manager| {
-                let mut client = Client::new(config);
-                client.set_policy(|_| CallVerdict::Ring);
-                client.set_sink(move |session, packet, now| lock(&sink).take(session, packet, now));
-                manager.add_client(client)
+        let [one, two] = [Arc::clone(&line), Arc::clone(&line)];
+        let [here, there] = [Arc::clone(&line), Arc::clone(&line)];
+        let mut online = account
+            .login(&program, move |manager| {
+                let free = move || lock(&here).session.is_none();
+                form::register::<JingleForm>(
+                    manager,
+                    config,
+                    key,
+                    free,
+                    move |id, packet, now| {
+                        lock(&one).take(id, packet, now);
+                    },
+                )?;
+                let free = move || lock(&there).session.is_none();
+                form::register::<GoogleForm>(manager, google, key, free, move |id, packet, now| {
+                    lock(&two).take(id, packet, now);
+                })
             })
             .await?;
-        Ok(Self { online, line })
+        let events = online.events.take();
+        let events = events.ok_or_else(|| failed("misuse", "hear of calls", "no events", ""))?;
+        let (address, text) = (online.address.as_str(), format!("our {fingerprint}"));
+        let facts = json!({ "address": address, "fingerprint": fingerprint });
+        screen.tell("online", facts, &text);
+        Ok(Self {
+            online,
+            screen,
+            events,
+            line,
+        })
     }
 
     pub(crate) fn line(&self) -> MutexGuard<'_, Line> {
         lock(&self.line)
     }
 
-    /// Calls somebody.
-    pub(crate) async fn dial(&self, to: &Peer) -> Result<(SessionId, Peer), Problem> {
-        let found = self.online.find(to, FEATURES).await?;
-        let device = found.device.clone();
-        let own = self.online.address.clone();
-        let dialled = self.online.endpoint.update(|manager, now| {
-            let id = manager.create_session(own, RTP, now)?;
-            if let Some(session) = manager.session(id) {
-                session.set_potential_transports(&[ICE_UDP])?;
-            }
-            Client::dial(manager, id, device, now).map(|()| id)
-        });
-        let id = dialled.map_err(|error| failed("dial", "call", error, ""))?;
-        self.say(&format!("calling {}", name(&found.device)));
-        self.line().session = Some(id);
-        Ok((id, found.device))
+    /// Calls somebody. Without a device in the address all of the account's devices ring, where they know how to
+    /// (XEP-0353); else one is called that can. None if we were interrupted.
+    pub(crate) async fn dial(
+        &mut self,
+        to: &Peer,
+        ring: Duration,
+        keys: &mut Keys,
+    ) -> Result<Option<Conversation>, Problem> {
+        let found = tokio::select! {
+            found = self.online.find(to, FEATURES) => found,
+            () = keys.quit() => return Ok(None),
+        };
+        let is_silent = matches!(&found, Err(problem) if problem.code == "peer-offline");
+        let is_google = matches!(&found, Ok(found) if !knows_messages(found.dialect.name));
+        let by_message = to.device().is_none() && !is_google;
+        if by_message && (is_silent || self.takes_messages(to)) {
+            let Some((id, device)) = self.propose(to, ring, keys).await? else {
+                return Ok(None);
+            };
+            return self.offer(device, JINGLE, None, Some(id)).map(Some);
+        }
+        let found = found?;
+        let form = if is_google { GOOGLE } else { JINGLE };
+        self.offer(found.device, form, Some(found.dialect), None)
+            .map(Some)
     }
 
-    /// Waits for a call, and answers or declines it. None if it was declined, or ended before.
-    pub(crate) async fn answer(
+    /// Whether a device of an account is known to take announcements.
+    fn takes_messages(&self, account: &Peer) -> bool {
+        self.online.discovery.with(|directory| {
+            let devices = directory.devices(account).into_iter();
+            let mut infos = devices.filter_map(|device| directory.info(&device));
+            infos.any(|info| info.has(JMI))
+        })
+    }
+
+    /// Offers a session to a device.
+    fn offer(
         &self,
+        to: Peer,
+        form: Form,
+        dialect: Option<&'static session_core::Dialect>,
+        announced: Option<Arc<str>>,
+    ) -> Result<Conversation, Problem> {
+        let own = self.online.address.clone();
+        let device = to.clone();
+        let dialled = self.online.endpoint.update(|manager, now| {
+            let id = manager.create_session(own, form.namespace, now)?;
+            let session = manager.session(id);
+            let session = session.ok_or(session_core::Misuse::NoSuchSession(id))?;
+            if let Some(dialect) = dialect {
+                session.set_dialect(dialect)?;
+            }
+            if let Some(sid) = &announced {
+                session.set_sid(sid)?;
+            }
+            let all = session.potential_transports();
+            let fit: Vec<&str> = all.iter().map(|name| &**name).collect();
+            let fit: Vec<&str> = fit
+                .into_iter()
+                .filter(|name| TRANSPORTS.contains(name))
+                .collect();
+            session.set_potential_transports(&fit)?;
+            (form.dial)(manager, id, device, now).map(|()| id)
+        });
+        let session = dialled.map_err(|error| failed("dial", "call", error, ""))?;
+        let text = format!("calling {to}");
+        self.screen
+            .tell("calling", json!({ "peer": to.as_str() }), &text);
+        self.line().session = Some(session);
+        Ok(Conversation {
+            session,
+            form,
+            peer: to,
+            announced,
+        })
+    }
+
+    /// Waits for a call, and answers or declines it. None if it was declined, or we were interrupted.
+    pub(crate) async fn answer(
+        &mut self,
         after: Duration,
         decline: bool,
-    ) -> Result<Option<(SessionId, Peer)>, Problem> {
-        let offers = self.online.endpoint.update(|manager, _| {
-            let client = manager.find_client::<Client>();
-            client.map(|client| client.signal_offer().connect())
-        });
-        let Some(mut offers) = offers else {
-            return Ok(None);
+        keys: &mut Keys,
+    ) -> Result<Option<Conversation>, Problem> {
+        let config = {
+            let mut config = session_xmpp::jmi::JmiConfig::default();
+            config.ring = RING_MAX;
+            config
         };
-        self.say(&format!(
-            "waiting for calls as {}",
-            name(&self.online.address)
-        ));
-        let offer: CallOffer = loop {
-            match offers.next().await {
-                Some(
-                    Notice::Value(offer)
-                    | Notice::Snapshot {
-                        last: Some(offer), ..
-                    },
-                ) => break offer,
-                Some(Notice::Snapshot { last: None, .. }) => {}
-                Some(Notice::Ended) | None => return Ok(None),
-            }
-        };
-        let (id, from) = (offer.session, offer.from);
-        self.say(&format!("{} calls", name(&from)));
-        tokio::time::sleep(after).await;
-        let done = self.online.endpoint.update(|manager, now| {
-            if decline {
-                let reason = Reason::new(ReasonCondition::Decline);
-                return Client::decline(manager, id, reason, now);
-            }
-            Client::answer(manager, id, now)
-        });
-        done.map_err(|error| failed("answer", "answer", error, "it may have ended before"))?;
-        if decline {
-            self.say("declined");
-            return Ok(None);
-        }
-        self.line().session = Some(id);
-        Ok(Some((id, from)))
-    }
-
-    /// Ends the login in order.
-    pub(crate) async fn finish(&self) -> Result<(), Problem> {
-        let reason = Reason::new(ReasonCondition::Success);
         self.online
-            .endpoint
-            .shutdown(reason, Duration::from_secs(3))
-            .await;
-        Ok(())
-    }
-
-    /// Something for people.
-    pub(crate) fn say(&self, text: &str) {
-        if self.online.json {
-            println!("{}", serde_json::json!({ "event": "said", "text": text }));
-        } else if !self.online.quiet {
-            println!("{text}");
+            .calls
+            .update(|calls, _| calls.set_config(config));
+        let mut offers = self.offers();
+        let own = self.online.address.as_str().to_owned();
+        self.screen.tell(
+            "waiting",
+            json!({ "address": own }),
+            &format!("waiting for calls as {own}"),
+        );
+        match self.incoming(&mut offers, keys).await {
+            Incoming::Stop => Ok(None),
+            Incoming::Offer(offer, form) => {
+                self.answer_offer(&offer, form, after, decline, keys).await
+            }
+            Incoming::Announced { id, from } => {
+                self.rings(&from);
+                let ringing = self.ring_announced(&id, &from, after, decline, keys);
+                if !ringing.await? {
+                    return Ok(None);
+                }
+                self.take_announced(&id, &from, &mut offers, keys).await
+            }
         }
     }
+
+    fn offers(&self) -> Offers {
+        let connect = |form: Form| {
+            let slot = self
+                .online
+                .endpoint
+                .update(|manager, _| (form.offers)(manager));
+            (form, slot)
+        };
+        Offers([connect(JINGLE), connect(GOOGLE)])
+    }
+
+    async fn incoming(&mut self, offers: &mut Offers, keys: &mut Keys) -> Incoming {
+        loop {
+            tokio::select! {
+                (offer, form) = offers.next() => return Incoming::Offer(offer, form),
+                () = keys.quit() => return Incoming::Stop,
+                event = self.events.recv() => match event {
+                    Some(JmiOutput::Proposed { id, from, descriptions, .. }) => {
+                        if descriptions.iter().any(|d| d.namespace() == RTP) {
+                            return Incoming::Announced { id, from };
+                        }
+                    }
+                    Some(_) => {}
+                    None => return Incoming::Stop,
+                },
+            }
+        }
+    }
+
+    /// Says that somebody calls.
+    fn rings(&self, from: &Peer) {
+        let facts = json!({ "peer": from.as_str() });
+        self.screen.tell("offered", facts, &format!("{from} calls"));
+    }
+
+    /// The answer to an offer that came without announcement.
+    async fn answer_offer(
+        &mut self,
+        offer: &CallOffer,
+        form: Form,
+        after: Duration,
+        decline: bool,
+        keys: &mut Keys,
+    ) -> Result<Option<Conversation>, Problem> {
+        self.rings(&offer.from);
+        let until = tokio::time::Instant::now() + after;
+        while tokio::time::Instant::now() < until {
+            let look = until.min(tokio::time::Instant::now() + LOOK_EVERY);
+            tokio::select! {
+                () = sleep_until(look) => {}
+                () = keys.quit() => {
+                    self.refuse(offer, form, ReasonCondition::Decline);
+                    return Ok(None);
+                }
+            }
+            let there = |manager: &mut _, _| (form.call)(manager, offer.session).is_some();
+            if !self.online.endpoint.update(there) {
+                return Err(outcome::missed(&offer.from));
+            }
+        }
+        if decline {
+            self.refuse(offer, form, ReasonCondition::Decline);
+            let facts = json!({ "peer": offer.from.as_str() });
+            self.screen.tell("declined", facts, "declined");
+            return Ok(None);
+        }
+        self.take(offer, form, None).map(Some)
+    }
+
+    /// Answers an offer.
+    pub(super) fn take(
+        &self,
+        offer: &CallOffer,
+        form: Form,
+        announced: Option<Arc<str>>,
+    ) -> Result<Conversation, Problem> {
+        let id = offer.session;
+        self.line().session = Some(id);
+        let answered = self
+            .online
+            .endpoint
+            .update(|manager, now| (form.answer)(manager, id, now));
+        answered.map_err(|error| failed("answer", "answer", error, "it may have ended before"))?;
+        Ok(Conversation {
+            session: id,
+            form,
+            peer: offer.from.clone(),
+            announced,
+        })
+    }
+
+    /// Declines an offer.
+    pub(super) fn refuse(&self, offer: &CallOffer, form: Form, reason: ReasonCondition) {
+        // One that is over needs no answer.
+        let _ = self
+            .online
+            .endpoint
+            .update(|manager, now| (form.decline)(manager, offer.session, reason.into(), now));
+    }
+
+    /// Ends the login in order; of an announced call all devices are told (XEP-0353 §5.5).
+    pub(crate) async fn finish(
+        self,
+        conversation: Option<&Conversation>,
+        reason: &Reason,
+    ) -> Result<(), Problem> {
+        if let Some(id) = conversation.and_then(|call| call.announced.as_ref()) {
+            // The other side may have said so before.
+            let _ = self
+                .online
+                .calls
+                .update(|calls, _| calls.finish(id, reason));
+        }
+        self.online.finish(reason.clone()).await
+    }
+}
+
+impl Offers {
+    pub(super) async fn next(&mut self) -> (CallOffer, Form) {
+        let [(one, here), (two, there)] = &mut self.0;
+        tokio::select! {
+            offer = next_of(here) => (offer, *one),
+            offer = next_of(there) => (offer, *two),
+        }
+    }
+}
+
+/// The next that is announced; for ever, when nothing is any more.
+async fn next_of(slot: &mut Option<Slot<CallOffer>>) -> CallOffer {
+    while let Some(offers) = slot {
+        match offers.next().await {
+            Some(
+                Notice::Value(offer)
+                | Notice::Snapshot {
+                    last: Some(offer), ..
+                },
+            ) => return offer,
+            Some(Notice::Snapshot { last: None, .. }) => {}
+            Some(Notice::Ended) | None => break,
+        }
+    }
+    loop {
+        sleep(RING_MAX).await;
+    }
+}
+
+/// Whether who speaks this dialect may know announcements.
+fn knows_messages(dialect: &str) -> bool {
+    ["jingle", "hybrid"].contains(&dialect)
+}
+
+/// Whether a fingerprint with its hash, as `sha-256 AB:CD`, is the one that was given with or without it.
+fn is_same(found: &str, wanted: &str) -> bool {
+    let digits = |text: &str| {
+        let last = text.split_whitespace().next_back();
+        last.unwrap_or_default().to_ascii_uppercase()
+    };
+    !wanted.trim().is_empty() && digits(found) == digits(wanted)
 }
 
 /// What we can.
@@ -195,6 +484,25 @@ fn identity() -> Result<Identity, Problem> {
     ))
 }
 
+/// A key that travels in signalling.
+fn key() -> [u8; KEY_BYTES] {
+    let mut key = [0; KEY_BYTES];
+    cli::random(&mut key);
+    key
+}
+
 fn lock(line: &Mutex<Line>) -> MutexGuard<'_, Line> {
     line.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_same;
+
+    #[test]
+    fn a_fingerprint_is_compared_whole() {
+        let found = "sha-256 AB:CD";
+        assert!(is_same(found, "ab:cd") && is_same(found, "sha-256 AB:CD"));
+        assert!(!is_same(found, "CD") && !is_same(found, "") && !is_same(found, " "));
+    }
 }

@@ -18,24 +18,48 @@ pub(crate) struct Sound {
     source: Box<dyn SoundSource>,
     sink: Option<Box<dyn SoundSink>>,
     /// Between the source and the codec, and between the codec and the sink.
-    spoken: Option<Resampler>,
-    heard: Option<Resampler>,
+    spoken: Fitted,
+    heard: Fitted,
     waiting: Vec<f32>,
+    /// Where the loudspeaker is heard by the microphone.
+    room: Option<Room>,
     /// The source is at its end.
-    pub(crate) is_over: bool,
+    is_over: bool,
+}
+
+/// A resampler for whatever rates there are.
+#[derive(Default)]
+struct Fitted(Option<Resampler>);
+
+impl Fitted {
+    /// Adds the sound of one rate to that of the other.
+    fn push(
+        &mut self,
+        (from, to): (u32, u32),
+        sound: &[f32],
+        made: &mut Vec<f32>,
+    ) -> Result<(), AudioError> {
+        let fits = |known: &Resampler| (known.from_rate(), known.to_rate()) == (from, to);
+        let resampler = match self.0.take().filter(fits) {
+            Some(resampler) => resampler,
+            None => Resampler::new(from, to)?,
+        };
+        self.0.insert(resampler).push(sound, made)
+    }
 }
 
 impl Sound {
     /// Opens what the options name.
     pub(crate) fn open(how: &How) -> Result<Self, Problem> {
-        let source: Box<dyn SoundSource> = match &how.play {
+        let (source, is_live): (Box<dyn SoundSource>, bool) = match &how.play {
             Some(path) => {
                 let what = format!("play {}", path.display());
                 let file = File::open(path).map_err(|error| {
                     failed("play", &what, error, "name a WAV file that is there")
                 })?;
                 let source = WavSource::new(BufReader::new(file));
-                Box::new(source.map_err(|error| failed("play", &what, error, ""))?)
+                let source = source.map_err(|error| failed("play", &what, error, ""))?;
+                (Box::new(source), false)
             }
             None => microphone(),
         };
@@ -57,34 +81,31 @@ impl Sound {
             }
             None => loudspeaker(),
         };
+        let room = room(is_live && !how.raw);
         Ok(Self {
             source,
             sink,
-            spoken: None,
-            heard: None,
+            spoken: Fitted::default(),
+            heard: Fitted::default(),
             waiting: Vec::new(),
+            room,
             is_over: false,
         })
     }
 
     /// What is said in ten milliseconds, at a codec's rate. At the source's end, silence.
     pub(crate) fn speak(&mut self, rate: u32) -> Result<Vec<f32>, AudioError> {
-        let from = self.source.sample_rate();
-        if self
-            .spoken
-            .as_ref()
-            .is_none_or(|spoken| spoken.to_rate() != rate)
-        {
-            self.spoken = Some(Resampler::new(from, rate)?);
-        }
+        let mut from = self.source.sample_rate();
         let mut piece = vec![0.0; (from / 100) as usize];
         if !self.is_over {
             self.is_over = self.source.read(&mut piece)? < piece.len();
         }
-        let mut spoken = Vec::new();
-        if let Some(resampler) = &mut self.spoken {
-            resampler.push(&piece, &mut spoken)?;
+        if let Some(room) = &mut self.room {
+            piece = room.spoken(from, &piece)?;
+            from = RATE;
         }
+        let mut spoken = Vec::new();
+        self.spoken.push((from, rate), &piece, &mut spoken)?;
         Ok(spoken)
     }
 
@@ -93,17 +114,12 @@ impl Sound {
         let Some(sink) = &mut self.sink else {
             return Ok(());
         };
-        if self
-            .heard
-            .as_ref()
-            .is_none_or(|heard| heard.from_rate() != rate)
-        {
-            self.heard = Some(Resampler::new(rate, sink.sample_rate())?);
+        if let Some(room) = &mut self.room {
+            room.heard(rate, sound)?;
         }
         self.waiting.clear();
-        if let Some(resampler) = &mut self.heard {
-            resampler.push(sound, &mut self.waiting)?;
-        }
+        let rates = (rate, sink.sample_rate());
+        self.heard.push(rates, sound, &mut self.waiting)?;
         sink.write(&self.waiting)
     }
 
@@ -113,23 +129,80 @@ impl Sound {
     }
 }
 
+/// What a microphone hears of a loudspeaker and of the room, taken out again: with the feature `enhance`.
+#[cfg(feature = "enhance")]
+#[derive(Default)]
+struct Room {
+    enhancer: session_voice::audio::Enhancer,
+    spoken: Fitted,
+    heard: Fitted,
+    waiting: Vec<f32>,
+}
+
+#[cfg(feature = "enhance")]
+impl Room {
+    /// What the microphone should have heard, at 48 kHz.
+    fn spoken(&mut self, rate: u32, sound: &[f32]) -> Result<Vec<f32>, AudioError> {
+        self.waiting.clear();
+        self.spoken.push((rate, RATE), sound, &mut self.waiting)?;
+        let mut better = Vec::new();
+        self.enhancer.spoken(&self.waiting, &mut better);
+        Ok(better)
+    }
+
+    /// What the loudspeaker gets.
+    fn heard(&mut self, rate: u32, sound: &[f32]) -> Result<(), AudioError> {
+        self.waiting.clear();
+        self.heard.push((rate, RATE), sound, &mut self.waiting)?;
+        self.enhancer.heard(&self.waiting);
+        Ok(())
+    }
+}
+
+/// Without the feature there is none.
+#[cfg(not(feature = "enhance"))]
+enum Room {}
+
+#[cfg(not(feature = "enhance"))]
+impl Room {
+    fn spoken(&mut self, _: u32, _: &[f32]) -> Result<Vec<f32>, AudioError> {
+        match *self {}
+    }
+
+    fn heard(&mut self, _: u32, _: &[f32]) -> Result<(), AudioError> {
+        match *self {}
+    }
+}
+
+/// Where a microphone is.
+#[cfg(feature = "enhance")]
+fn room(wanted: bool) -> Option<Room> {
+    wanted.then(Room::default)
+}
+
+#[cfg(not(feature = "enhance"))]
+fn room(_: bool) -> Option<Room> {
+    None
+}
+
+/// The microphone, or something else that is heard; and whether it is one.
 #[cfg(feature = "devices")]
-fn microphone() -> Box<dyn SoundSource> {
+fn microphone() -> (Box<dyn SoundSource>, bool) {
     match session_voice::audio::Microphone::open() {
-        Ok(microphone) => Box::new(microphone),
+        Ok(microphone) => (Box::new(microphone), true),
         Err(error) => {
             eprintln!("call: {error}; a tone is sent");
-            Box::new(Tone::new(440.0))
+            (Box::new(Tone::new(440.0)), false)
         }
     }
 }
 
 #[cfg(not(feature = "devices"))]
-fn microphone() -> Box<dyn SoundSource> {
+fn microphone() -> (Box<dyn SoundSource>, bool) {
     eprintln!(
         "call: this build has no devices (feature devices); a tone is sent, --play names a file"
     );
-    Box::new(Tone::new(440.0))
+    (Box::new(Tone::new(440.0)), false)
 }
 
 #[cfg(feature = "devices")]
@@ -146,4 +219,77 @@ fn loudspeaker() -> Option<Box<dyn SoundSink>> {
 #[cfg(not(feature = "devices"))]
 fn loudspeaker() -> Option<Box<dyn SoundSink>> {
     None
+}
+
+#[cfg(all(test, feature = "enhance"))]
+mod tests {
+    use super::*;
+    use session_voice::audio::Babble;
+    use std::sync::{Arc, Mutex};
+
+    /// A loudspeaker that the microphone hears: quieter, and 40 ms later.
+    #[derive(Clone)]
+    struct Echoes(Arc<Mutex<Vec<f32>>>);
+
+    impl SoundSink for Echoes {
+        fn sample_rate(&self) -> u32 {
+            RATE
+        }
+
+        fn write(&mut self, sound: &[f32]) -> Result<(), AudioError> {
+            self.0.lock().unwrap().extend_from_slice(sound);
+            Ok(())
+        }
+
+        fn finish(&mut self) -> Result<(), AudioError> {
+            Ok(())
+        }
+    }
+
+    impl SoundSource for Echoes {
+        fn sample_rate(&self) -> u32 {
+            RATE
+        }
+
+        fn read(&mut self, sound: &mut [f32]) -> Result<usize, AudioError> {
+            let mut heard = self.0.lock().unwrap();
+            for (place, sample) in sound.iter_mut().zip(heard.drain(..480)) {
+                *place = sample * 0.4;
+            }
+            Ok(sound.len())
+        }
+    }
+
+    /// The power of what is left of an echo in the end, against the echo's.
+    fn left(room: Option<Room>) -> f32 {
+        let echoes = Echoes(Arc::new(Mutex::new(vec![0.0; 1_920])));
+        let mut sound = Sound {
+            source: Box::new(echoes.clone()),
+            sink: Some(Box::new(echoes)),
+            spoken: Fitted::default(),
+            heard: Fitted::default(),
+            waiting: Vec::new(),
+            room,
+            is_over: false,
+        };
+        let (mut peer, mut piece) = (Babble::new(1), [0.0; 480]);
+        let (mut echo, mut spoken) = (0.0, 0.0);
+        for tick in 0..800 {
+            peer.read(&mut piece).unwrap();
+            sound.hear(&piece, RATE).unwrap();
+            let said = sound.speak(RATE).unwrap();
+            if tick >= 600 {
+                echo += piece.iter().map(|s| s * s * 0.16).sum::<f32>();
+                spoken += said.iter().map(|s| s * s).sum::<f32>();
+            }
+        }
+        spoken / echo
+    }
+
+    #[test]
+    fn the_peer_does_not_hear_itself() {
+        assert!(left(None) > 0.8, "{}", left(None));
+        let left = left(Some(Room::default()));
+        assert!(left < 0.02, "{left}");
+    }
 }

@@ -2,43 +2,25 @@
 
 use crate::{
     How, failed,
-    keys::{Key, keys},
-    phone::{Client, Phone},
-    report::{self, Moment},
+    keys::{Key, Keys},
+    phone::{Conversation, Phone},
+    report::Moment,
     sound::Sound,
+    talked::Talked,
 };
-use session_core::{Cause, Peer, Reason, ReasonCondition, SessionId};
+use serde_json::json;
+use session_core::{Cause, Notice, Reason, ReasonCondition, Slot};
 use session_voice::{
-    CallPhase, CallSecurity, EngineConfig, EngineStats, MediaOutput, Protection, VoiceEngine,
+    CallChange, CallPhase, CallSecurity, EngineConfig, MediaOutput, Protection, VoiceEngine,
 };
-use session_xmpp::cli::{Exit, Problem};
-use std::{
-    hash::{BuildHasher, RandomState},
-    io::Write,
-    time::{Duration, Instant},
-};
-use tokio::{sync::mpsc::Receiver, time::MissedTickBehavior};
+use session_xmpp::cli::{self, Problem};
+use std::time::{Duration, Instant};
+use tokio::time::MissedTickBehavior;
 
 const TICK: Duration = Duration::from_millis(10);
 
 /// Ticks between two looks at how it goes.
 const LOOK_EVERY: u32 = 100;
-
-/// How a call was.
-#[derive(Debug, Default)]
-pub(crate) struct Talked {
-    cause: Option<Cause>,
-    /// From dialling or answering to the first sound that was heard.
-    first_sound: Option<Duration>,
-    lasted: Duration,
-    stats: EngineStats,
-    codec: &'static str,
-    security: String,
-    path: String,
-    digits: String,
-    moments: Vec<Moment>,
-    hung_up: bool,
-}
 
 /// What is looked at in each step.
 struct Look {
@@ -54,20 +36,27 @@ struct Look {
 
 /// Runs a call to its end.
 pub(crate) async fn talk(
-    phone: &Phone,
-    session: SessionId,
+    phone: &mut Phone,
+    call: &Conversation,
     mut sound: Sound,
     how: &How,
     length: Option<Duration>,
+    keys: &mut Keys,
 ) -> Result<Talked, Problem> {
     let begun = Instant::now();
+    let changes = phone.online.endpoint.update(|manager, _| {
+        let found = (call.form.call)(manager, call.session);
+        found.map(|call| call.signal().connect())
+    });
     let mut talk = Talk {
         phone,
-        session,
+        call,
+        changes,
         talked: Talked::default(),
         answered: None,
+        keys_of_engine: None,
         dtx: how.dtx,
-        keys: keys(),
+        keys,
     };
     let mut ticks = tokio::time::interval(TICK);
     // Sound is due for all the time that passes.
@@ -78,6 +67,7 @@ pub(crate) async fn talk(
         let now = Instant::now();
         let Some(look) = talk.look() else { break };
         talk.talked.security.clone_from(&look.security);
+        talk.hear_of_changes();
         if look.phase == CallPhase::Ended {
             talk.talked.cause = look.cause;
             break;
@@ -98,9 +88,6 @@ pub(crate) async fn talk(
             talk.hang_up();
         }
     }
-    if !phone.online.json && !phone.online.quiet {
-        println!();
-    }
     talk.end();
     let finished = sound.finish();
     finished.map_err(|error| failed("record", "write what was heard", error, ""))?;
@@ -108,23 +95,90 @@ pub(crate) async fn talk(
 }
 
 struct Talk<'a> {
-    phone: &'a Phone,
-    session: SessionId,
+    phone: &'a mut Phone,
+    call: &'a Conversation,
+    changes: Option<Slot<CallChange>>,
     talked: Talked,
     answered: Option<Instant>,
+    /// With which the engine works.
+    keys_of_engine: Option<Protection>,
     dtx: bool,
-    keys: Receiver<Key>,
+    keys: &'a mut Keys,
 }
 
 impl Talk<'_> {
+    /// Tells what the peer has done.
+    fn hear_of_changes(&mut self) {
+        while let Some(notice) = self.changes.as_mut().and_then(Slot::try_next) {
+            let Notice::Value(change) = notice else {
+                continue;
+            };
+            let (event, facts, text) = match change {
+                CallChange::Ringing => {
+                    let by = self.call.peer.as_str();
+                    ("ringing", json!({ "by": by }), format!("it rings at {by}"))
+                }
+                CallChange::Held(on) => {
+                    let text = if on { "on hold" } else { "no longer on hold" };
+                    ("held", json!({ "on": on }), text.to_owned())
+                }
+                CallChange::Muted(on) => {
+                    let text = if on {
+                        "the peer is muted"
+                    } else {
+                        "the peer is no longer muted"
+                    };
+                    ("muted", json!({ "on": on }), text.to_owned())
+                }
+                CallChange::Digit(digit) => {
+                    self.phone.line().digits.push(digit.key());
+                    continue;
+                }
+                CallChange::Connected(on) if self.answered.is_some() => {
+                    let text = if on {
+                        "there is a path again"
+                    } else {
+                        "the path is gone"
+                    };
+                    ("path", json!({ "on": on }), text.to_owned())
+                }
+                CallChange::Connected(_)
+                | CallChange::Answered
+                | CallChange::Secured
+                | CallChange::Ended => continue,
+            };
+            self.phone.screen.tell(event, facts, &text);
+        }
+        self.hear_of_digits();
+        while let Ok(event) = self.phone.events.try_recv() {
+            self.phone.turn_away(&event);
+        }
+    }
+
+    /// Tells which digits have come since the last time.
+    fn hear_of_digits(&mut self) {
+        let digits = self.phone.line().digits.clone();
+        let new: Vec<char> = digits
+            .chars()
+            .skip(self.talked.digits.chars().count())
+            .collect();
+        for digit in new {
+            let facts = json!({ "digit": digit.to_string() });
+            self.phone
+                .screen
+                .tell("digit", facts, &format!("digit {digit}"));
+        }
+        self.talked.digits = digits;
+    }
+
     fn look(&self) -> Option<Look> {
-        let id = self.session;
+        let (id, form) = (self.call.session, self.call.form);
         self.phone.online.endpoint.update(|manager, _| {
             let path = manager.peek(id).and_then(|session| {
                 let channel = session.channel(session_voice::RTP_CHANNEL)?;
                 session.describe_channel(channel)
             });
-            let call = manager.find_client::<Client>()?.call(id)?;
+            let call = (form.call)(manager, id)?;
             let fingerprint = call.secured().and_then(|secured| {
                 let peer = secured.peer_fingerprint.as_ref()?;
                 Some(format!("{} with {peer}", secured.protocol))
@@ -150,19 +204,26 @@ impl Talk<'_> {
 
     /// The engine, once the call is answered and its keys are there.
     fn begin(&mut self, look: &Look, now: Instant) -> Result<(), Problem> {
-        let mut line = self.phone.line();
-        if line.engine.is_some() || look.phase != CallPhase::Answered {
+        if look.phase != CallPhase::Answered {
             return Ok(());
         }
         let (Some(config), Some(protection)) = (&look.config, &look.protection) else {
             return Ok(());
         };
-        let [one, two] = [random(), random()];
-        let mut seed = [0; 16];
-        seed[..8].copy_from_slice(&one);
-        seed[8..].copy_from_slice(&two);
+        let mut line = self.phone.line();
+        let before = self.keys_of_engine.replace(protection.clone());
+        if let Some(engine) = &mut line.engine {
+            // Another transport took over, and hands were shaken again.
+            if before.as_ref() != Some(protection) {
+                engine.set_protection(protection);
+            }
+            return Ok(());
+        }
+        let (mut seed, mut name) = ([0; 16], [0; 8]);
+        cli::random(&mut seed);
+        cli::random(&mut name);
         let config = EngineConfig {
-            cname: one.iter().map(|byte| format!("{byte:02x}")).collect(),
+            cname: name.iter().map(|byte| format!("{byte:02x}")).collect(),
             dtx: self.dtx,
             ..config.clone()
         };
@@ -172,8 +233,10 @@ impl Talk<'_> {
         line.engine = Some(engine);
         drop(line);
         self.answered = Some(now);
-        let text = format!("connected, {}, {}", self.talked.codec, look.security);
-        self.phone.say(&text);
+        let (codec, security) = (self.talked.codec, &look.security);
+        let facts = json!({ "codec": codec, "security": security, "path": look.path });
+        let text = format!("connected, {codec}, {security}");
+        self.phone.screen.tell("connected", facts, &text);
         Ok(())
     }
 
@@ -211,42 +274,62 @@ impl Talk<'_> {
     }
 
     fn send(&self, outputs: Vec<MediaOutput>) {
-        let id = self.session;
+        if outputs.is_empty() {
+            return;
+        }
+        let (id, form) = (self.call.session, self.call.form);
         self.phone.online.endpoint.update(|manager, now| {
             for output in outputs {
                 // What cannot be sent now is lost, as packets are.
                 let _ = match output {
-                    MediaOutput::Rtp(packet) => Client::send_rtp(manager, id, packet, now),
-                    MediaOutput::Rtcp(packet) => Client::send_rtcp(manager, id, packet, now),
+                    MediaOutput::Rtp(packet) => (form.send_rtp)(manager, id, packet, now),
+                    MediaOutput::Rtcp(packet) => (form.send_rtcp)(manager, id, packet, now),
                 };
             }
         });
     }
 
     fn press_keys(&mut self, now: Instant) {
-        while let Ok(key) = self.keys.try_recv() {
+        while let Some(key) = self.keys.try_next() {
             if let Key::Digit(digit) = key
                 && let Some(engine) = &mut self.phone.line().engine
                 && engine.press(digit, now).is_ok()
             {
                 continue;
             }
-            let id = self.session;
+            if key == Key::Quit {
+                self.hang_up();
+                continue;
+            }
+            let (id, form) = (self.call.session, self.call.form);
             let done = self.phone.online.endpoint.update(|manager, now| {
-                let call = manager.find_client::<Client>().and_then(|c| c.call(id));
+                let call = (form.call)(manager, id);
                 let (mutes, holds) =
                     call.map_or((false, false), |call| (call.mute().here, call.hold().here));
                 match key {
-                    Key::Mute => Client::set_mute(manager, id, !mutes, now),
-                    Key::Hold => Client::set_hold(manager, id, !holds, now),
-                    Key::Digit(digit) => Client::press(manager, id, digit, now),
-                    Key::Quit => Ok(()),
+                    Key::Mute => {
+                        (form.mute)(manager, id, !mutes, now).map(|()| Some(("mute", !mutes)))
+                    }
+                    Key::Hold => {
+                        (form.hold)(manager, id, !holds, now).map(|()| Some(("hold", !holds)))
+                    }
+                    Key::Digit(digit) => (form.press)(manager, id, digit, now).map(|()| None),
+                    Key::Quit => Ok(None),
                 }
             });
-            match (key, done) {
-                (Key::Quit, _) => self.hang_up(),
-                (_, Ok(())) => {}
-                (_, Err(error)) => self.phone.say(&error.to_string()),
+            match done {
+                Ok(Some((what, on))) => {
+                    let facts = json!({ "what": what, "on": on });
+                    let text = format!("{what} {}", if on { "on" } else { "off" });
+                    self.phone.screen.tell("switched", facts, &text);
+                }
+                Ok(None) => {}
+                Err(error) => {
+                    let text = error.to_string();
+                    self.phone
+                        .screen
+                        .tell("refused", json!({ "why": text }), &text);
+                }
             }
         }
     }
@@ -259,25 +342,22 @@ impl Talk<'_> {
         let stats = engine.stats(now);
         drop(line);
         let moment = Moment::new(self.answered.map_or(Duration::ZERO, |at| now - at), &stats);
-        if self.phone.online.json {
-            println!("{}", moment.json(&path));
-        } else if !self.phone.online.quiet {
-            print!("\r\x1b[K{}  {path}", moment.text());
-            // A line that is shown late is of no use.
-            let _ = std::io::stdout().flush();
-        }
+        let text = format!("{}  {path}", moment.text());
+        self.phone.screen.show("quality", moment.json(&path), &text);
         self.talked.path = path;
         self.talked.moments.push(moment);
     }
 
     fn hang_up(&mut self) {
-        self.talked.hung_up = true;
+        if std::mem::replace(&mut self.talked.hung_up, true) {
+            return;
+        }
         let goodbye = match &mut self.phone.line().engine {
             Some(engine) => engine.goodbye("hung up", Instant::now()),
             None => None,
         };
         self.send(goodbye.map(MediaOutput::Rtcp).into_iter().collect());
-        let (id, answered) = (self.session, self.answered.is_some());
+        let (id, form, answered) = (self.call.session, self.call.form, self.answered.is_some());
         let reason = Reason::new(if answered {
             ReasonCondition::Success
         } else {
@@ -288,90 +368,16 @@ impl Talk<'_> {
             .phone
             .online
             .endpoint
-            .update(|manager, now| Client::hang_up(manager, id, reason, now));
+            .update(|manager, now| (form.hang_up)(manager, id, reason, now));
     }
 
     fn end(&mut self) {
         let now = Instant::now();
         let line = self.phone.line();
-        self.talked.digits.clone_from(&line.digits);
         if let Some(engine) = &line.engine {
             self.talked.stats = engine.stats(now);
         }
+        drop(line);
         self.talked.lasted = self.answered.map_or(Duration::ZERO, |at| now - at);
     }
-}
-
-impl Talked {
-    /// Says how it was, in words, in JSON and as a page; and whether there was a call at all.
-    pub(crate) fn tell(self, phone: &Phone, peer: &Peer, how: &How) -> Result<(), Problem> {
-        let media = &self.stats.media;
-        let mos = media.quality.map(|quality| quality.mos);
-        if phone.online.json {
-            let done = serde_json::json!({
-                "event": "done", "peer": peer.as_str(), "seconds": self.lasted.as_secs_f64(),
-                "setup_seconds": self.first_sound.map(|time| time.as_secs_f64()), "codec": self.codec,
-                "security": self.security, "path": self.path, "sent": media.sent.0, "received": media.received,
-                "concealed": media.playout.concealed, "recovered": media.playout.recovered, "late": media.playout.late,
-                "round_trip_ms": media.round_trip.map(|time| time.as_secs_f64() * 1e3), "mos": mos,
-                "digits": self.digits, "cause": self.cause.as_ref().map(ToString::to_string),
-            });
-            println!("{done}");
-        } else if !phone.online.quiet && !self.codec.is_empty() {
-            let mos = mos.map_or_else(|| "unknown".to_owned(), |mos| format!("{mos:.1}"));
-            let seconds = self.lasted.as_secs_f64();
-            println!(
-                "{seconds:.1} s with {peer}: {}, {}",
-                self.codec, self.security
-            );
-            println!(
-                "{} packets sent, {} received, {} frames made up, {} recovered; MOS {mos}",
-                media.sent.0, media.received, media.playout.concealed, media.playout.recovered
-            );
-            if !self.digits.is_empty() {
-                println!("digits: {}", self.digits);
-            }
-        }
-        if let Some(path) = &how.report {
-            let page = report::page(peer.as_str(), &self.security, &self.path, &self.moments);
-            std::fs::write(path, page).map_err(|error| {
-                let what = format!("write {}", path.display());
-                failed(
-                    "report",
-                    &what,
-                    error,
-                    "choose a folder that is there and yours",
-                )
-            })?;
-        }
-        if !self.codec.is_empty() || self.hung_up {
-            return Ok(());
-        }
-        let is_no = matches!(
-            &self.cause,
-            Some(Cause::Remote(Some(reason)))
-                if [ReasonCondition::Decline, ReasonCondition::Busy].contains(&reason.condition)
-        );
-        let why = self
-            .cause
-            .map_or_else(String::new, |cause| cause.to_string());
-        let (exit, code) = if is_no {
-            (Exit::Declined, "declined")
-        } else {
-            (Exit::Failed, "no-call")
-        };
-        let hint = "try again later";
-        Err(Problem::new(
-            exit,
-            code,
-            format!("speak with {peer}"),
-            why,
-            hint,
-        ))
-    }
-}
-
-/// A hasher's keys come from the operating system.
-fn random() -> [u8; 8] {
-    RandomState::new().hash_one(0).to_le_bytes()
 }

@@ -1,0 +1,222 @@
+//! Calls that are announced by messages to all devices of an account (XEP-0353).
+
+use crate::{
+    failed,
+    form::JINGLE,
+    keys::Keys,
+    outcome,
+    phone::{Conversation, Offers, Phone},
+};
+use serde_json::json;
+use session_core::{Element, Peer, Reason, ReasonCondition};
+use session_voice::{CallOffer, RTP};
+use session_xmpp::{
+    cli::{self, Problem},
+    jmi::{JmiConfig, JmiEnd, JmiOutput},
+};
+use std::{sync::Arc, time::Duration};
+use tokio::time::{Instant, sleep_until};
+
+/// How long who was answered may take to offer the session.
+const OFFER_MAX: Duration = Duration::from_secs(30);
+
+impl Phone {
+    /// Lets all devices of an account ring, until one answers: the call's id, and that device. None if we gave up.
+    pub(super) async fn propose(
+        &mut self,
+        to: &Peer,
+        ring: Duration,
+        keys: &mut Keys,
+    ) -> Result<Option<(Arc<str>, Peer)>, Problem> {
+        let call: Arc<str> = uuid().into();
+        let mut config = JmiConfig::default();
+        config.answer = ring;
+        let media = vec![Element::new(RTP, "description").with("media", "audio")];
+        let proposed = self.online.calls.update(|calls, now| {
+            calls.set_config(config);
+            calls.propose(&call, to, media, now)
+        });
+        proposed.map_err(|error| failed("dial", "call", error, ""))?;
+        let text = format!("calling {to}");
+        self.screen
+            .tell("announced", json!({ "peer": to.as_str() }), &text);
+        loop {
+            let event = tokio::select! {
+                event = self.events.recv() => event,
+                () = keys.quit() => {
+                    let reason = Reason::new(ReasonCondition::Cancel);
+                    // What was answered at this moment ends when we log out.
+                    let _ = self.online.calls.update(|calls, _| calls.retract(&call, &reason));
+                    return Ok(None);
+                }
+            };
+            match event {
+                Some(JmiOutput::Ringing { id, by }) if id == call => {
+                    let text = format!("it rings at {by}");
+                    self.screen
+                        .tell("ringing", json!({ "by": by.as_str() }), &text);
+                }
+                Some(JmiOutput::Proceed { id, with }) if id == call => {
+                    return Ok(Some((id, with)));
+                }
+                Some(JmiOutput::Over { id, end }) if id == call => {
+                    return Err(outcome::unanswered(to, &end));
+                }
+                Some(event) => self.turn_away(&event),
+                None => return Err(failed("closed", "call", "the login is over", "")),
+            }
+        }
+    }
+
+    /// Lets an announced call ring, then answers or declines it. Whether it was answered.
+    pub(super) async fn ring_announced(
+        &mut self,
+        call: &Arc<str>,
+        from: &Peer,
+        after: Duration,
+        decline: bool,
+        keys: &mut Keys,
+    ) -> Result<bool, Problem> {
+        let gone = |_| outcome::missed(from);
+        let rings = self.online.calls.update(|calls, _| calls.ring(call));
+        rings.map_err(gone)?;
+        let until = Instant::now() + after;
+        let mut declines = decline;
+        loop {
+            tokio::select! {
+                () = sleep_until(until) => break,
+                () = keys.quit() => {
+                    declines = true;
+                    break;
+                }
+                event = self.events.recv() => self.rings_on(call, from, event)?,
+            }
+        }
+        if declines {
+            let reason = Reason::new(ReasonCondition::Decline);
+            let rejected = self
+                .online
+                .calls
+                .update(|calls, _| calls.reject(call, &reason));
+            rejected.map_err(gone)?;
+            let facts = json!({ "peer": from.as_str() });
+            self.screen.tell("declined", facts, "declined");
+            return Ok(false);
+        }
+        let accepted = self.online.calls.update(|calls, _| calls.accept(call));
+        accepted.map_err(gone)?;
+        Ok(true)
+    }
+
+    /// Takes the session that an answered call leads to.
+    pub(super) async fn take_announced(
+        &mut self,
+        call: &Arc<str>,
+        from: &Peer,
+        offers: &mut Offers,
+        keys: &mut Keys,
+    ) -> Result<Option<Conversation>, Problem> {
+        let until = Instant::now() + OFFER_MAX;
+        loop {
+            tokio::select! {
+                () = sleep_until(until) => {
+                    let (what, why) = (format!("speak with {from}"), "it does not offer the session");
+                    return Err(failed("no-offer", &what, why, "try again later"));
+                }
+                () = keys.quit() => {
+                    let reason = Reason::new(ReasonCondition::Cancel);
+                    // It may be over.
+                    let _ = self.online.calls.update(|calls, _| calls.finish(call, &reason));
+                    return Ok(None);
+                }
+                event = self.events.recv() => self.rings_on(call, from, event)?,
+                (offer, form) = offers.next() => {
+                    if form.namespace == JINGLE.namespace && self.is_of(&offer, call) {
+                        return self.take(&offer, form, Some(Arc::clone(call))).map(Some);
+                    }
+                    self.refuse(&offer, form, ReasonCondition::Busy);
+                }
+            }
+        }
+    }
+
+    /// Whether an offer is the one that was announced under this id.
+    fn is_of(&self, offer: &CallOffer, call: &Arc<str>) -> bool {
+        self.online.endpoint.update(|manager, _| {
+            let session = manager.peek(offer.session);
+            session.is_some_and(|session| session.sid() == call)
+        })
+    }
+
+    /// Something happened while a call of somebody rings here: an error, once it is over.
+    fn rings_on(
+        &self,
+        call: &Arc<str>,
+        from: &Peer,
+        event: Option<JmiOutput>,
+    ) -> Result<(), Problem> {
+        match event {
+            Some(JmiOutput::Over { id, end }) if id == *call => match end {
+                JmiEnd::AnsweredElsewhere(by) => Err(outcome::elsewhere(from, Some(&by))),
+                JmiEnd::RejectedElsewhere => Err(outcome::elsewhere(from, None)),
+                JmiEnd::Rejected(_)
+                | JmiEnd::Retracted(_)
+                | JmiEnd::TieBreak { .. }
+                | JmiEnd::Migrated(_)
+                | JmiEnd::Finished(_)
+                | JmiEnd::Unanswered
+                | JmiEnd::Unreachable
+                | JmiEnd::Ours
+                | _ => Err(outcome::missed(from)),
+            },
+            Some(event) => {
+                self.turn_away(&event);
+                Ok(())
+            }
+            None => Err(failed("closed", "answer", "the login is over", "")),
+        }
+    }
+
+    /// While there is a call, whoever announces another hears that we are busy.
+    pub(super) fn turn_away(&self, event: &JmiOutput) {
+        if let JmiOutput::Proposed { id, .. } = event {
+            let reason = Reason::new(ReasonCondition::Busy);
+            // It may have been withdrawn.
+            let _ = self
+                .online
+                .calls
+                .update(|calls, _| calls.reject(id, &reason));
+        }
+    }
+}
+
+/// A random id that nobody else has (RFC 9562 §5.4).
+fn uuid() -> String {
+    let mut bytes = [0; 16];
+    cli::random(&mut bytes);
+    bytes[6] = bytes[6] & 0x0f | 0x40;
+    bytes[8] = bytes[8] & 0x3f | 0x80;
+    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    let parts = [
+        &hex[..8],
+        &hex[8..12],
+        &hex[12..16],
+        &hex[16..20],
+        &hex[20..],
+    ];
+    parts.join("-")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::uuid;
+
+    #[test]
+    fn ids_have_the_form_of_random_ones() {
+        let id = uuid();
+        assert_eq!(id.len(), 36);
+        assert_eq!(&id[14..15], "4");
+        assert!("89ab".contains(&id[19..20]), "{id}");
+        assert_ne!(id, uuid());
+    }
+}

@@ -1,0 +1,90 @@
+//! Why there was no call, as a program's end.
+
+use session_core::{Cause, Peer, ReasonCondition};
+use session_xmpp::{
+    cli::{Exit, Problem},
+    jmi::JmiEnd,
+};
+
+/// A session that ended before anybody was heard.
+pub(crate) fn no_call(peer: &Peer, cause: Option<&Cause>) -> Problem {
+    let condition = match cause {
+        Some(Cause::Remote(Some(reason)) | Cause::Local(reason)) => Some(&reason.condition),
+        Some(_) | None => None,
+    };
+    let why = cause.map_or_else(String::new, ToString::to_string);
+    of(peer, condition, why)
+}
+
+/// An announced call of ours that led to no session.
+pub(crate) fn unanswered(peer: &Peer, end: &JmiEnd) -> Problem {
+    let plain = |code, why: &str| problem(Exit::Failed, code, peer, why.to_owned());
+    match end {
+        JmiEnd::Rejected(Some(reason)) => {
+            let why = format!("ended by the peer: {reason}");
+            let is_busy = reason.condition == ReasonCondition::Busy;
+            let condition = if is_busy {
+                ReasonCondition::Busy
+            } else {
+                ReasonCondition::Decline
+            };
+            of(peer, Some(&condition), why)
+        }
+        JmiEnd::Rejected(None) => of(peer, Some(&ReasonCondition::Decline), "declined".to_owned()),
+        JmiEnd::Unanswered => of(
+            peer,
+            Some(&ReasonCondition::Timeout),
+            "nobody answered".to_owned(),
+        ),
+        JmiEnd::Unreachable => plain("peer-offline", "no device of it is there"),
+        JmiEnd::TieBreak { .. } => plain("crossed", "it calls us at this moment"),
+        JmiEnd::Retracted(_)
+        | JmiEnd::AnsweredElsewhere(_)
+        | JmiEnd::RejectedElsewhere
+        | JmiEnd::Migrated(_)
+        | JmiEnd::Finished(_)
+        | JmiEnd::Ours
+        | _ => plain("no-call", "it ended before it began"),
+    }
+}
+
+/// Who called has given up.
+pub(crate) fn missed(from: &Peer) -> Problem {
+    problem(Exit::Failed, "missed", from, "it gave up before".to_owned())
+}
+
+/// Another device of ours has taken the call, or declined it.
+pub(crate) fn elsewhere(from: &Peer, by: Option<&Peer>) -> Problem {
+    match by {
+        Some(by) => problem(
+            Exit::Failed,
+            "answered-elsewhere",
+            from,
+            format!("{by} has answered"),
+        ),
+        None => {
+            let why = "another device has declined".to_owned();
+            problem(Exit::Failed, "declined-elsewhere", from, why)
+        }
+    }
+}
+
+fn of(peer: &Peer, condition: Option<&ReasonCondition>, why: String) -> Problem {
+    let (exit, code) = match condition {
+        Some(ReasonCondition::Decline) => (Exit::Declined, "declined"),
+        Some(ReasonCondition::Busy) => (Exit::Declined, "busy"),
+        Some(ReasonCondition::Timeout) => (Exit::Failed, "no-answer"),
+        Some(ReasonCondition::SecurityError) => (Exit::Failed, "not-trusted"),
+        Some(_) | None => (Exit::Failed, "no-call"),
+    };
+    problem(exit, code, peer, why)
+}
+
+fn problem(exit: Exit, code: &'static str, peer: &Peer, why: String) -> Problem {
+    let hint = match code {
+        "not-trusted" => "compare the fingerprints by another way; somebody may stand between you",
+        "answered-elsewhere" | "declined-elsewhere" => "",
+        _ => "try again later",
+    };
+    Problem::new(exit, code, format!("speak with {peer}"), why, hint)
+}
