@@ -1,8 +1,10 @@
-//! `cargo xtask demo`: a file between two endpoints of this process, over real sockets, with everything shown.
+//! `cargo xtask demo`: a file between two endpoints of this process, over real sockets, with everything shown; then a call
+//! between two programs.
 //!
-//! It is also the example of how the crates are put together: [`sides`] makes an endpoint out of a dialect, a transport, a
+//! The file is also the example of how the crates are put together: [`sides`] makes an endpoint out of a dialect, a transport, a
 //! stream layer and a client, and [`transfer`] offers, accepts, writes and reads.
 
+mod call;
 mod ceiling;
 #[cfg(feature = "turn")]
 mod relay;
@@ -49,6 +51,12 @@ pub(crate) struct Args {
     /// How much random data: bytes, or with a unit, as 64KiB, 256MiB, 2GiB [default: 64MiB]
     #[arg(long, value_parser = parse_size, conflicts_with = "file")]
     size: Option<u64>,
+    /// What is said in the call after the file, a WAV file; without it, something like speech
+    #[arg(long, value_name = "WAV", conflicts_with = "only")]
+    wav: Option<PathBuf>,
+    /// No call after the file
+    #[arg(long, conflicts_with = "wav")]
+    no_call: bool,
     /// Print one JSON object a line; the last one holds the figures
     #[arg(long)]
     json: bool,
@@ -98,9 +106,16 @@ pub(crate) fn run(args: &Args) -> Outcome {
     } else {
         Format::Text
     };
-    match demonstrate(args, format) {
-        Ok(report) if args.json => Ok(report.json().to_string()),
-        Ok(report) => Ok(report.text()),
+    match demonstrate(args, format).and_then(|report| Ok((report, call_too(args, format)?))) {
+        Ok((report, call)) if args.json => {
+            let mut figures = report.json();
+            figures["call"] = call.map_or(serde_json::Value::Null, |call| call.json());
+            Ok(figures.to_string())
+        }
+        Ok((report, call)) => {
+            let call = call.map_or_else(String::new, |call| format!("\n{}", call.text()));
+            Ok(format!("{}{call}", report.text()))
+        }
         Err(failure) => {
             if args.json {
                 let error = failure.to_string();
@@ -109,6 +124,15 @@ pub(crate) fn run(args: &Args) -> Outcome {
             Err(failure)
         }
     }
+}
+
+/// The call, unless it is not wanted; a transport that is shown by itself is shown by the file alone.
+fn call_too(args: &Args, format: Format) -> Result<Option<call::Called>, Failure> {
+    if args.no_call || args.only.is_some() {
+        return Ok(None);
+    }
+    let view = View::new(format, None)?;
+    call::run(args.wav.as_deref(), args.dialect.dialect(), &view).map(Some)
 }
 
 /// This demo once more, by a program that has a relay in it: others need not compile one.
@@ -212,6 +236,8 @@ mod tests {
             dialect,
             only,
             size: Some(3_000_000),
+            wav: None,
+            no_call: true,
             json: false,
             trace: None,
         };

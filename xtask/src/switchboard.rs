@@ -17,7 +17,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use crate::tools::{self, Failure, Outcome};
-use server::{Config, Relay, Server};
+use server::Relay;
+pub(crate) use server::{Config, Server};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {

@@ -82,6 +82,10 @@ pub(crate) fn cargo(arguments: &[&str]) -> Command {
         .args(arguments)
         .current_dir(root())
         .env("CARGO_TARGET_DIR", target_dir());
+    // Tests that need a switchboard run this very program.
+    if let Ok(program) = env::current_exe() {
+        command.env("XTASK", program);
+    }
     command
 }
 

@@ -1,9 +1,12 @@
 //! What is fuzzed. Each target takes any bytes and panics when a promise is broken.
 
+mod description;
 mod google_ice;
 mod google_relay;
 mod ice;
 mod pseudotcp;
+mod rtcp;
+mod rtp;
 mod sctp;
 mod session_ops;
 mod socks5;
@@ -12,10 +15,13 @@ mod stanza;
 mod stun;
 mod turn;
 
+pub use description::description;
 pub use google_ice::google_ice;
 pub use google_relay::google_relay;
 pub use ice::ice;
 pub use pseudotcp::pseudotcp;
+pub use rtcp::rtcp;
+pub use rtp::rtp;
 pub use sctp::sctp;
 pub use session_ops::session_ops;
 pub use socks5::socks5;
@@ -29,10 +35,13 @@ pub type Target = fn(&[u8]);
 
 /// Every target by its name, which is also the folder of its corpus.
 pub const TARGETS: &[(&str, Target)] = &[
+    ("description", description),
     ("google_ice", google_ice),
     ("google_relay", google_relay),
     ("ice", ice),
     ("pseudotcp", pseudotcp),
+    ("rtcp", rtcp),
+    ("rtp", rtp),
     ("sctp", sctp),
     ("session_ops", session_ops),
     ("socks5", socks5),

@@ -29,20 +29,20 @@ const CREDENTIALS: Duration = Duration::from_secs(3_600);
 
 /// What a server is to be.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Config {
-    pub(super) domain: String,
+pub(crate) struct Config {
+    pub(crate) domain: String,
     /// Names and passwords.
-    pub(super) accounts: BTreeMap<String, String>,
-    pub(super) anonymous: bool,
-    pub(super) relays: Vec<Relay>,
+    pub(crate) accounts: BTreeMap<String, String>,
+    pub(crate) anonymous: bool,
+    pub(crate) relays: Vec<Relay>,
 }
 
 /// A STUN server, or a TURN server with the secret that it shares with us.
 #[derive(Clone, Debug)]
-pub(super) struct Relay {
-    pub(super) host: String,
-    pub(super) port: u16,
-    pub(super) secret: Option<String>,
+pub(crate) struct Relay {
+    pub(crate) host: String,
+    pub(crate) port: u16,
+    pub(crate) secret: Option<String>,
 }
 
 /// What all connections share.
@@ -56,7 +56,7 @@ pub(super) struct Shared {
 }
 
 /// See [`super`].
-pub(super) struct Server {
+pub(crate) struct Server {
     shared: Arc<Shared>,
     listener: TcpListener,
     authority: String,
@@ -64,7 +64,7 @@ pub(super) struct Server {
 
 impl Server {
     /// Opens the door, and makes a certificate.
-    pub(super) async fn bind(address: SocketAddr, config: Config) -> io::Result<Self> {
+    pub(crate) async fn bind(address: SocketAddr, config: Config) -> io::Result<Self> {
         let listener = TcpListener::bind(address).await?;
         let (tls, authority) = certify(&config.domain).map_err(io::Error::other)?;
         let accounts = config.accounts.into_iter();
@@ -84,7 +84,7 @@ impl Server {
         })
     }
 
-    pub(super) fn address(&self) -> String {
+    pub(crate) fn address(&self) -> String {
         let address = self.listener.local_addr();
         address.map_or_else(|error| error.to_string(), |address| address.to_string())
     }
@@ -95,7 +95,7 @@ impl Server {
     }
 
     /// The certificate of its authority, in PEM.
-    pub(super) fn authority(&self) -> &str {
+    pub(crate) fn authority(&self) -> &str {
         &self.authority
     }
 
@@ -109,7 +109,7 @@ impl Server {
     }
 
     /// Lets in whoever comes.
-    pub(super) async fn serve(self) {
+    pub(crate) async fn serve(self) {
         let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
         loop {
             let Ok(place) = places.clone().acquire_owned().await else {
