@@ -175,11 +175,11 @@ impl Stage<'_> {
         tokio::spawn(async move { server.serve().await });
         let heard = self.heard();
         let length = self.seconds.to_string();
-        let mut bob = self.start("bob", &place, &["answer"])?;
+        let mut bob = self.start("bob", &place, &["answer"]);
         bob.args(&["--record", &heard.display().to_string(), "--for", &length]);
         let mut bob = bob.spawn()?;
         bob.until(self.view, "waiting").await?;
-        let mut alice = self.start("alice", &place, &["dial", &format!("bob@{DOMAIN}")])?;
+        let mut alice = self.start("alice", &place, &["dial", &format!("bob@{DOMAIN}")]);
         alice.args(&["--play", &said.display().to_string()]);
         let mut alice = alice.spawn()?;
         let (one, two) = tokio::join!(alice.until(self.view, "done"), bob.until(self.view, "done"));
@@ -190,7 +190,7 @@ impl Stage<'_> {
         Ok(done)
     }
 
-    fn start(&self, who: &'static str, server: &str, words: &[&str]) -> Result<Starting, Failure> {
+    fn start(&self, who: &'static str, server: &str, words: &[&str]) -> Starting {
         let mut command = Command::new(&self.program);
         let path = |name: &str| self.folder.join(name).display().to_string();
         command.args(words).args(["--json", "--accept", "any"]);
@@ -198,7 +198,7 @@ impl Stage<'_> {
         command.args(["--ca", &path("ca.pem"), "--config", &path("config.toml")]);
         command.args(["--password-file", &path("password")]);
         command.args(["--dialect", self.dialect]);
-        Ok(Starting { who, command })
+        Starting { who, command }
     }
 }
 

@@ -106,7 +106,7 @@ pub(crate) struct Phone {
 /// Somebody calls.
 pub(super) enum Incoming {
     /// With the offer itself.
-    Offer(CallOffer, Form),
+    Offer(Box<CallOffer>, Form),
     /// With a message to all of our devices.
     Announced { id: Arc<str>, from: Peer },
     /// Nobody any more: we are to stop.
@@ -247,11 +247,8 @@ impl Phone {
                 session.set_sid(sid)?;
             }
             let all = session.potential_transports();
-            let fit: Vec<&str> = all.iter().map(|name| &**name).collect();
-            let fit: Vec<&str> = fit
-                .into_iter()
-                .filter(|name| TRANSPORTS.contains(name))
-                .collect();
+            let names = all.iter().map(|name| &**name);
+            let fit: Vec<&str> = names.filter(|name| TRANSPORTS.contains(name)).collect();
             session.set_potential_transports(&fit)?;
             (form.dial)(manager, id, device, now).map(|()| id)
         });
@@ -320,7 +317,7 @@ impl Phone {
     async fn incoming(&mut self, offers: &mut Offers, keys: &mut Keys) -> Incoming {
         loop {
             tokio::select! {
-                (offer, form) = offers.next() => return Incoming::Offer(offer, form),
+                (offer, form) = offers.next() => return Incoming::Offer(Box::new(offer), form),
                 () = keys.quit() => return Incoming::Stop,
                 event = self.events.recv() => match event {
                     Some(JmiOutput::Proposed { id, from, descriptions, .. }) => {
@@ -343,7 +340,7 @@ impl Phone {
 
     /// The answer to an offer that came without announcement.
     async fn answer_offer(
-        &mut self,
+        &self,
         offer: &CallOffer,
         form: Form,
         after: Duration,
