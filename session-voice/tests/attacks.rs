@@ -291,7 +291,7 @@ fn nobody_is_talked_down_to_less_protection() {
             Element::new(session_voice::RTP, "crypto")
                 .with("tag", "1")
                 .with("crypto-suite", "AES_CM_128_HMAC_SHA1_80")
-                .with("key-params", &format!("inline:{}", "A".repeat(40))),
+                .with("key-params", format!("inline:{}", "A".repeat(40))),
         )
     };
     for (victim, keys) in [(ALICE, true), (ALICE, false), (BOB, true), (BOB, false)] {

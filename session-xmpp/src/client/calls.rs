@@ -218,8 +218,10 @@ mod tests {
         let sides = names.map(|name| {
             let (calls, events) = Calls::new(JmiConfig::default());
             let manager = SessionManager::new(Config::default(), SeededEntropy::new(1));
-            let mut options = Options::default();
-            options.service = Some(calls.service());
+            let options = Options {
+                service: Some(calls.service()),
+                ..Options::default()
+            };
             let endpoint = Endpoint::spawn_with(manager, router.link(name), options);
             (calls, endpoint, events)
         });

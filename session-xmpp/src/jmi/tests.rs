@@ -408,6 +408,8 @@ fn a_proposal_that_comes_back_ends_its_call_and_no_other() {
         id: "one".into(),
         end: JmiEnd::Unreachable,
     };
-    assert_eq!(back(BOB, "jm-propose-one"), [over.clone()]);
-    assert_eq!(back(BOB, "jm-propose-one"), [over], "once");
+    for _ in 0..2 {
+        let told = back(BOB, "jm-propose-one");
+        assert_eq!(told, std::slice::from_ref(&over), "once");
+    }
 }
