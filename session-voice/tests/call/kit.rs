@@ -222,10 +222,10 @@ impl Running {
         };
         self.reader.take().unwrap().join().unwrap();
         let errors = self.errors.take().unwrap().join().unwrap();
-        let problems = errors
+        let mut problems = errors
             .lines()
             .filter_map(|line| serde_json::from_str(line).ok());
-        let problem = problems.last().unwrap_or_default();
+        let problem = problems.next_back().unwrap_or_default();
         let said = self.said.0.lock().unwrap();
         let code = status.code().unwrap_or(-1);
         Ended {

@@ -222,6 +222,7 @@ fn loudspeaker() -> Option<Box<dyn SoundSink>> {
 }
 
 #[cfg(all(test, feature = "enhance"))]
+#[allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 mod tests {
     use super::*;
     use session_voice::audio::Babble;
