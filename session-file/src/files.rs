@@ -4,6 +4,7 @@ mod config;
 mod decide;
 mod events;
 mod exchange;
+mod watch;
 
 pub use config::{
     Acceptance, Decision, FileConfig, FileError, FileLimits, FileOffer, FileVerdict, OfferedFile,
@@ -203,6 +204,7 @@ impl FileClient {
         session.initiate_with(to, Vec::new(), first, now)?;
         let ids = exchange.ids(id).collect();
         client.exchanges.insert(id, exchange);
+        client.set_clock(session, now);
         Ok(ids)
     }
 

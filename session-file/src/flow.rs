@@ -129,6 +129,16 @@ impl Flow {
         self.peer_finished
     }
 
+    /// Whether something waits for the channel to take it.
+    pub(crate) fn has_unsent(&self) -> bool {
+        !self.outgoing.is_empty()
+    }
+
+    /// Whether the peer is held back, because nobody reads.
+    pub(crate) fn is_paused(&self) -> bool {
+        self.paused
+    }
+
     /// Takes as much of `bytes` as there is room for, and returns how much that is.
     pub(crate) fn write(&mut self, bytes: &mut Bytes) -> usize {
         let count = bytes.len().min(self.room());

@@ -151,6 +151,11 @@ impl Transfer {
         self.duplex
     }
 
+    /// Whether our application has read the end of what was received.
+    pub fn is_acknowledged(&self) -> bool {
+        self.acknowledged
+    }
+
     /// Announces what changes. A listener looks at the getters after each notice; it may miss steps, never the end.
     pub fn signal(&self) -> &Signal<Change> {
         &self.signal

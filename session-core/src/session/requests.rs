@@ -109,7 +109,8 @@ pub(crate) fn is_last_word(action: Action) -> bool {
 /// What silence means for a message, and whether it is sent again before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Silence {
-    /// Nothing: some peers answer nothing to what they do not know (Asterisk).
+    /// Nothing: some peers answer nothing to what they do not know (Asterisk). That a session-info was not answered is told,
+    /// without consequence: it may have been a ping (XEP-0166 §6.9).
     Ignored,
     /// Sent again, then as if refused.
     Refused,
@@ -273,6 +274,10 @@ impl Session {
             match silence(pending.action) {
                 Silence::Fatal => self.fail(Cause::NoAnswer(pending.action), false, now),
                 Silence::Refused => self.refused(pending, None, now),
+                // Nothing comes of it, but it may be what somebody asked in order to hear something.
+                Silence::Ignored if pending.action == Action::SessionInfo => {
+                    self.warn(Cause::NoAnswer(pending.action));
+                }
                 Silence::Ignored | Silence::Repeated => {}
             }
         }

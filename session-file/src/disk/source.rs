@@ -1,7 +1,7 @@
 //! Reading ahead.
 
 use super::{DiskError, DiskProblem, Meter, partial::hash_front};
-use crate::{File, FileDate, HashAlgorithm, Hasher, sanitize_name};
+use crate::{File, FileDate, FileText, HashAlgorithm, Hasher, sanitize_name};
 use bytes::Bytes;
 use rustix::{
     buffer::spare_capacity,
@@ -135,6 +135,11 @@ impl Source {
         file.date = self
             .stamp
             .and_then(|stamp| FileDate::from_unix(stamp.modified.0));
+        // Libervia takes no file without a text.
+        file.texts = vec![FileText {
+            language: None,
+            text: name.into(),
+        }];
         file.hash_used = vec![HashAlgorithm::Sha256.as_str().into()];
         Ok(file)
     }

@@ -17,6 +17,9 @@ pub struct FileConfig {
     pub checksum: Duration,
     /// The same where the sender said nothing: Conversations names a hash then, Dino does not. Default 1 s.
     pub unannounced: Duration,
+    /// How long nothing may move that the peer is to do, before it is asked whether it is there (XEP-0166 §6.9), and again
+    /// after that. One whose server says that it is gone, or that does not answer at all, is given up. Default 10 s.
+    pub stall: Duration,
     /// Whether the hashes of blocks are named to peers that take them, so that a damaged file is noticed early. Default
     /// true.
     pub blocks: bool,
@@ -45,6 +48,7 @@ impl Default for FileConfig {
             linger: Duration::from_secs(35),
             checksum: Duration::from_secs(5),
             unannounced: Duration::from_secs(1),
+            stall: Duration::from_secs(10),
             blocks: true,
             hashes_outside: false,
             limits: FileLimits::default(),

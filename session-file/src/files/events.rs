@@ -134,7 +134,7 @@ impl SessionClient for FileClient {
         if transfer.is_out() {
             // The peer may have closed it because it has the file: its word is slower.
             transfer.verdict_due = now.checked_add(patience);
-            return self.set_clock(session);
+            return self.set_clock(session, now);
         }
         let content = transfer.content().clone();
         self.fail(session, &content, lost_channel(), now);
@@ -190,6 +190,9 @@ impl SessionClient for FileClient {
     }
 
     fn on_error(&mut self, session: &mut Session, error: &SessionError, now: Instant) {
+        if !error.fatal {
+            self.asked_in_vain(session, error, now);
+        }
         let lost = matches!(error.cause, Cause::Transport(_) | Cause::ConnectionLost);
         let Some(exchange) = self
             .exchanges

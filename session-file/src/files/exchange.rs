@@ -4,6 +4,7 @@ use super::{
     Decision, FILE_CHANNEL, FileClient, FileError, FileOffer, FileVerdict, OfferedFile,
     decide::{judge, offered},
     events::lost_channel,
+    watch::Watch,
 };
 use crate::{
     Direction, FileDescription, Integrity, Phase, Transfer, TransferId,
@@ -27,6 +28,8 @@ pub(crate) struct Exchange {
     pub(crate) linger_due: Option<Instant>,
     /// When we end a session in which nothing is left to do.
     end_due: Option<Instant>,
+    /// Whether something moves.
+    pub(super) watch: Watch,
 }
 
 impl Exchange {
@@ -38,6 +41,7 @@ impl Exchange {
             named: 0,
             linger_due: None,
             end_due: None,
+            watch: Watch::default(),
         }
     }
 
@@ -319,6 +323,7 @@ impl FileClient {
         self.pump(session, content, now);
         // A file without bytes is whole already.
         self.review(session, content, now);
+        self.set_clock(session, now);
     }
 
     pub(super) fn live_transfer(
@@ -378,7 +383,7 @@ impl FileClient {
             Ok(_) => {}
             Err(fault) => return self.fail(session, content, fault, now),
         }
-        self.set_clock(session);
+        self.set_clock(session, now);
     }
 
     /// Our application has a file.
@@ -436,7 +441,7 @@ impl FileClient {
         if settled && (receives || lingered || transfers.iter().all(|t| !t.is_live())) {
             // What was said last, `received`, goes out before the end.
             exchange.end_due = Some(now);
-            return self.set_clock(session);
+            return self.set_clock(session, now);
         }
         // What is left is for the peer to say; it may never.
         let waits = transfers
@@ -445,11 +450,12 @@ impl FileClient {
         if waits && exchange.linger_due.is_none() {
             exchange.linger_due = now.checked_add(linger);
         }
-        self.set_clock(session);
+        self.set_clock(session, now);
     }
 
     /// The next instant at which there is something to do.
-    pub(super) fn set_clock(&self, session: &mut Session) {
+    pub(super) fn set_clock(&mut self, session: &mut Session, now: Instant) {
+        self.look_after(session, now);
         let Some(exchange) = self.exchanges.get(&session.id()) else {
             return;
         };
@@ -458,6 +464,7 @@ impl FileClient {
         session.set_timer(
             dues.chain(exchange.linger_due)
                 .chain(exchange.end_due)
+                .chain(exchange.watch.due)
                 .min(),
         );
     }
@@ -491,7 +498,7 @@ impl FileClient {
         if exchange.linger_due.is_some_and(|due| due <= now) {
             self.conclude(session, now);
         }
-        self.set_clock(session);
+        self.set_clock(session, now);
     }
 
     /// The session, or one content of it, is over.

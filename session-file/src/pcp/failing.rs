@@ -83,7 +83,14 @@ pub(super) fn fault(what: &str, fault: &Fault) -> Problem {
         Fault::Aborted(Some(reason)) if reason.condition == ReasonCondition::FailedTransport => {
             (Exit::Failed, "connection-lost", AGAIN)
         }
-        Fault::Aborted(_) | Fault::TooMuch(_) | Fault::TooLittle { .. } | Fault::WrongRange => {
+        Fault::Aborted(Some(reason)) if reason.condition == ReasonCondition::Gone => (
+            Exit::Failed,
+            "peer-gone",
+            "when the other side is back, give the same command again: it goes on where it was",
+        ),
+        // A connection that breaks looks like one that ends.
+        Fault::TooLittle { .. } => (Exit::Failed, "connection-lost", AGAIN),
+        Fault::Aborted(_) | Fault::TooMuch(_) | Fault::WrongRange => {
             (Exit::Failed, "aborted", AGAIN)
         }
     };

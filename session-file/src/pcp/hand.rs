@@ -2,7 +2,7 @@
 
 use super::{View, failing::misuse, limit::Limit, pump::Line};
 use crate::{FILE_TRANSFER, FileClient, FileConfig, FileError, Proposal};
-use session_core::{ChannelLayer, LayerChoice, Peer};
+use session_core::{ChannelLayer, LayerChoice, Peer, SessionId};
 use session_xmpp::{
     Endpoint,
     cli::{Exit, Problem, Program, TransportName},
@@ -185,6 +185,23 @@ impl Hand {
                 ))
             }
         }
+    }
+
+    /// Lets go of a session in which nothing is left to do. Its peer may have added a file that is on its way, or that
+    /// nobody has decided about yet.
+    pub(super) fn release_if_over(&self, session: SessionId) {
+        self.endpoint.update(|manager, now| {
+            let client = manager.find_client::<FileClient>();
+            let lives = client.is_some_and(|client| {
+                let mut transfers = client.transfers(session);
+                transfers
+                    .any(|transfer| transfer.outcome().is_none() && !transfer.is_acknowledged())
+            });
+            if !lives {
+                // It may be over and forgotten: one that was declined is.
+                let _ = FileClient::release(manager, session, now);
+            }
+        });
     }
 
     /// Lets go of a session, whatever is left of it.

@@ -221,10 +221,7 @@ async fn take_all(hand: &Hand, inbox: &Inbox, offer: &FileOffer) -> Result<(), P
             faults.push(problem);
         }
     }
-    // It may be over and forgotten: one that was declined is.
-    let _ = hand
-        .endpoint()
-        .update(|manager, now| FileClient::release(manager, offer.session, now));
+    hand.release_if_over(offer.session);
     let last = faults.pop();
     for problem in &faults {
         hand.view().problem(problem);

@@ -1,0 +1,132 @@
+//! Whether the peer is still there, when nothing moves that should.
+//!
+//! A program that is killed says nothing. A path notices that late or never: a TCP connection through a proxy may stay, and
+//! consent ends after 30 s (RFC 7675). So a peer of a transfer that stands still is asked by an empty session-info (XEP-0166
+//! §6.9), which its server answers in its stead when it is gone.
+
+use super::{FileClient, exchange::end};
+use crate::{Direction, Phase, Transfer, transfer::Fault};
+use session_core::{
+    Action, Cause, Condition, Reason, ReasonCondition, Session, SessionError, StanzaError,
+};
+use std::time::Instant;
+
+/// How often it is looked whether something has moved, before somebody is asked.
+const LOOKS: u32 = 4;
+
+/// What a session's bytes did when somebody looked last.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Watch {
+    /// Bytes that had moved, of all files.
+    moved: u64,
+    /// When to look next.
+    pub(super) due: Option<Instant>,
+    /// When to ask, if nothing moves until then.
+    ask: Option<Instant>,
+    /// The peer was asked, and nothing has moved since.
+    asked: bool,
+}
+
+/// Whether something of this transfer is the peer's to do.
+fn waits(transfer: &Transfer) -> bool {
+    match transfer.phase() {
+        Phase::Waiting => true,
+        Phase::Open => !transfer.is_complete() || transfer.direction() == Direction::Send,
+        Phase::Offered | Phase::Ended => false,
+    }
+}
+
+/// Whether an answer to a question is one of a server whose client is gone. A client that does not know the question says
+/// something else (XEP-0166 §6.9: `unsupported-info`; RFC 6120 §8.3.3.3: `feature-not-implemented`).
+fn is_gone(error: &StanzaError) -> bool {
+    [
+        Condition::Gone,
+        Condition::ItemNotFound,
+        Condition::RecipientUnavailable,
+        Condition::RemoteServerNotFound,
+        Condition::RemoteServerTimeout,
+        Condition::ServiceUnavailable,
+    ]
+    .contains(&error.condition)
+}
+
+impl FileClient {
+    /// The files of a session that wait for the peer, and how many bytes have moved in all; `None` when none waits.
+    fn moved(&self, session: &Session) -> Option<u64> {
+        let transfers = &self.exchanges.get(&session.id())?.transfers;
+        let moved = transfers.iter().fold(0_u64, |sum, transfer| {
+            let progress = transfer.progress();
+            sum.saturating_add(progress.sent)
+                .saturating_add(progress.received)
+        });
+        transfers.iter().any(waits).then_some(moved)
+    }
+
+    /// Looks whether something has moved, and asks the peer if not.
+    pub(super) fn look_after(&mut self, session: &mut Session, now: Instant) {
+        let moved = self.moved(session);
+        let stall = self.config.stall;
+        let Some(exchange) = self.exchanges.get_mut(&session.id()) else {
+            return;
+        };
+        let watch = &mut exchange.watch;
+        let Some(moved) = moved else {
+            *watch = Watch::default();
+            return;
+        };
+        if watch.due.is_some_and(|due| due > now) {
+            return;
+        }
+        if watch.due.is_none() || watch.moved != moved {
+            watch.asked = false;
+            watch.moved = moved;
+            watch.ask = now.checked_add(stall);
+        } else if watch.ask.is_some_and(|ask| ask <= now) {
+            watch.asked = true;
+            watch.ask = now.checked_add(stall);
+            // Where nothing can be said, it is over.
+            let _ = session.send_info(Vec::new(), now);
+        }
+        watch.due = now.checked_add(stall / LOOKS);
+    }
+
+    /// The peer answered a question with an error, or did not answer.
+    pub(super) fn asked_in_vain(
+        &mut self,
+        session: &mut Session,
+        error: &SessionError,
+        now: Instant,
+    ) {
+        let moved = self.moved(session);
+        let stands = |watch: Watch| watch.asked && Some(watch.moved) == moved;
+        let exchange = self.exchanges.get(&session.id());
+        if !exchange.is_some_and(|exchange| stands(exchange.watch)) {
+            return;
+        }
+        let why = if let Cause::Refused { action, error } = &error.cause
+            && *action == Action::SessionInfo
+            && is_gone(error)
+        {
+            "the other side is gone"
+        } else if error.cause == Cause::NoAnswer(Action::SessionInfo) && self.is_held_up(session) {
+            "the other side does not answer any more"
+        } else {
+            return;
+        };
+        let reason = Reason::new(ReasonCondition::Gone).with_text(why);
+        self.gone(session, None, &Fault::Aborted(Some(reason.clone())), false);
+        end(session, reason, now);
+    }
+
+    /// Whether bytes wait for the peer, and not for our application: one that is held back by us need not answer.
+    fn is_held_up(&self, session: &Session) -> bool {
+        let transfers = self.exchanges.get(&session.id()).map(|e| &e.transfers);
+        transfers.into_iter().flatten().any(|transfer| {
+            waits(transfer)
+                && match transfer.direction() {
+                    Direction::Send => transfer.flow.has_unsent() || transfer.flow.is_finished(),
+                    Direction::Receive => !transfer.flow.is_paused(),
+                }
+        })
+    }
+}
