@@ -87,11 +87,14 @@ mod file;
 mod files;
 mod flow;
 mod hash;
+#[cfg(feature = "jet")]
+mod jet;
 mod moving;
 mod name;
 mod own;
 #[cfg(all(feature = "cli", unix))]
 pub mod pcp;
+mod publish;
 mod queue;
 mod resume;
 mod share;
@@ -112,8 +115,17 @@ pub use files::{
     FileVerdict, OfferedFile, Proposal,
 };
 pub use hash::{HASH_BYTES_MAX, HASH_NAME_MAX, HASHES, Hash, HashAlgorithm, Hasher};
+#[cfg(feature = "jet")]
+pub use jet::{
+    JET, JET_BYTES_MAX, JET_TAG_BYTES, JetCipher, JetError, JetKeys, JetOpener, JetSealer,
+    JetSecret, JetSecurity,
+};
 pub use name::{FileName, NAME_BYTES_MAX, NameError, sanitize_name};
 pub use own::OWN;
+pub use publish::{
+    JINGLE_PUB, PUBLICATION_ID_MAX, Publication, PublicationText, publication_asked,
+    publication_session, publication_start, publication_starting, publication_uri,
+};
 pub use resume::{Journal, JournalError, JournalState, ResumeToken};
 pub use share::{
     PREVIEW_MAX, SHARE, SHARE_ITEMS_MAX, Share, ShareInfo, ShareItem, ShareKind, ShareRequest,

@@ -9,6 +9,8 @@
 
 #[path = "pcp/kit.rs"]
 mod kit;
+#[path = "pcp/names.rs"]
+mod names;
 #[path = "pcp/trees.rs"]
 mod trees;
 

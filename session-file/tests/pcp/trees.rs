@@ -1,54 +1,16 @@
 //! Folders.
 
-use super::kit::{Place, Via, bytes, long, pair};
+use super::{
+    kit::{Place, Via, bytes, long, pair},
+    names::{ODD, list},
+};
 use session_file::disk::Existing;
 use session_xmpp::cli::Exit;
 use std::{
     fs,
-    os::unix::fs::{MetadataExt as _, PermissionsExt as _},
-    path::Path,
+    os::unix::fs::PermissionsExt as _,
     time::{Duration, SystemTime},
 };
-
-/// Names that are odd, and names all the same.
-const ODD: [&str; 16] = [
-    "plain",
-    "with space",
-    "Ünïcødé",
-    "名前.txt",
-    "имя файла",
-    "اسم الملف",
-    "नाम",
-    "ชื่อ",
-    "😀🎉.png",
-    "-rf",
-    "--help",
-    "a'b`c$(d)&;",
-    ".hidden",
-    "a,b;c=d",
-    "%20",
-    "e\u{301}",
-];
-
-/// What is in a folder: its paths, with modes, dates and contents.
-fn list(root: &Path) -> Vec<(String, u32, i64, Option<Vec<u8>>)> {
-    let mut found = Vec::new();
-    let mut folders = vec![root.to_owned()];
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(&folder).unwrap() {
-            let path = entry.unwrap().path();
-            let metadata = path.symlink_metadata().unwrap();
-            let name = path.strip_prefix(root).unwrap().display().to_string();
-            let content = metadata.is_file().then(|| fs::read(&path).unwrap());
-            if metadata.is_dir() {
-                folders.push(path);
-            }
-            found.push((name, metadata.mode() & 0o777, metadata.mtime(), content));
-        }
-    }
-    found.sort();
-    found
-}
 
 fn plant(place: &Place) {
     for (at, name) in ODD.iter().enumerate() {

@@ -1,0 +1,131 @@
+//! Every transport with every kind of content.
+
+use super::{
+    kit::{Place, Program, bytes, is_long, sha256},
+    names::{ODD, list},
+};
+use std::{fs, os::unix::fs::FileExt as _, path::Path};
+
+/// How the two reach each other, and what that needs to be said.
+const WAYS: [(&str, &[&str]); 5] = [
+    ("ice", &[]),
+    ("ice-tcp", &[]),
+    ("raw-udp", &[]),
+    ("s5b", &["--allow-plaintext"]),
+    ("ibb", &["--allow-plaintext"]),
+];
+
+const SIZES: [usize; 4] = [0, 1, (1 << 20) - 1, 1 << 20];
+
+/// A large file with holes, and something at its beginning, in its midst and at its end.
+fn sparse(path: &Path, size: u64) {
+    let file = fs::File::create(path).unwrap();
+    file.set_len(size).unwrap();
+    for at in [0, size / 2 + 4_097, size - 1_000] {
+        file.write_all_at(&bytes(1_000, at), at).unwrap();
+    }
+}
+
+fn forest(place: &Place, files: usize) {
+    for (at, name) in ODD.iter().enumerate() {
+        place.write(
+            &format!("out/tree/{name}/{name}"),
+            &bytes(at * 1_000, at as u64),
+        );
+    }
+    let deep = vec!["deep"; 60].join("/");
+    place.write(&format!("out/tree/{deep}/leaf"), b"leaf");
+    fs::create_dir_all(place.path("out/tree/empty/emptier")).unwrap();
+    for number in 0..files {
+        place.write(
+            &format!("out/tree/many/{}/{number}", number % 17),
+            &bytes(number % 3_400, number as u64),
+        );
+    }
+}
+
+fn send(place: &Place, what: &str, words: &[&str]) -> Program {
+    let mut all = vec!["send", what, "bob@localhost"];
+    all.extend(words);
+    place.run("alice", &all)
+}
+
+#[test]
+fn every_transport_carries_every_kind_of_content() {
+    for (way, more) in WAYS {
+        let place = Place::new(way);
+        let mut words = vec!["--transports", way];
+        words.extend(more);
+        let transfers = (SIZES.len() + 2).to_string();
+        let mut receiving = words.clone();
+        receiving.extend(["--count", &transfers]);
+        let receiver = place.receiver("bob", "in", &receiving);
+        for size in SIZES {
+            let path = place.write(&format!("out/file{size}"), &bytes(size, size as u64));
+            let ended = send(&place, &path, &words).succeed();
+            let sent = ended.event("sent");
+            assert_eq!(sent["sha256"], sha256(Path::new(&path)), "{way} {size}");
+            let protection = sent["protection"].as_str().unwrap();
+            let encrypted = protection.starts_with("encrypted: QUIC");
+            assert!(
+                encrypted == more.is_empty() || size == 0,
+                "{way} {protection}"
+            );
+        }
+        let size = match (is_long(), way) {
+            (true, "ice") => 5 << 30,
+            (_, "ibb") => 6 << 20,
+            _ => 48 << 20,
+        };
+        let path = place.path("out/sparse");
+        sparse(&path, size);
+        send(&place, path.to_str().unwrap(), &words).succeed();
+        forest(&place, if is_long() { 10_000 } else { 800 });
+        let sent = send(&place, &place.text("out/tree"), &words).succeed();
+        assert_eq!(sent.event("sent")["failed"], 0, "{way}");
+        receiver.succeed();
+        for size in SIZES {
+            let arrived = fs::read(place.path(&format!("in/file{size}"))).unwrap();
+            assert!(arrived == bytes(size, size as u64), "{way} {size}");
+        }
+        assert_eq!(sha256(&place.path("in/sparse")), sha256(&path), "{way}");
+        let (ours, theirs) = (list(&place.path("out/tree")), list(&place.path("in/tree")));
+        assert_eq!(ours.len(), theirs.len(), "{way}");
+        for (ours, theirs) in ours.iter().zip(&theirs) {
+            assert!(ours == theirs, "{way}: {} {}", ours.0, theirs.0);
+        }
+        place.assert_clean("in");
+    }
+}
+
+#[test]
+fn a_stream_goes_through_and_a_shared_file_is_fetched() {
+    use std::{io::Write as _, process::Stdio};
+    let place = Place::new("streams");
+    let content = bytes(3_000_000, 8);
+    let receiver = place.receiver("bob", "in", &["--count", "1"]);
+    let words = place.words(
+        "alice",
+        &["send", "-", "bob@localhost", "--name", "all.tar"],
+    );
+    let mut command = std::process::Command::new(&words[0]);
+    command.args(&words[1..]);
+    let mut sender = Program::spawn(command, Stdio::piped());
+    let mut input = sender.input();
+    input.write_all(&content).unwrap();
+    drop(input);
+    sender.succeed();
+    receiver.succeed();
+    assert!(fs::read(place.path("in/all.tar")).unwrap() == content);
+
+    place.write("shelf/photos/beach.jpg", &content);
+    let shelf = place.text("shelf");
+    let mut sharer = place.run("carol", &["share", &shelf]);
+    sharer.event("ready");
+    let into = place.text("in");
+    let get = |what: &str| place.run("alice", &["get", what, "--into", &into]);
+    get("carol@localhost:photos/beach.jpg").succeed();
+    assert!(fs::read(place.path("in/beach.jpg")).unwrap() == content);
+    let ended = get("carol@localhost:photos/none.jpg").finish();
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+}
