@@ -130,12 +130,12 @@ impl JetSecurity {
         let kind = element.attribute("type").filter(|kind| !kind.is_empty());
         Ok(Some(Self {
             content: content.clone(),
-            cipher: cipher.ok_or(malformed("cipher", "not known"))?,
-            kind: kind.ok_or(malformed("type", "missing"))?.into(),
+            cipher: cipher.ok_or_else(|| malformed("cipher", "not known"))?,
+            kind: kind.ok_or_else(|| malformed("type", "missing"))?.into(),
             envelope: element
                 .children()
                 .next()
-                .ok_or(malformed("security", "without an envelope"))?
+                .ok_or_else(|| malformed("security", "without an envelope"))?
                 .detach(),
         }))
     }

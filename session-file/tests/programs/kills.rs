@@ -107,9 +107,9 @@ fn whoever_is_killed_at_whatever_moment_nothing_is_lost_or_corrupted() {
     while killed < kills {
         let into = format!("in{whole}");
         let mut receiver = place.receiver("bob", &into, &["--count", "1"]);
-        let mut sender = send(&place, &path, &["--limit", "12M"]);
+        let mut sender = send(&place, &path, &["--limit", "4M"]);
         let seed = killed * 4;
-        thread::sleep(Duration::from_millis(number(seed, 2_500)));
+        thread::sleep(Duration::from_millis(number(seed, 4_500)));
         let over = sender.is_over() || receiver.is_over();
         let target = place.path(&format!("{into}/file"));
         match number(seed + 1, 3) {
