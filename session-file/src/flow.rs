@@ -152,6 +152,12 @@ impl Flow {
         count
     }
 
+    /// Somebody would write more if there were room, and is to be told when there is.
+    #[cfg(feature = "gtalk")]
+    pub(crate) fn want_room(&mut self) {
+        self.refused = true;
+    }
+
     pub(crate) fn finish(&mut self) {
         self.finish = true;
         self.refused = false;

@@ -98,6 +98,8 @@ mod publish;
 mod queue;
 mod resume;
 mod share;
+#[cfg(feature = "gtalk")]
+mod sharing;
 mod stream;
 mod transfer;
 mod tree;
@@ -129,6 +131,12 @@ pub use publish::{
 pub use resume::{Journal, JournalError, JournalState, ResumeToken};
 pub use share::{
     PREVIEW_MAX, SHARE, SHARE_ITEMS_MAX, Share, ShareInfo, ShareItem, ShareKind, ShareRequest,
+};
+#[cfg(feature = "gtalk")]
+pub use sharing::{
+    ShareChange, ShareClient, ShareConfig, ShareDemand, ShareError, ShareFetch, ShareLimits,
+    ShareOffer, ShareRead, ShareState, ShareVerdict, TAR_BLOCK, TAR_ENTRIES_MAX, TarError,
+    TarEvent, TarReader, tar_header, tar_padding,
 };
 pub use stream::{Change, Completeness, Phase, Progress, Read, TunnelStream};
 pub use transfer::{Direction, Fault, Integrity, Outcome, Transfer, TransferId};

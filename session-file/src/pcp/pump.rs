@@ -12,7 +12,7 @@ use std::time::Instant;
 use tokio::sync::mpsc::{Receiver, Sender};
 
 /// Most bytes that are taken from a transfer at once.
-const READ_BYTES: usize = 1 << 20;
+const READ_BYTES: usize = 256 * 1024;
 
 /// Batches that wait for a thread.
 pub(super) const BATCHES: usize = 4;
