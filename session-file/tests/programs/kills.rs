@@ -142,7 +142,7 @@ fn whoever_is_killed_at_whatever_moment_nothing_is_lost_or_corrupted() {
         place.assert_clean(&into);
         whole += 1;
     }
-    println!("killed {killed} times: {whole} files came, {resumed} of them went on after that");
+    eprintln!("killed {killed} times: {whole} files came, {resumed} of them went on after that");
     assert!(whole > 0);
 }
 

@@ -125,8 +125,8 @@ pub(crate) struct Program {
 #[derive(Debug)]
 pub(crate) struct Ended {
     pub(crate) code: Option<i32>,
+    /// What it said, and last what it complained about.
     pub(crate) events: Vec<Value>,
-    pub(crate) errors: String,
 }
 
 impl Ended {
@@ -215,12 +215,11 @@ impl Program {
             self.events.push(serde_json::from_str(&line).unwrap());
         }
         // Why it ended stands where people look for failures.
-        let last = errors.lines().map(serde_json::from_str);
-        self.events.extend(last.filter_map(Result::ok));
+        let read = |line: &str| serde_json::from_str(line).unwrap_or_else(|_| line.into());
+        self.events.extend(errors.lines().map(read));
         Ended {
             code: status.code(),
             events: std::mem::take(&mut self.events),
-            errors,
         }
     }
 
