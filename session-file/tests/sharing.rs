@@ -203,7 +203,7 @@ fn take(
             match read {
                 ShareRead::Bytes(piece) => bytes.extend_from_slice(&piece),
                 ShareRead::Pending => return false,
-                over => {
+                over @ (ShareRead::End | ShareRead::Missing | ShareRead::Broken) => {
                     end = over;
                     return true;
                 }

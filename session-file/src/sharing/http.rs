@@ -157,7 +157,11 @@ impl Body {
                 self.state = State::Done;
                 Ok(())
             }
-            _ => Err(HttpError::Short),
+            State::Length(_)
+            | State::Size(_)
+            | State::Chunk(_)
+            | State::Behind(_)
+            | State::Trailer(..) => Err(HttpError::Short),
         }
     }
 
@@ -171,10 +175,10 @@ impl Body {
                         .min(input.len());
                     *left -= count as u64;
                     let piece = input.split_to(count);
-                    match &self.state {
-                        State::Length(0) => self.state = State::Done,
-                        State::Chunk(0) => self.state = State::Behind(0),
-                        _ => {}
+                    if let State::Length(0) = self.state {
+                        self.state = State::Done;
+                    } else if let State::Chunk(0) = self.state {
+                        self.state = State::Behind(0);
                     }
                     return Ok(Some(piece));
                 }

@@ -208,7 +208,9 @@ impl TarReader {
         match self.state {
             State::Header if self.block.is_empty() => Ok(()),
             State::Done => Ok(()),
-            _ => Err(TarError::Short),
+            State::Header | State::File(..) | State::Over(_) | State::Front(..) => {
+                Err(TarError::Short)
+            }
         }
     }
 
