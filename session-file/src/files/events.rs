@@ -312,7 +312,7 @@ impl FileClient {
         };
         let content = transfer.content().clone();
         transfer.reported(report, session)?;
-        self.set_clock(session);
+        self.set_clock(session, now);
         self.pump(session, &content, now);
         self.review(session, &content, now);
         Ok(())
@@ -325,7 +325,7 @@ impl FileClient {
             return;
         };
         if transfer.replaced(session, now) {
-            return self.set_clock(session);
+            return self.set_clock(session, now);
         }
         let why = "a stream cannot move to another transport";
         self.broken(session, content, why, now);

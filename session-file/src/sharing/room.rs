@@ -4,7 +4,7 @@ use super::{
     ShareChange, ShareOffer, ShareRead, ShareState,
     http::{self, Body, HeadReader, HttpError},
 };
-use crate::{Share, ShareRequest, flow::Flow};
+use crate::{Share, ShareRequest, flow::Flow, moving::Keep};
 use bytes::Bytes;
 use session_core::{Peer, Reason, Role, Session, SessionId, Signal};
 use std::{collections::BTreeSet, sync::Arc, time::Instant};
@@ -125,7 +125,7 @@ impl Link {
     pub(super) fn new(name: Arc<str>, work: Work, (send, receive): (usize, usize)) -> Self {
         Self {
             name,
-            flow: Flow::new(send.max(4 * HEAD_ROOM), receive),
+            flow: Flow::new((send.max(4 * HEAD_ROOM), receive), Keep::TUNNEL, None),
             raw: Bytes::new(),
             work,
             ended: false,
