@@ -336,11 +336,7 @@ impl ShareClient {
         }
     }
 
-    pub(super) fn accept_in(
-        &mut self,
-        session: &mut Session,
-        now: Instant,
-    ) -> Result<(), ShareError> {
+    pub(super) fn accept_in(&self, session: &mut Session, now: Instant) -> Result<(), ShareError> {
         let id = session.id();
         let room = self.rooms.get(&id).ok_or(ShareError::UnknownSession(id))?;
         if !room.is_offered() {
