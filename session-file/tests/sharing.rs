@@ -412,7 +412,7 @@ fn archives_are_read_however_they_are_cut() {
         reader.finish().map(|()| events)
     };
     let path = |text: &str| TreePath::new(text).unwrap();
-    let long = vec!["a-rather-long-name"; 12].join("/");
+    let long = ["a-rather-long-name"; 12].join("/");
     let mut text = archive();
     text.truncate(text.len() - 1_024);
     text.extend(tar_header(&path(&long), Some(5)));
