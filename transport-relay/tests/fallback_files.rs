@@ -135,7 +135,9 @@ fn judge(
     prop_assert!(arrived || !is_left, "one was left: {}", text());
     if arrived {
         prop_assert_eq!(received.len(), size);
-        prop_assert!(matches!(sent, Some(Outcome::Sent { .. })), "{}", text());
+        // Who sends may have lost the last transport before it heard of the end; with one left it knows.
+        let knows = matches!(sent, Some(Outcome::Sent { .. }));
+        prop_assert!(knows || !is_left, "{}", text());
     } else {
         // A connection that breaks may look like one that the peer has ended: then nobody confirms it.
         let known = taken

@@ -4,6 +4,7 @@ mod description;
 mod google_ice;
 mod google_relay;
 mod ice;
+mod layers;
 mod pseudotcp;
 mod rtcp;
 mod rtp;
@@ -19,6 +20,7 @@ pub use description::description;
 pub use google_ice::google_ice;
 pub use google_relay::google_relay;
 pub use ice::ice;
+pub use layers::{dtls, quic};
 pub use pseudotcp::pseudotcp;
 pub use rtcp::rtcp;
 pub use rtp::rtp;
@@ -36,10 +38,12 @@ pub type Target = fn(&[u8]);
 /// Every target by its name, which is also the folder of its corpus.
 pub const TARGETS: &[(&str, Target)] = &[
     ("description", description),
+    ("dtls", dtls),
     ("google_ice", google_ice),
     ("google_relay", google_relay),
     ("ice", ice),
     ("pseudotcp", pseudotcp),
+    ("quic", quic),
     ("rtcp", rtcp),
     ("rtp", rtp),
     ("sctp", sctp),

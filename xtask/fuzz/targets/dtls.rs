@@ -1,0 +1,4 @@
+//! See [`session_fuzz::dtls`].
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| session_fuzz::dtls(data));
