@@ -1,8 +1,14 @@
 //! `cargo xtask bench`: the benchmarks, which live with their peers in a package of their own.
 
+use std::fs;
+
+use crate::switchboard::Background;
 use crate::tools::{self, Failure, Outcome};
 
 const MANIFEST: &str = "xtask/bench/Cargo.toml";
+
+/// The figures that run `pcp` itself, which needs a server.
+const PROGRAMS: [&str; 3] = ["file.one_big", "file.many_small", "file.peak_memory"];
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -25,9 +31,15 @@ pub(crate) fn run(args: &Args) -> Outcome {
         "--",
     ];
     arguments.extend(args.name.as_deref());
+    let mut command = tools::cargo(&arguments);
+    let wanted = |figure: &&str| figure.starts_with(args.name.as_deref().unwrap_or_default());
+    // It lasts as long as the figures do.
+    let _server = match PROGRAMS.iter().any(wanted) {
+        true => Some(program(&mut command)?),
+        false => None,
+    };
     let mut figures = 0_u32;
     let mut malformed = Vec::new();
-    let mut command = tools::cargo(&arguments);
     if let Some(seconds) = args.soak {
         command.env("BENCH_SOAK_SECONDS", seconds.to_string());
     }
@@ -47,6 +59,31 @@ pub(crate) fn run(args: &Args) -> Outcome {
     Ok(format!(
         "{figures} figures; ratio says how many times better than the peer ours is"
     ))
+}
+
+/// Builds `pcp`, runs a server, and tells the benchmarks of both.
+fn program(command: &mut std::process::Command) -> Result<Background, Failure> {
+    let what = [
+        "build",
+        "--release",
+        "-p",
+        "session-file",
+        "--features",
+        "cli",
+    ];
+    let mut build = tools::cargo(&what);
+    tools::run(build.args(["--bin", "pcp"]), "it is what is measured")?;
+    let server = Background::start()?;
+    let authority = tools::target_dir().join("bench.pem");
+    fs::write(&authority, server.authority()).map_err(|error| {
+        let hint = "is there room on the disk?";
+        Failure::new(authority.display().to_string(), error.to_string(), hint)
+    })?;
+    command
+        .env("BENCH_PCP", tools::target_dir().join("release/pcp"))
+        .env("BENCH_SERVER", server.address())
+        .env("BENCH_AUTHORITY", authority);
+    Ok(server)
 }
 
 /// Whether a line that reports a figure has the agreed form; none for any other line.

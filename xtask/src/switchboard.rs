@@ -87,6 +87,57 @@ pub(crate) fn run(args: &Args) -> Outcome {
     })
 }
 
+/// A server for alice and bob, on a port of its own, while somebody holds it.
+pub(crate) struct Background {
+    // It runs what serves.
+    _runtime: tokio::runtime::Runtime,
+    address: String,
+    authority: String,
+}
+
+impl Background {
+    pub(crate) fn start() -> Result<Self, Failure> {
+        let failed = |error: std::io::Error| {
+            Failure::new(
+                "a server on loopback",
+                error.to_string(),
+                "is there a free port?",
+            )
+        };
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .map_err(failed)?;
+        let accounts = ["alice", "bob"].map(|name| (name.to_owned(), "secret".to_owned()));
+        let config = Config {
+            domain: "localhost".to_owned(),
+            accounts: BTreeMap::from(accounts),
+            ..Config::default()
+        };
+        let address = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+        let server = runtime.block_on(Server::bind(address, config));
+        let server = server.map_err(failed)?;
+        let (address, authority) = (server.address(), server.authority().to_owned());
+        runtime.spawn(server.serve());
+        Ok(Self {
+            _runtime: runtime,
+            address,
+            authority,
+        })
+    }
+
+    /// Where it listens.
+    pub(crate) fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// The certificate of its authority, in PEM.
+    pub(crate) fn authority(&self) -> &str {
+        &self.authority
+    }
+}
+
 fn config(args: &Args) -> Result<Config, String> {
     let mut accounts = BTreeMap::new();
     for account in &args.accounts {

@@ -5,6 +5,7 @@ mod lossy;
 mod ndc;
 mod open;
 pub(crate) mod plain;
+mod program;
 mod rtc;
 mod said;
 pub(crate) mod sides;
@@ -31,6 +32,8 @@ use transport_p2p::{
     sctp::{DataChannelConfig, DataChannelLayer},
 };
 
+pub(crate) use program::FIGURES as PROGRAM;
+
 pub(crate) const FIGURES: &[Figure] = &[
     ("file.quic", quic),
     ("file.sctp", sctp),
@@ -40,6 +43,7 @@ pub(crate) const FIGURES: &[Figure] = &[
     ("file.lossy_rtc", lossy::into_rtc),
     ("file.lossy_ndc", lossy::into_ndc),
     ("file.open", open::open),
+    ("file.s5b", crate::relay::s5b),
 ];
 
 /// Bytes that each run carries: 1 GiB, or what `BENCH_FILE_MIB` says.

@@ -27,6 +27,7 @@ const ALL: &[&[Figure]] = &[
     codec::FIGURES,
     core::FIGURES,
     file::FIGURES,
+    file::PROGRAM,
     ice::FIGURES,
     relay::FIGURES,
     #[cfg(feature = "xmpp-parsers")]

@@ -27,6 +27,8 @@ use transport_relay::{
 use turn::client::{Client, ClientConfig};
 use webrtc_util::Conn;
 
+pub(crate) use streams::s5b;
+
 pub(crate) const FIGURES: &[Figure] = &[
     ("relay.cpu", cpu),
     ("relay.cpu_gso", cpu_gso),

@@ -25,10 +25,16 @@ pub fn description(data: &[u8]) {
         negotiate(&read.0);
     }
     if let Some(info) = CallInfo::from_element(&element) {
-        assert_eq!(CallInfo::from_element(&carried(&info.to_element())), Some(info));
+        assert_eq!(
+            CallInfo::from_element(&carried(&info.to_element())),
+            Some(info)
+        );
     }
     if let Ok(digit) = DigitMessage::from_element(&element) {
-        assert_eq!(DigitMessage::from_element(&carried(&digit.to_element())), Ok(digit));
+        assert_eq!(
+            DigitMessage::from_element(&carried(&digit.to_element())),
+            Ok(digit)
+        );
     }
 }
 
@@ -66,7 +72,10 @@ fn negotiate(offer: &RtpDescription) {
             for chosen in &answer.payload_types {
                 let offered = offer.payload_types.iter();
                 let mut same = offered.filter(|codec| codec.id == chosen.id);
-                assert!(same.next().is_some() || offer.payload_types.is_empty(), "{chosen:?}");
+                assert!(
+                    same.next().is_some() || offer.payload_types.is_empty(),
+                    "{chosen:?}"
+                );
             }
             assert!(offer.rtcp_mux || !answer.rtcp_mux);
             if policy == Policy::Required {

@@ -97,7 +97,9 @@ fn datagrams(layer: &Arc<dyn ChannelLayer>, kind: u8, mut rest: &[u8]) {
                 for _ in 0..=*length {
                     for to in 0..2 {
                         let packet = ends[1 - to].out.pop_front();
-                        packet.map(|packet| ends[to].arrive(packet, now));
+                        if let Some(packet) = packet {
+                            ends[to].arrive(packet, now);
+                        }
                     }
                 }
             }
@@ -129,7 +131,9 @@ fn datagrams(layer: &Arc<dyn ChannelLayer>, kind: u8, mut rest: &[u8]) {
             _ => {
                 // Once more, or late.
                 let again = ends[1 - victim].out.front().cloned();
-                again.map(|packet| ends[victim].arrive(packet, now));
+                if let Some(packet) = again {
+                    ends[victim].arrive(packet, now);
+                }
                 ends[1 - victim]
                     .out
                     .rotate_left(usize::from(!ends[1 - victim].out.is_empty()));

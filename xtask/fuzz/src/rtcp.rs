@@ -25,10 +25,17 @@ pub fn rtcp(data: &[u8]) {
         let taken = engine.handle_rtcp(piece, now).is_ok();
         let after = engine.stats(now).media;
         assert_eq!(after.refused, before.refused + u64::from(!taken));
-        assert!(taken || after.loss_there == before.loss_there, "nothing has changed");
+        assert!(
+            taken || after.loss_there == before.loss_there,
+            "nothing has changed"
+        );
         let share = |share: f64| (0.0..=1.0).contains(&share);
         assert!(after.loss_there.is_none_or(share));
-        assert!(after.burst_there.is_none_or(|burst| burst.is_finite() && burst >= 0.0));
+        assert!(
+            after
+                .burst_there
+                .is_none_or(|burst| burst.is_finite() && burst >= 0.0)
+        );
         play(&mut engine, &mut sound, now);
         now += Duration::from_millis(20);
     }
@@ -50,7 +57,11 @@ fn check(packet: &RtcpPacket<'_>, bytes: usize) {
             };
             assert_eq!(again.iter().collect::<Vec<_>>(), reports);
         }
-        RtcpPacket::Nack { lost, sender, media } => {
+        RtcpPacket::Nack {
+            lost,
+            sender,
+            media,
+        } => {
             let lost: BTreeSet<u16> = lost.iter().collect();
             assert!(lost.len() <= bytes * 5);
             writer.nack(*sender, *media, lost.iter().copied());

@@ -33,7 +33,7 @@ const IN_BAND_BYTES: u64 = 8 << 20;
 const DOMAIN: &str = "bench.example";
 
 /// A tunnel over a direct connection, against a plain copy over TCP.
-pub(super) fn s5b(name: &str) {
+pub(crate) fn s5b(name: &str) {
     let bytes = bytes();
     let (mut ours, mut peer) = (Vec::new(), Vec::new());
     for _ in 0..RUNS {
