@@ -7,18 +7,10 @@ mod ice_pair;
 use bytes::Bytes;
 use ice_pair::Pair;
 use session_core::{Batch, Datagram, LocalSocket};
-use std::{net::SocketAddr, time::Duration};
+use std::net::SocketAddr;
 use transport_p2p::ice::Output;
 
 const PACKETS: u64 = 10_000;
-
-fn connected() -> Pair {
-    let mut pair = Pair::new(2, |_| {});
-    pair.start();
-    assert!(pair.run_until(Duration::from_secs(1), Pair::selected));
-    pair.run_for(Duration::from_millis(100));
-    pair
-}
 
 /// From one application to the other; the number of packets that arrived.
 fn carry(pair: &mut Pair, batch: Batch) -> usize {
@@ -48,7 +40,7 @@ fn carry(pair: &mut Pair, batch: Batch) -> usize {
 
 #[test]
 fn a_packet_allocates_nothing() {
-    let mut pair = connected();
+    let mut pair = Pair::connected();
     for (size, segment_size) in [(1_200, 0), (60_000, 1_200), (20, 0)] {
         let payload = Bytes::from(vec![7; size]);
         let batch = Batch {
@@ -70,7 +62,7 @@ fn a_packet_allocates_nothing() {
 
 #[test]
 fn a_packet_that_the_application_carries_allocates_nothing() {
-    let mut pair = connected();
+    let mut pair = Pair::connected();
     let [sender, receiver] = &mut pair.ends;
     let (socket, destination) = sender.agent.send_direct(1, 1_200).unwrap();
     let source = sender.sockets[&socket];
@@ -89,7 +81,7 @@ fn a_packet_that_the_application_carries_allocates_nothing() {
 /// What looks like STUN is looked at, and asks for no memory either unless it is a valid check.
 #[test]
 fn what_strangers_send_allocates_nothing() {
-    let mut pair = connected();
+    let mut pair = Pair::connected();
     let now = pair.now;
     let end = &mut pair.ends[0];
     let socket = *end.sockets.keys().next().unwrap();

@@ -4,7 +4,7 @@ use crate::{
     Fault, FileError,
     disk::{DiskError, DiskProblem},
 };
-use session_core::{Cause, Reason, ReasonCondition};
+use session_core::{Cause, Reason, ReasonCondition, TransportError};
 use session_xmpp::cli::{Exit, Problem};
 use std::io;
 
@@ -111,6 +111,8 @@ fn of_cause(cause: &Cause) -> (Exit, &'static str, &'static str) {
             "peer-failed",
             "when the cause is gone, give the same command again: it goes on where it was",
         ),
+        // There was a path, and the other end of it went away.
+        Cause::Transport(TransportError::Closed) => (Exit::Failed, "connection-lost", AGAIN),
         Cause::NoConnectivity | Cause::Transport(_) | Cause::NoCommonTransport => (
             Exit::Failed,
             "no-path",

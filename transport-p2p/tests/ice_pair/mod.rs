@@ -72,6 +72,15 @@ impl Pair {
         }
     }
 
+    /// Two of two addresses each, which have found each other and are at rest.
+    pub fn connected() -> Self {
+        let mut pair = Self::new(2, |_| {});
+        pair.start();
+        assert!(pair.run_until(Duration::from_secs(1), Self::selected));
+        pair.run_for(Duration::from_millis(100));
+        pair
+    }
+
     /// Both begin, and know each other's credentials.
     pub fn start(&mut self) {
         for end in 0..2 {
