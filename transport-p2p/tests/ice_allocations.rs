@@ -40,7 +40,7 @@ fn carry(pair: &mut Pair, batch: Batch) -> usize {
 
 #[test]
 fn a_packet_allocates_nothing() {
-    let mut pair = Pair::connected();
+    let mut pair = Pair::at_rest();
     for (size, segment_size) in [(1_200, 0), (60_000, 1_200), (20, 0)] {
         let payload = Bytes::from(vec![7; size]);
         let batch = Batch {
@@ -62,7 +62,7 @@ fn a_packet_allocates_nothing() {
 
 #[test]
 fn a_packet_that_the_application_carries_allocates_nothing() {
-    let mut pair = Pair::connected();
+    let mut pair = Pair::at_rest();
     let [sender, receiver] = &mut pair.ends;
     let (socket, destination) = sender.agent.send_direct(1, 1_200).unwrap();
     let source = sender.sockets[&socket];
@@ -81,7 +81,7 @@ fn a_packet_that_the_application_carries_allocates_nothing() {
 /// What looks like STUN is looked at, and asks for no memory either unless it is a valid check.
 #[test]
 fn what_strangers_send_allocates_nothing() {
-    let mut pair = Pair::connected();
+    let mut pair = Pair::at_rest();
     let now = pair.now;
     let end = &mut pair.ends[0];
     let socket = *end.sockets.keys().next().unwrap();

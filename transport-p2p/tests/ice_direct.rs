@@ -24,7 +24,7 @@ fn queued_way(pair: &mut Pair, end: usize, payload: &Bytes) -> (LocalSocket, Soc
 
 #[test]
 fn it_takes_the_way_that_the_agent_takes_and_is_counted() {
-    let mut pair = Pair::connected();
+    let mut pair = Pair::at_rest();
     let payload = Bytes::from_static(b"data");
     for end in 0..2 {
         let before = pair.ends[end].agent.stats();
@@ -49,7 +49,7 @@ fn it_takes_the_way_that_the_agent_takes_and_is_counted() {
 
 #[test]
 fn what_is_not_plain_data_on_the_path_is_left_to_the_agent() {
-    let mut pair = Pair::connected();
+    let mut pair = Pair::at_rest();
     let [first, second] = &mut pair.ends;
     let (from, to) = first.agent.send_direct(1, 4).unwrap();
     let source = first.sockets[&from];

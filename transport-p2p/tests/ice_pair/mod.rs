@@ -73,7 +73,7 @@ impl Pair {
     }
 
     /// Two of two addresses each, which have found each other and are at rest.
-    pub fn connected() -> Self {
+    pub fn at_rest() -> Self {
         let mut pair = Self::new(2, |_| {});
         pair.start();
         assert!(pair.run_until(Duration::from_secs(1), Self::selected));
