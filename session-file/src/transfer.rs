@@ -364,16 +364,16 @@ impl Transfer {
         &mut self,
         report: &Report,
         session: &mut Session,
-    ) -> Result<(), PeerError> {
+    ) -> Result<bool, PeerError> {
         let Some(channel) = self.channel().filter(|_| moving::is_marked(&self.file)) else {
             return Err(PeerError::NotAllowed("nobody agreed on telling this"));
         };
-        self.flow.told(report, session)?;
+        let ended = self.flow.told(report, session)?;
         session.set_movable(channel, self.flow.can_move());
         if !self.flow.is_moving() {
             self.move_due = None;
         }
-        Ok(())
+        Ok(ended)
     }
 }
 
@@ -571,6 +571,15 @@ impl Transfer {
         if self.direction == Direction::Send || !self.flow.peer_finished() {
             return Ok(());
         }
+        self.see_end()
+    }
+
+    /// The stream has come to its end. An application that hashes by itself waits for nothing else.
+    ///
+    /// # Errors
+    /// Something was to follow.
+    pub(crate) fn see_end(&mut self) -> Result<(), Fault> {
+        self.signal.emit(Change::Readable);
         match self.check.as_ref().map(Check::missing) {
             Some(Some((received, expected))) => Err(Fault::TooLittle { received, expected }),
             Some(None) | None => Ok(()),

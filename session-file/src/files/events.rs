@@ -311,10 +311,14 @@ impl FileClient {
             return Ok(());
         };
         let content = transfer.content().clone();
-        transfer.reported(report, session)?;
+        let ended = transfer.reported(report, session)?;
+        let whole = if ended { transfer.see_end() } else { Ok(()) };
         self.set_clock(session, now);
         self.pump(session, &content, now);
-        self.review(session, &content, now);
+        match whole {
+            Ok(()) => self.review(session, &content, now),
+            Err(fault) => self.fail(session, &content, fault, now),
+        }
         Ok(())
     }
 

@@ -113,6 +113,8 @@ fn a_stream_goes_through_and_a_shared_file_is_fetched() {
     let mut sender = Program::spawn(command, Stdio::piped());
     let mut input = sender.input();
     input.write_all(&content).unwrap();
+    // The end comes by itself, when everything else has long arrived.
+    std::thread::sleep(std::time::Duration::from_millis(500));
     drop(input);
     sender.succeed();
     receiver.succeed();
