@@ -30,7 +30,7 @@ const QUIET: f64 = 1e-3;
 ///         (state >> 8) as f32 / (1 << 24) as f32 - 0.5
 ///     })
 ///     .collect();
-/// let mut heard = vec![0.0; 12_345];
+/// let mut heard = vec![0.0; 12_000];
 /// heard.extend(said.iter().map(|sample| sample * 0.3));
 /// assert!(similarity(&said, &heard, 48_000) > 0.95);
 /// assert!(similarity(&said, &vec![0.0; 48_000], 48_000) < 0.01);
