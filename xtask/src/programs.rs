@@ -140,7 +140,7 @@ impl Place {
         more: &[&str],
     ) -> Result<(Process, Process), String> {
         let mut juliet = self.phone(server, "juliet", &[&["answer"], more].concat())?;
-        juliet.hear("waiting for calls")?;
+        juliet.hear("\"waiting\"")?;
         let to = format!("juliet@{DOMAIN}");
         let words = [&["dial", &to, "--for", seconds], more].concat();
         Ok((self.phone(server, "romeo", &words)?, juliet))

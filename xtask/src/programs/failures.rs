@@ -52,7 +52,7 @@ pub(super) fn all(place: &Place) -> Result<String, String> {
     }
     drop(guest);
     let mut callee = place.phone(&server, "juliet", &["answer", "--decline"])?;
-    callee.hear("waiting for calls")?;
+    callee.hear("\"waiting\"")?;
     fails(place, &server, &place.call, (&[&juliet], 4, "declined"))?;
     match callee.wait()? {
         0 => Ok(format!("{} failures, each by its name", count + 1)),

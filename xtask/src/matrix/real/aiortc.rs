@@ -85,7 +85,7 @@ impl Place<'_> {
     /// They call.
     fn answer(&self, codec: &str) -> Result<String, String> {
         let mut call = self.call(&["answer", "--accept", "any"])?;
-        call.hear("waiting for calls")?;
+        call.hear("\"waiting\"")?;
         let said = call.said();
         let own = format!("romeo@{}/", lab::DOMAIN);
         let at = said.find(&own).ok_or("it does not say who it is")?;
