@@ -87,6 +87,11 @@ pub(crate) fn run(args: &Args) -> Outcome {
     })
 }
 
+/// The domain of [`Background`].
+pub(crate) const DOMAIN: &str = "localhost";
+/// The password of its accounts.
+pub(crate) const PASSWORD: &str = "secret";
+
 /// A server for alice and bob, on a port of its own, while somebody holds it.
 pub(crate) struct Background {
     // It runs what serves.
@@ -109,9 +114,9 @@ impl Background {
             .enable_all()
             .build()
             .map_err(failed)?;
-        let accounts = ["alice", "bob"].map(|name| (name.to_owned(), "secret".to_owned()));
+        let accounts = ["alice", "bob"].map(|name| (name.to_owned(), PASSWORD.to_owned()));
         let config = Config {
-            domain: "localhost".to_owned(),
+            domain: DOMAIN.to_owned(),
             accounts: BTreeMap::from(accounts),
             ..Config::default()
         };
@@ -149,7 +154,7 @@ fn config(args: &Args) -> Result<Config, String> {
     }
     if accounts.is_empty() && !args.anonymous {
         for name in ["alice", "bob"] {
-            accounts.insert(name.to_owned(), "secret".to_owned());
+            accounts.insert(name.to_owned(), PASSWORD.to_owned());
         }
     }
     let mut relays = Vec::new();

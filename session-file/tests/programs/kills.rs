@@ -15,22 +15,31 @@ fn send(place: &Place, path: &str, words: &[&str]) -> Program {
     place.run("alice", &all)
 }
 
+/// A path that is noticed late to be gone, and a connection that breaks at once.
+const WAYS: [&[&str]; 2] = [
+    &["--transports", "ice"],
+    &["--transports", "s5b", "--allow-plaintext"],
+];
+
+/// A file of which so much has arrived that going on is worth it: its path, who sends it, and who receives it.
+fn under_way(place: &Place, way: &[&str]) -> (String, Program, Program) {
+    let path = place.write("out/file", &bytes(24_000_000, 3));
+    let mut receiver = place.receiver("bob", "in", way);
+    let mut words = way.to_vec();
+    words.extend(["--limit", "4M"]);
+    let sender = send(place, &path, &words);
+    // What is there is put down every two seconds.
+    for _ in 0..4 {
+        receiver.event("progress");
+    }
+    (path, sender, receiver)
+}
+
 #[test]
 fn a_receiver_that_is_killed_is_missed_and_the_same_command_goes_on() {
-    for way in [
-        &["--transports", "ice"][..],
-        &["--transports", "s5b", "--allow-plaintext"],
-    ] {
+    for way in WAYS {
         let place = Place::new("missed");
-        let path = place.write("out/file", &bytes(24_000_000, 3));
-        let mut receiver = place.receiver("bob", "in", way);
-        let mut words = way.to_vec();
-        words.extend(["--limit", "4M"]);
-        let sender = send(&place, &path, &words);
-        // What is there is put down every two seconds.
-        for _ in 0..4 {
-            receiver.event("progress");
-        }
+        let (path, sender, receiver) = under_way(&place, way);
         receiver.kill();
         let killed = Instant::now();
         let ended = sender.finish();
@@ -62,20 +71,9 @@ fn a_receiver_that_is_killed_is_missed_and_the_same_command_goes_on() {
 
 #[test]
 fn a_sender_that_is_killed_is_missed_and_the_same_command_goes_on() {
-    for way in [
-        &["--transports", "ice"][..],
-        &["--transports", "s5b", "--allow-plaintext"],
-    ] {
+    for way in WAYS {
         let place = Place::new("missing");
-        let path = place.write("out/file", &bytes(24_000_000, 4));
-        let mut receiver = place.receiver("bob", "in", way);
-        let mut words = way.to_vec();
-        words.extend(["--limit", "4M"]);
-        let sender = send(&place, &path, &words);
-        // What is there is put down every two seconds.
-        for _ in 0..4 {
-            receiver.event("progress");
-        }
+        let (path, sender, mut receiver) = under_way(&place, way);
         sender.kill();
         // Whoever receives waits for another transport where a connection breaks, until the server says that nobody is there.
         let problem = receiver.event_within("peer-gone", MISSED);

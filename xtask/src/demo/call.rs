@@ -3,7 +3,6 @@
 
 use std::fs::{self, File};
 use std::io::{BufReader, BufWriter};
-use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -18,7 +17,7 @@ use tokio::process::{Child, ChildStdout, Command};
 use tokio::time::timeout;
 
 use super::view::View;
-use crate::switchboard::{Config, Server};
+use crate::switchboard::{Background, DOMAIN, PASSWORD};
 use crate::tools::{self, Failure};
 
 /// Samples per second of what is written.
@@ -29,9 +28,6 @@ const SECONDS_MAX: f64 = 60.0;
 const SILENCE: f64 = 1.0;
 /// How long it may take to log in, to find each other, and to end.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// Both accounts have it.
-const PASSWORD: &str = "secret";
-const DOMAIN: &str = "localhost";
 
 /// What a call came to.
 #[derive(Debug)]
@@ -97,11 +93,13 @@ pub(super) fn run(
         Failure::new(format!("read {}", said.display()), error.to_string(), hint)
     })?;
     let seconds = (sound.len() as f64 / f64::from(RATE)).min(SECONDS_MAX) + SILENCE;
+    let server = Background::start()?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .map_err(|error| broken("start the asynchronous runtime", &error.to_string()))?;
     let stage = Stage {
+        server: &server,
         program,
         folder,
         seconds,
@@ -139,6 +137,7 @@ fn build() -> Result<PathBuf, Failure> {
 }
 
 struct Stage<'a> {
+    server: &'a Background,
     program: PathBuf,
     folder: PathBuf,
     seconds: f64,
@@ -154,32 +153,21 @@ impl Stage<'_> {
 
     /// Alice says it to bob. What bob says at the end.
     async fn play(&self, said: &Path) -> Result<Value, Failure> {
-        let accounts = ["alice", "bob"].map(|name| (name.to_owned(), PASSWORD.to_owned()));
-        let config = Config {
-            domain: DOMAIN.to_owned(),
-            accounts: accounts.into(),
-            ..Config::default()
-        };
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let server = Server::bind(address, config).await;
-        let server = server.map_err(|error| broken("start a server", &error.to_string()))?;
-        let place = server.address();
         for (name, text) in [
-            ("ca.pem", server.authority()),
+            ("ca.pem", self.server.authority()),
             ("password", PASSWORD),
             ("config.toml", ""),
         ] {
             let path = self.folder.join(name);
             fs::write(&path, text).map_err(|error| unwritten(&path, &error))?;
         }
-        tokio::spawn(async move { server.serve().await });
         let heard = self.heard();
         let length = self.seconds.to_string();
-        let mut bob = self.start("bob", &place, &["answer"]);
+        let mut bob = self.start("bob", &["answer"]);
         bob.args(&["--record", &heard.display().to_string(), "--for", &length]);
         let mut bob = bob.spawn()?;
         bob.until(self.view, "waiting").await?;
-        let mut alice = self.start("alice", &place, &["dial", &format!("bob@{DOMAIN}")]);
+        let mut alice = self.start("alice", &["dial", &format!("bob@{DOMAIN}")]);
         alice.args(&["--play", &said.display().to_string()]);
         let mut alice = alice.spawn()?;
         let (one, two) = tokio::join!(alice.until(self.view, "done"), bob.until(self.view, "done"));
@@ -190,11 +178,12 @@ impl Stage<'_> {
         Ok(done)
     }
 
-    fn start(&self, who: &'static str, server: &str, words: &[&str]) -> Starting {
+    fn start(&self, who: &'static str, words: &[&str]) -> Starting {
         let mut command = Command::new(&self.program);
         let path = |name: &str| self.folder.join(name).display().to_string();
         command.args(words).args(["--json", "--accept", "any"]);
-        command.args(["--jid", &format!("{who}@{DOMAIN}"), "--server", server]);
+        command.args(["--jid", &format!("{who}@{DOMAIN}"), "--server"]);
+        command.arg(self.server.address());
         command.args(["--ca", &path("ca.pem"), "--config", &path("config.toml")]);
         command.args(["--password-file", &path("password")]);
         command.args(["--dialect", self.dialect]);
