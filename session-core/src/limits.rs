@@ -31,6 +31,9 @@ pub struct Limits {
     pub remembered_sessions: usize,
     /// How many re-offers (redirect, next transport) a session may make. Default 8.
     pub reoffers: usize,
+    /// How many replacements of a content's transport are refused in a row before the session ends: who offers for ever
+    /// what is refused for ever would keep it for ever. Default 8, at most 255.
+    pub refused_transports: usize,
     /// Requests of transports (not signalling) that await an answer, per session. Default 256.
     pub transport_requests: usize,
 }
@@ -51,6 +54,7 @@ impl Default for Limits {
             sid_bytes: 256,
             remembered_sessions: 4_096,
             reoffers: 8,
+            refused_transports: 8,
             transport_requests: 256,
         }
     }

@@ -568,3 +568,26 @@ fn a_client_that_ends_an_offered_session_at_its_birth_tells_the_initiator() {
         assert!(told, "{:?}", t.lines(Alice));
     }
 }
+
+/// Found with Dino opposite: each refusal led to the next replacement, and the session never ended.
+#[test]
+fn a_peer_that_replaces_for_ever_what_is_refused_for_ever_is_left() {
+    let limit = Limits::default().refused_transports;
+    for who in [Alice, Bob] {
+        let mut t = running(Setup::default());
+        let content = t.only(who).contents().next().unwrap().name().to_owned();
+        let mut part = ContentPart::named(&*content);
+        part.creator = Some(Role::Initiator);
+        part.transports = vec![Element::new("urn:example:none", "transport")];
+        for count in 1..=limit {
+            assert!(!t.only(who).state().is_ended(), "{who:?} {count}");
+            let mut replace = t.message(who.other(), Action::TransportReplace);
+            replace.contents = vec![part.clone()];
+            assert_eq!(t.inject(who, replace), "result", "{count}");
+        }
+        t.settle();
+        for side in [Alice, Bob] {
+            assert_eq!(t.side(side).manager.session_count(), 0, "{side:?}");
+        }
+    }
+}

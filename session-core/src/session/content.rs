@@ -31,6 +31,8 @@ pub struct Content {
     pub(crate) deferred: bool,
     /// Our transport-replace that awaits its answer.
     pub(crate) replacing: Option<Carrier>,
+    /// Replacements of the peer that were refused in a row.
+    pub(crate) refused: u8,
     /// The answer to the peer's offer, for the accept.
     pub(crate) answer: Option<Element>,
     /// The peer's offer of the transport in use, until the agreement: a channel may come with a layer that has to see it.
@@ -179,6 +181,7 @@ impl Content {
             untried: VecDeque::new(),
             deferred: false,
             replacing: None,
+            refused: 0,
             answer: None,
             offer: None,
             layers: Vec::new(),

@@ -5,8 +5,8 @@ use super::{
     content::{Carrier, Content, ContentSpec, ContentState},
 };
 use crate::{
-    Action, ChannelLayer, ContentPart, Element, Event, Message, Misuse, Modification, PeerError,
-    Reason, ReasonCondition, Role, Senders, State,
+    Action, Cause, ChannelLayer, ContentPart, Element, Event, Message, Misuse, Modification,
+    PeerError, Reason, ReasonCondition, Role, Senders, State,
 };
 use std::{sync::Arc, time::Instant};
 
@@ -566,6 +566,27 @@ impl Session {
         PeerError::OutOfOrder {
             action,
             state: self.state,
+        }
+    }
+}
+
+/// Replacing a transport.
+impl Session {
+    /// Says that the peer's replacement is not taken (XEP-0166 §7.2.14). After too many in a row there is nothing else.
+    pub(super) fn refuse_replacement(&mut self, at: usize, namespace: &str, now: Instant) {
+        let mut reply = self.contents[at].part();
+        reply.transports.push(Element::new(namespace, "transport"));
+        let message = Message {
+            contents: vec![reply],
+            reason: Some(Reason::new(ReasonCondition::UnsupportedTransports)),
+            ..self.message(Action::TransportReject)
+        };
+        self.say(message, now);
+        let max = self.limits().refused_transports;
+        let content = &mut self.contents[at];
+        content.refused = content.refused.saturating_add(1);
+        if usize::from(content.refused) >= max.min(usize::from(u8::MAX)) {
+            self.fail(Cause::NoCommonTransport, false, now);
         }
     }
 }

@@ -456,19 +456,12 @@ impl Session {
             let answer = carrier.accept_offer(offer).ok()?;
             Some((carrier, answer, infos))
         });
-        let mut reply = self.contents[at].part();
         let Some((carrier, answer, infos)) = accepted else {
-            reply
-                .transports
-                .push(Element::new(offer.namespace(), "transport"));
-            let message = Message {
-                contents: vec![reply],
-                reason: Some(Reason::new(ReasonCondition::UnsupportedTransports)),
-                ..self.message(Action::TransportReject)
-            };
-            self.say(message, now);
+            self.refuse_replacement(at, offer.namespace(), now);
             return Ok(());
         };
+        self.contents[at].refused = 0;
+        let mut reply = self.contents[at].part();
         reply.transports.push(answer);
         let message = Message {
             contents: vec![reply],

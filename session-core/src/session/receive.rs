@@ -126,6 +126,9 @@ impl Session {
                 for part in &message.contents {
                     let at = self.known(part)?;
                     self.receive_replace(at, part, now)?;
+                    if self.state.is_ended() {
+                        break;
+                    }
                 }
                 Ok(())
             }

@@ -283,6 +283,16 @@ fn without_a_transport_left_it_ends_and_both_know() {
     }
 }
 
+/// Dino replaces a transport that failed on its side alone, again after each refusal.
+#[test]
+fn a_peer_that_replaces_for_ever_what_is_refused_for_ever_is_left() {
+    let ours = [Fault::None, Fault::RefusesOffers];
+    let theirs = [Fault::FailsAfter(Duration::from_millis(60)), Fault::None];
+    let result = play(catalogue::DINO, Role::Initiator, 0, [ours, theirs]);
+    let failed = matches!(result.ours, Some(Outcome::Failed(_)));
+    assert!(failed && result.theirs.is_some(), "{result:?}");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
 
