@@ -201,7 +201,7 @@ fn nobody_answers() {
         format!("{}/desk", place.address("bob")),
     ] {
         let bob = waiting(&place, "bob/desk", &["--after", "100"]);
-        let alice = place.call("alice", &["dial", &to, "--ring", "1.5"]);
+        let alice = place.call("alice", &["dial", &to, "--ring", "10"]);
         alice.event("ringing");
         alice.end().assert_problem(1, "no-answer");
         bob.end().assert_problem(1, "missed");

@@ -385,7 +385,7 @@ impl Session {
             };
             if self.contents.len() == 1 {
                 let reason = Reason::new(ReasonCondition::Success);
-                self.cause = Some(Box::new(crate::Cause::Remote(message.reason.clone())));
+                self.cause = Some(Box::new(Cause::Remote(message.reason.clone())));
                 self.end(Some(reason), now);
                 return Ok(());
             }

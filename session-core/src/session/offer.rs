@@ -6,8 +6,8 @@ use super::{
 };
 use crate::{
     Action, Cause, ContentCapacity, ContentPart, Element, Event, InfoTarget, Message, Misuse,
-    Modification, Offers, Peer, PeerError, Reason, ReasonCondition, Redirect, Role, State,
-    TransportAnswer, TransportError, TransportFactory, TransportKind,
+    Modification, Offers, Peer, PeerError, Redirect, Role, State, TransportAnswer, TransportError,
+    TransportFactory, TransportKind,
 };
 use std::{sync::Arc, time::Instant};
 

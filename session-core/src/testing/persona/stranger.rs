@@ -6,7 +6,7 @@ mod sessions;
 use super::{Persona, Reaction, call, file::Transfer, plane::Plane, wire};
 use crate::{
     ChannelOutput, Datagram, Dialect, Element, ElementRef, LocalSocket, Peer, Role, SeededEntropy,
-    TransportChannel, TransportContext, TransportFactory, testing::Delivery,
+    StreamEvent, TransportChannel, TransportContext, TransportFactory, testing::Delivery,
 };
 use bytes::Bytes;
 use std::{
@@ -135,6 +135,8 @@ pub struct Stranger {
     pub(super) asked: BTreeMap<String, Asked>,
     /// Requests for channels that answer later.
     pub(super) waiting: BTreeMap<(u32, u32), Element>,
+    /// The sockets that channels have.
+    pub(super) sockets: Vec<(u32, LocalSocket)>,
     pub(super) count: u32,
     pub(super) leg: Option<Leg>,
     pub(super) announced: Option<call::Announced>,
@@ -156,6 +158,7 @@ impl Stranger {
             outbox: VecDeque::new(),
             asked: BTreeMap::new(),
             waiting: BTreeMap::new(),
+            sockets: Vec::new(),
             count: 0,
             leg: None,
             announced: None,
@@ -209,6 +212,9 @@ impl Stranger {
         delivery: Delivery,
         now: Instant,
     ) {
+        if let Delivery::Stream(StreamEvent::Accepted { connection, .. }) = &delivery {
+            self.sockets.push((number, *connection));
+        }
         if let Some(channel) = self.channel(number) {
             match delivery {
                 Delivery::Bound(address) => channel.handle_bound(socket, address, now),
@@ -443,10 +449,23 @@ impl Stranger {
             ChannelOutput::Failed(error) => self.transport_failed(number, &error.to_string(), now),
             ChannelOutput::Finished | ChannelOutput::Delivered => self.stream_ended(now),
             ChannelOutput::Gathered | ChannelOutput::Path(_) => {}
-            other => self
-                .outbox
-                .push_back(StrangerOutput::Network(number, other)),
+            other => {
+                if let ChannelOutput::Bind(socket, ..) | ChannelOutput::Connect(socket, _) = &other
+                {
+                    self.sockets.push((number, *socket));
+                }
+                self.outbox
+                    .push_back(StrangerOutput::Network(number, other));
+            }
         }
+    }
+
+    /// Closes what channels have, as whoever drives them does when they go.
+    pub(super) fn close_sockets(&mut self, gone: impl Fn(u32) -> bool) {
+        let gone = self.sockets.extract_if(.., |(number, _)| gone(*number));
+        let close =
+            |(number, socket)| StrangerOutput::Network(number, ChannelOutput::Close(socket));
+        self.outbox.extend(gone.map(close));
     }
 }
 

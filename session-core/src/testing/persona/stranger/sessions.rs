@@ -556,9 +556,10 @@ impl Stranger {
     fn go_over(&mut self, plane: super::Plane, now: Instant) {
         if let Some(leg) = &mut self.leg {
             leg.plane.close();
-            leg.plane = plane;
+            let old = std::mem::replace(&mut leg.plane, plane);
             leg.infos.clear();
             leg.connected = false;
+            self.close_sockets(|number| old.has(number));
         }
         self.connect(now);
     }
@@ -569,6 +570,8 @@ impl Stranger {
         if leg.phase == Phase::Over || !leg.plane.has(number) {
             return;
         }
+        self.close_sockets(|of| of == number);
+        let Some(leg) = &self.leg else { return };
         if leg.medium == Medium::Call {
             return self.terminate("connectivity-error");
         }
