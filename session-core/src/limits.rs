@@ -75,6 +75,9 @@ pub struct Clocks {
     pub connectivity: Duration,
     /// How long a channel that has carried packets may be unable to. Default 50 s.
     pub writability: Duration,
+    /// How long a session goes on after the peer closed the last transport there is, for the peer's own word on why.
+    /// Default 2 s.
+    pub parting: Duration,
     /// How long an offer or an answer waits for candidates that are to travel in it. Default 2 s.
     pub gathering: Duration,
     /// How long an ended session is remembered. Default 60 s.
@@ -88,6 +91,7 @@ impl Default for Clocks {
             attempts: 3,
             connectivity: Duration::from_secs(50),
             writability: Duration::from_secs(50),
+            parting: Duration::from_secs(2),
             gathering: Duration::from_secs(2),
             memory: Duration::from_secs(60),
         }

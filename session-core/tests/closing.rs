@@ -3,15 +3,17 @@
 
 use bytes::Bytes;
 use session_core::{
-    Cause, Config, Session, State,
+    Cause, Config, ReasonCondition, Session, SessionId, State, TransportError,
     testing::{Answer, Callback, MemoryStream, Note, RECORDER_NAMESPACE, Recorder, World},
 };
+use std::time::Duration;
 
 const ALICE: usize = 0;
 const BOB: usize = 1;
 
-/// Alice sends, finishes her stream or does not, and Bob's side of it is closed before he says a word.
-fn closed_by_the_peer(finishes: bool) -> (Option<State>, Vec<Callback>) {
+/// Alice sends, finishes her stream or does not, and Bob ends the session: the stream is closed before his word comes, if
+/// it comes.
+fn closed_by_the_peer(finishes: bool) -> (World, SessionId) {
     let mut world = World::new(1);
     for name in ["alice@a.example/1", "bob@b.example/2"] {
         world.add_host(name, Config::default(), |manager| {
@@ -38,17 +40,28 @@ fn closed_by_the_peer(finishes: bool) -> (Option<State>, Vec<Callback>) {
         }
     });
     let theirs = world.sessions(BOB)[0];
-    world.update(BOB, |manager, now| manager.destroy_session(theirs, now));
-    world.settle();
+    world.hold(true);
+    world.with_session(BOB, theirs, |session, now| {
+        session
+            .terminate(ReasonCondition::MediaError.into(), now)
+            .unwrap();
+    });
+    world.run_for(Duration::from_secs(1));
+    (world, id)
+}
+
+fn told(world: &World) -> Vec<Callback> {
     let told = world.log(ALICE).entries();
-    let told = told.into_iter().map(|entry| entry.callback);
-    (world.state(ALICE, id), told.collect())
+    told.into_iter().map(|entry| entry.callback).collect()
 }
 
 #[test]
 fn a_stream_that_is_closed_after_our_last_byte_does_not_end_the_session() {
-    let (state, told) = closed_by_the_peer(true);
+    let (mut world, id) = closed_by_the_peer(true);
+    world.run_for(Duration::from_secs(10));
+    let state = world.state(ALICE, id);
     assert_eq!(state, Some(State::InProgress), "its word is still to come");
+    let told = told(&world);
     assert!(
         told.iter()
             .any(|callback| matches!(callback, Callback::ChannelGone(_)))
@@ -60,10 +73,28 @@ fn a_stream_that_is_closed_after_our_last_byte_does_not_end_the_session() {
     );
 }
 
+/// It is faster than the word that says why.
 #[test]
-fn a_stream_that_is_closed_before_that_has_failed() {
-    let (state, told) = closed_by_the_peer(false);
-    assert_eq!(state, None);
-    let lost = |callback: &Callback| matches!(callback, Callback::Error(error) if error.fatal && matches!(error.cause, Cause::Transport(_)));
+fn a_stream_that_is_closed_before_that_waits_for_the_peers_word() {
+    let (mut world, id) = closed_by_the_peer(false);
+    assert_eq!(world.state(ALICE, id), Some(State::InProgress));
+    assert!(!told(&world).iter().any(|c| matches!(c, Callback::Error(_))));
+    world.deliver_all();
+    world.hold(false);
+    world.settle();
+    assert_eq!(world.state(ALICE, id), None);
+    let told = told(&world);
+    let said = |callback: &Callback| matches!(callback, Callback::TerminateReason(Some(reason)) if reason.condition == ReasonCondition::MediaError);
+    assert!(told.iter().any(said), "{told:?}");
+    world.check_empty();
+}
+
+#[test]
+fn a_stream_that_is_closed_without_a_word_has_failed_soon() {
+    let (mut world, id) = closed_by_the_peer(false);
+    world.run_for(Duration::from_secs(2));
+    assert_eq!(world.state(ALICE, id), None);
+    let told = told(&world);
+    let lost = |callback: &Callback| matches!(callback, Callback::Error(error) if error.fatal && error.cause == Cause::Transport(TransportError::Closed));
     assert!(told.iter().any(lost), "{told:?}");
 }

@@ -1,7 +1,7 @@
-//! The four clocks of a session: answers, ringing, connectivity, and the loss of a path that was there.
+//! The clocks of a session: answers, ringing, connectivity, the loss of a path that was there, and a parting word.
 
 use super::{Session, SessionEvent};
-use crate::Cause;
+use crate::{Cause, TransportError};
 use std::time::{Duration, Instant};
 
 /// When each clock runs out; `None` while it does not run. Answers have theirs in each pending request.
@@ -10,6 +10,7 @@ pub(super) struct Timers {
     ringing: Option<Instant>,
     connectivity: Option<Instant>,
     writability: Option<Instant>,
+    parting: Option<Instant>,
     application: Option<Instant>,
     /// Until when the offer or the answer waits for its candidates.
     pub(super) gathering: Option<Instant>,
@@ -48,9 +49,17 @@ impl Session {
             lost.and_then(|lost| lost.checked_add(self.shared.config.clocks.writability));
     }
 
+    /// The peer closed the last transport there is: it has a while to say why before that is the end.
+    pub(crate) fn await_parting(&mut self, now: Instant) {
+        if self.timers.parting.is_none() {
+            self.timers.parting = now.checked_add(self.shared.config.clocks.parting);
+        }
+    }
+
     /// A transport was replaced: its successor has all the time again.
     pub(crate) fn restart_connectivity(&mut self, now: Instant) {
         self.timers.connectivity = None;
+        self.timers.parting = None;
         self.review_clocks(now);
     }
 
@@ -61,6 +70,7 @@ impl Session {
             timers.ringing,
             timers.connectivity,
             timers.writability,
+            timers.parting,
             timers.application,
             timers.gathering,
             self.pending.iter().filter_map(|p| p.due).min(),
@@ -90,6 +100,9 @@ impl Session {
             if let Some(at) = lost {
                 self.give_up_transport(at, Cause::ConnectionLost, now);
             }
+        }
+        if due(&mut self.timers.parting) {
+            self.fail(Cause::Transport(TransportError::Closed), false, now);
         }
         self.channel_timeouts(now);
         self.settle(now);

@@ -603,6 +603,10 @@ impl Session {
             self.warn(cause);
             return self.review_clocks(now);
         }
+        if cause == Cause::Transport(TransportError::Closed) && self.state.is_accepted() {
+            // A close overtakes the word that explains it, which has the longer way.
+            return self.await_parting(now);
+        }
         self.fail(cause, false, now);
     }
 

@@ -98,6 +98,12 @@ fn cause(reason: &ConnectionError) -> Option<Closed> {
         {
             Closed::Gone
         }
+        // What an application says before the handshake is over has no words (RFC 9000 §10.2.3).
+        ConnectionError::ConnectionClosed(close)
+            if close.error_code == TransportErrorCode::APPLICATION_ERROR =>
+        {
+            Closed::Gone
+        }
         ConnectionError::ApplicationClosed(_) => Closed::Refused("it cannot go on".into()),
         ConnectionError::ConnectionClosed(_) | ConnectionError::Reset => {
             Closed::Refused(reason.to_string())
