@@ -14,6 +14,10 @@ use thiserror::Error;
 /// The smallest datagrams that QUIC works with, in bytes (RFC 9000 §14).
 pub const DATAGRAM_MIN: u16 = 1_200;
 
+/// What is kept before the peer is known to have the whole handshake: what arrives before that is of no use to it, and
+/// quinn-proto counts it against the window that the rest of the handshake needs.
+const UNCONFIRMED_WINDOW: u64 = 8 * DATAGRAM_MIN as u64;
+
 /// The first guess at the round trip. A lost first packet is sent again after three times this.
 const INITIAL_RTT: Duration = Duration::from_millis(100);
 
@@ -163,7 +167,7 @@ impl Config {
             .max_concurrent_uni_streams(VarInt::from_u32(1))
             .stream_receive_window(window)
             .receive_window(window)
-            .send_window(u64::from(self.send_window))
+            .send_window(UNCONFIRMED_WINDOW.min(u64::from(self.send_window)))
             // The session and the channel below have clocks for that, which know when there is no path.
             .max_idle_timeout(None)
             .keep_alive_interval(None)

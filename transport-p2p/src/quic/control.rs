@@ -57,7 +57,9 @@ impl Gate {
     }
 
     /// How many datagrams of this size may leave now. With 0, still one may that must.
-    pub(super) fn permit(&mut self, size: u64, now: Instant) -> usize {
+    ///
+    /// In a handshake everything must: quinn-proto does not probe for what it holds back.
+    pub(super) fn permit(&mut self, size: u64, handshake: bool, now: Instant) -> usize {
         let pacer = self.pacer.get_or_insert_with(|| Pacer::new(size, now));
         if self.packet != size {
             self.packet = size;
@@ -70,7 +72,7 @@ impl Gate {
             0 => pacer.next(self.shared.rate()),
             _ => None,
         };
-        let count = room.min(budget) / size.max(1);
+        let count = (room.min(budget) / size.max(1)).max(handshake.into());
         self.shared.is_open.store(count > 0, Relaxed);
         usize::try_from(count).unwrap_or(usize::MAX)
     }

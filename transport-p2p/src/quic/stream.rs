@@ -83,6 +83,8 @@ pub struct QuicStream {
     /// Whether we are the client.
     calls: bool,
     open: bool,
+    /// Whether the peer is known to have the whole handshake (RFC 9001 §4.1.2).
+    confirmed: bool,
     outgoing: Option<StreamId>,
     incoming: Option<StreamId>,
     /// What was taken and does not yet fit into the window.
@@ -127,6 +129,7 @@ impl QuicStream {
             links,
             calls,
             open: false,
+            confirmed: false,
             outgoing: None,
             incoming: None,
             rest: Bytes::new(),
@@ -277,12 +280,13 @@ impl QuicStream {
         if self.open && self.closed.is_none() {
             self.fit_window();
         }
+        let confirmed = self.confirmed;
         let links = self.links.as_mut()?;
         for link in &mut links.all {
             let size = link.connection.current_mtu();
             let mut max = max.min(BATCH_SEGMENTS).min(BATCH_BYTES / usize::from(size));
             if let Some(gate) = &mut link.gate {
-                max = max.min(gate.permit(size.into(), now));
+                max = max.min(gate.permit(size.into(), !confirmed, now));
             }
             let mut buffer = self.lent.take();
             let transmit = link.connection.poll_transmit(now, max.max(1), &mut buffer);
@@ -347,10 +351,20 @@ impl QuicStream {
     fn fit_window(&mut self) {
         let most = u64::from(self.config.send_window);
         let link = self.links.as_mut().and_then(|links| links.all.first_mut());
-        if let Some(link) = link {
-            let window = link.window().saturating_mul(2);
-            let window = window.clamp(SEND_WINDOW_MIN.min(most), most);
-            link.connection.set_send_window(window);
+        let Some(link) = link else { return };
+        let was = self.confirmed;
+        if !was {
+            let done = || link.connection.stats().frame_rx.handshake_done > 0;
+            self.confirmed = !self.calls || done();
+        }
+        if !self.confirmed {
+            return;
+        }
+        let window = link.window().saturating_mul(2);
+        let window = window.clamp(SEND_WINDOW_MIN.min(most), most);
+        link.connection.set_send_window(window);
+        if !was {
+            self.write();
         }
     }
 

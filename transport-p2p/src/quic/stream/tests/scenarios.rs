@@ -232,3 +232,27 @@ fn values_out_of_range_are_named() {
         assert_eq!(config.check().map_err(|error| error.field), Err(field));
     }
 }
+
+/// quinn-proto does not probe for the end of a handshake that it holds back, and counts what was sent behind it.
+#[test]
+fn the_end_of_a_handshake_is_not_held_back_by_what_follows() {
+    let conditions = Conditions {
+        jitter: Duration::from_millis(5),
+        loss: 0.167_575_844_148_328_69,
+        duplicate: 0.143_505_214_713_674_12,
+        reorder: 0.102_118_952_044_069_3,
+        reorder_delay: Duration::from_millis(22),
+        ..Conditions::default()
+    };
+    for seed in 17_700..17_800 {
+        let mut pair = Pair::new(&Config::default(), &conditions, seed);
+        pair.batch = 26;
+        pair.ends[0].to_send = 9_309;
+        pair.ends[1].to_send = 30_629;
+        let done = |pair: &mut Pair| pair.is_done();
+        assert!(
+            pair.run_until(Duration::from_secs(60), done),
+            "{seed}: {pair:?}"
+        );
+    }
+}
