@@ -18,6 +18,7 @@
 
 mod backend;
 mod channel;
+mod ciphers;
 mod fingerprint;
 mod identity;
 mod negotiation;

@@ -3,6 +3,7 @@
 use super::{
     DtlsConfig, Identity, Versions,
     backend::{DtlsError, Endpoint, Event},
+    ciphers,
 };
 use dimpl::{Config, Dtls, DtlsCertificate, Output, ProtocolVersion, UnexpectedMessageError};
 use session_core::{HandshakeSide, KeyingMaterial, SrtpKeys, SrtpProfile};
@@ -31,6 +32,7 @@ impl RustEndpoint {
         now: Instant,
     ) -> Result<Self, DtlsError> {
         let settings = Config::builder()
+            .with_crypto_provider(ciphers::provider())
             .mtu(config.mtu)
             .handshake_timeout(config.handshake_timeout)
             // Whoever speaks to us has passed the checks of the path: a cookie would prove no more, and cost a round trip.
