@@ -68,6 +68,7 @@ pub mod fuzz;
 mod inbound;
 mod input;
 mod layer;
+mod mtu;
 mod negotiation;
 mod outbound;
 mod reset;
@@ -117,6 +118,9 @@ pub const DEFAULT_PORT: u16 = 5000;
 /// Smallest packet size that can be set.
 pub const MIN_PACKET: usize = 512;
 
+/// Largest packet that is ever sought: DTLS carries no more in a record (RFC 9147 §4).
+const MOST_PACKET: usize = 16_000;
+
 /// Most events that wait; past it, resets are not acknowledged until some are taken.
 const MAX_EVENTS: usize = 1024;
 
@@ -127,9 +131,12 @@ pub struct Config {
     pub local_port: u16,
     /// The peer's. Default [`DEFAULT_PORT`].
     pub remote_port: u16,
-    /// Largest packet in bytes, taken into [`MIN_PACKET`]..=65,000. Default 1180, which with DTLS fits into the 1,232
-    /// bytes that IPv6 carries everywhere.
+    /// Largest packet in bytes that every path carries, taken into [`MIN_PACKET`]..=65,000. Default 1180, which with DTLS
+    /// fits into the 1,232 bytes that IPv6 carries everywhere.
     pub max_packet: usize,
+    /// Size of packets in bytes, up to 16,000, on a path that is found to carry them (RFC 8899); not sought if not above
+    /// `max_packet`. Default 8,800, which with DTLS and all below it fits into Ethernet's jumbo frames.
+    pub largest_packet: usize,
     /// Largest message that is accepted, in bytes, at least 1,024. Default 256 KiB, what browsers say by default.
     pub max_message_size: usize,
     /// The receive window in bytes, at least twice the largest message. Default 8 MiB.
@@ -157,6 +164,7 @@ impl Default for Config {
             local_port: DEFAULT_PORT,
             remote_port: DEFAULT_PORT,
             max_packet: 1180,
+            largest_packet: 8_800,
             max_message_size: 256 * 1024,
             receive_buffer: 8 << 20,
             send_buffer: 8 << 20,
@@ -173,6 +181,7 @@ impl Default for Config {
 impl Config {
     fn bounded(mut self) -> Self {
         self.max_packet = self.max_packet.clamp(MIN_PACKET, MAX_BATCH_BYTES) / 4 * 4;
+        self.largest_packet = self.largest_packet.min(MOST_PACKET);
         self.max_message_size = self.max_message_size.max(1024);
         self.receive_buffer = self
             .receive_buffer
@@ -340,6 +349,7 @@ pub struct Association {
     resets: Resets,
     controller: Box<dyn Congestion>,
     pacer: Pacer,
+    mtu: mtu::Mtu,
     rtt: Rtt,
     /// Timeouts in a row.
     backoff: u32,
@@ -400,6 +410,7 @@ impl Association {
             setup,
             controller: controller(packet),
             pacer: Pacer::new(packet, now),
+            mtu: mtu::Mtu::new(config.max_packet, config.largest_packet),
             rtt: Rtt::new(config.initial_rto),
             backoff: 0,
             probed: false,
@@ -573,6 +584,11 @@ impl Association {
     /// The congestion window in bytes.
     pub fn congestion_window(&self) -> u64 {
         self.controller.window()
+    }
+
+    /// The largest packet in bytes that the path is known to carry.
+    pub fn packet_size(&self) -> usize {
+        self.mtu.packet()
     }
 
     /// Bytes thought to be on their way.

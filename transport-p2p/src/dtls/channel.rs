@@ -15,7 +15,7 @@ use session_core::{
 };
 use std::{collections::VecDeque, sync::Arc, time::Instant};
 
-/// What the buffer for one event has at first.
+/// What the buffer for one event has at least.
 const ROOM: usize = 2_048;
 /// What it is enlarged to at most: a certificate may be long, a record may not.
 const ROOM_MAX: usize = 64 * 1_024;
@@ -46,6 +46,8 @@ pub(super) struct DtlsChannel {
     path: Option<bool>,
     outputs: VecDeque<ChannelOutput>,
     room: BytesMut,
+    /// Bytes that an event may take: as many as one has needed.
+    size: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,6 +87,7 @@ impl DtlsChannel {
             path: None,
             outputs: VecDeque::new(),
             room: BytesMut::new(),
+            size: ROOM,
         }
     }
 
@@ -146,10 +149,14 @@ impl DtlsChannel {
         }
         self.start();
         self.tell_time();
-        for packet in batch {
-            if is_dtls(&packet) {
+        let size = match batch.segment_size {
+            0 => batch.payload.len(),
+            size => size,
+        };
+        for packet in batch.payload.chunks(size.max(1)) {
+            if is_dtls(packet) {
                 let result = match &mut self.endpoint {
-                    Some(endpoint) => endpoint.handle_datagram(&packet),
+                    Some(endpoint) => endpoint.handle_datagram(packet),
                     None => return,
                 };
                 self.pump();
@@ -157,6 +164,7 @@ impl DtlsChannel {
                     self.break_off(&error);
                 }
             } else if passes && self.stage == Stage::Open {
+                let packet = batch.payload.slice_ref(packet);
                 self.outputs.push_back(ChannelOutput::Packet(packet.into()));
             }
         }
@@ -206,11 +214,10 @@ impl DtlsChannel {
 
     /// Does what the endpoint wants.
     fn pump(&mut self) {
-        let mut size = ROOM;
         let data = self.settings.usage == Usage::Data && self.stage == Stage::Open;
         let chunk = if data { CHUNK } else { ROOM };
         while let (Some(endpoint), Some(now)) = (&mut self.endpoint, self.now) {
-            make_room(&mut self.room, size, chunk);
+            make_room(&mut self.room, self.size, chunk);
             match endpoint.poll(&mut self.room) {
                 Event::Datagram(bytes) => {
                     let datagram = self.room.split_to(bytes).freeze();
@@ -239,7 +246,7 @@ impl DtlsChannel {
                         self.outputs.push_back(ChannelOutput::Path(false));
                     }
                 }
-                Event::TooSmall(needed) if needed <= ROOM_MAX => size = needed,
+                Event::TooSmall(needed) if needed <= ROOM_MAX => self.size = needed,
                 Event::TooSmall(_) => {
                     let what = "the peer's handshake is too large";
                     self.fail(TransportError::Unacceptable(what));
@@ -304,11 +311,14 @@ impl DtlsChannel {
 
 /// A buffer of at least so many bytes. What was split off before is allocated again only when its readers have let go.
 fn make_room(room: &mut BytesMut, size: usize, chunk: usize) {
-    if room.capacity() < size {
-        room.clear();
-        room.reserve(size.max(chunk));
+    if room.len() < size {
+        if room.capacity() < size {
+            room.clear();
+            room.reserve(size.max(chunk));
+        }
+        // All at once: what is split off later leaves the rest as it is.
+        room.resize(room.capacity(), 0);
     }
-    room.resize(size, 0);
 }
 
 /// To the channel below.

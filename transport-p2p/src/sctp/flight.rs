@@ -163,13 +163,22 @@ impl Flight {
         None
     }
 
-    /// The last chunk that is on its way, for a probe of the tail.
-    pub(super) fn last_on_way(&self) -> Option<u64> {
-        let at = self
-            .chunks
-            .iter()
-            .rposition(|sent| sent.fate == Fate::OnWay)?;
-        Some(self.base + at as u64)
+    /// The last chunks that are on their way and have room for together with `header` each, for a probe of the tail. It is
+    /// as large as other packets: it must not arrive where those do not.
+    pub(super) fn tail(&self, mut room: usize, header: usize) -> Vec<u64> {
+        let on_way = |(at, sent): (usize, &Sent)| {
+            (sent.fate == Fate::OnWay)
+                .then_some((self.base + at as u64, sent.fragment.payload.len()))
+        };
+        let last = self.chunks.iter().enumerate().rev().filter_map(on_way);
+        let mut tail: Vec<u64> = last
+            .map_while(|(number, length)| {
+                room = room.checked_sub(super::wire::padded(header + length))?;
+                Some(number)
+            })
+            .collect();
+        tail.reverse();
+        tail
     }
 
     /// A chunk leaves again.
@@ -277,8 +286,9 @@ impl Flight {
         self.outstanding -= sent.fragment.payload.len() as u64;
         progress.delivered += sent.size();
         let rtt = now.saturating_duration_since(sent.at);
-        // Karn: too early for the repetition, so it is the first that has arrived after all.
-        let early = sent.times > 1 && least.is_none_or(|least| rtt < least);
+        // Karn: too early for the repetition, so it is the first that has arrived after all. (A small packet may take a
+        // little less time than any before it.)
+        let early = sent.times > 1 && least.is_none_or(|least| rtt < least * 3 / 4);
         if late || early {
             progress.spurious = true;
             self.reordering = true;

@@ -139,7 +139,11 @@ impl Association {
                 sent
             }
             kind::ERROR => self.on_error(chunk.value),
-            kind::HEARTBEAT_ACK => true,
+            kind::HEARTBEAT_ACK => {
+                self.on_heartbeat_ack(chunk.value);
+                true
+            }
+            kind::PAD => true,
             kind::INIT | kind::ABORT | kind::COOKIE_ECHO | kind::SHUTDOWN_COMPLETE => false,
             unknown => {
                 // RFC 9260 §3.2: the upper bits say whether to go on and whether to report.

@@ -352,9 +352,15 @@ impl StreamChannel {
                 self.unsent = Some(batch);
             }
             Err(SendError::TooLarge) => {
-                self.fail(TransportError::Unacceptable(
-                    "the path does not carry datagrams of the usual size",
-                ));
+                let size = match batch.segment_size {
+                    0 => batch.payload.len(),
+                    size => size,
+                };
+                if !association.handle_too_large(size, now) {
+                    self.fail(TransportError::Unacceptable(
+                        "the path does not carry datagrams of the usual size",
+                    ));
+                }
             }
             Err(SendError::NoSuchChannel | SendError::Finished) => {
                 self.fail(TransportError::Closed)

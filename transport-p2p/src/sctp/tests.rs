@@ -2,6 +2,7 @@
 
 mod hostile;
 mod layered;
+mod mtu;
 mod network;
 mod properties;
 mod scenarios;

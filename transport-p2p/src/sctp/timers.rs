@@ -78,6 +78,7 @@ impl Association {
     /// waiting for the timeout.
     pub fn handle_path_up(&mut self, now: Instant) {
         self.backoff = 0;
+        self.forget_mtu();
         match self.state {
             State::CookieWait => self.setup.init_due = true,
             State::CookieEchoed => self.setup.cookie_due = true,
@@ -120,7 +121,7 @@ impl Association {
             return;
         };
         let mut wait = smoothed * 2 + LEAST_PROBE;
-        if self.flight.on_way() <= self.config.max_packet as u64 {
+        if self.flight.on_way() <= self.mtu.packet() as u64 {
             wait += PEER_DELAY;
         }
         if wait < self.rto() {
@@ -162,6 +163,7 @@ impl Association {
             return;
         }
         self.flight.on_timeout(self.backoff > 1);
+        self.on_black_hole(now);
         // A closed window is no congestion.
         self.asking = self.is_window_closed();
         if self.backoff == 1 && !self.asking {

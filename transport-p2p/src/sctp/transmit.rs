@@ -146,6 +146,9 @@ impl Association {
         {
             return Some(batch);
         }
+        if let Some(batch) = self.poll_mtu(now) {
+            return Some(batch);
+        }
         if let Some(batch) = self.poll_data(most, now) {
             return Some(batch);
         }
@@ -165,8 +168,18 @@ impl Association {
         acknowledge: bool,
         write: impl FnOnce(&mut Self, &mut BytesMut),
     ) -> Batch {
+        self.sized_packet(self.config.max_packet, acknowledge, write)
+    }
+
+    /// The same, of about this size.
+    pub(super) fn sized_packet(
+        &mut self,
+        size: usize,
+        acknowledge: bool,
+        write: impl FnOnce(&mut Self, &mut BytesMut),
+    ) -> Batch {
         let mut buffer = std::mem::take(&mut self.buffer);
-        reserve(&mut buffer, self.config.max_packet);
+        reserve(&mut buffer, size);
         wire::begin_packet(&mut buffer, self.header());
         if acknowledge {
             self.put_sack(&mut buffer);
@@ -201,7 +214,7 @@ impl Association {
     fn poll_data(&mut self, most: usize, now: Instant) -> Option<Batch> {
         let probe = std::mem::take(&mut self.probe_due);
         let mut budget = self.budget(probe, now)?;
-        let largest = self.config.max_packet;
+        let largest = self.mtu.packet();
         let most = most.min((MAX_BATCH_BYTES / largest).max(1));
         let mut buffer = std::mem::take(&mut self.buffer);
         let expected = (budget as usize / largest + 1).min(most) * largest;
@@ -251,7 +264,7 @@ impl Association {
         let lost = self.flight.has_lost() && self.flight.next_lost().is_some();
         let new = !self.outbound.is_empty() && self.peer_room() > 0;
         if probe && !self.flight.is_empty() {
-            return Some(self.config.max_packet as u64);
+            return Some(self.mtu.packet() as u64);
         }
         if !lost && !new {
             self.controller.on_limited(self.flight.on_way());
@@ -260,11 +273,11 @@ impl Association {
         let on_way = self.flight.on_way();
         let window = self.controller.window().saturating_sub(on_way);
         // Less than a packet's worth waits for more, or many small ones would leave.
-        let least = (self.config.max_packet as u64).min(self.controller.window() / 2);
+        let least = (self.mtu.packet() as u64).min(self.controller.window() / 2);
         if on_way > 0 && window < least {
             return None;
         }
-        let window = window.max(self.config.max_packet as u64);
+        let window = window.max(self.mtu.packet() as u64);
         let rate = self.controller.pacing_rate();
         let paced = self.pacer.budget(rate, now);
         self.timers.pace = if paced == 0 {
@@ -300,11 +313,16 @@ impl Association {
         now: Instant,
     ) {
         let header = self.chunk_header();
+        let piece = self.mtu.piece(header);
         let before = buffer.len();
-        if probe && let Some(number) = self.flight.last_on_way() {
-            self.resend(number, true, buffer, now);
-            self.on_departure(before, buffer.len(), budget, now);
-            return;
+        if probe {
+            for number in self.flight.tail(limit - buffer.len(), header) {
+                self.resend(number, true, buffer, now);
+            }
+            if buffer.len() > before {
+                self.on_departure(before, buffer.len(), budget, now);
+                return;
+            }
         }
         while let Some(number) = self.flight.next_lost() {
             if self.asking && self.flight.on_way() > 0 {
@@ -321,6 +339,7 @@ impl Association {
         }
         while !self.flight.has_lost() {
             let room = limit.saturating_sub(buffer.len() + header) / 4 * 4;
+            let room = room.min(piece);
             let granted = self.peer_room();
             // A small window is filled by what is on its way (RFC 9260 §6.1 A), or asked with a whole packet.
             let small = granted < LEAST_WINDOW;
@@ -349,7 +368,7 @@ impl Association {
             return;
         }
         *budget = budget.saturating_sub(bytes);
-        if *budget < self.config.max_packet as u64 {
+        if *budget < self.mtu.packet() as u64 {
             *budget = 0;
         }
         self.pacer.on_sent(bytes);

@@ -17,6 +17,8 @@ pub(super) struct Path {
     pub(super) delay: Duration,
     /// Bytes that may wait.
     pub(super) buffer: u64,
+    /// Bytes of the largest packet that it carries.
+    pub(super) mtu: usize,
     pub(super) loss: f64,
     pub(super) double: f64,
     /// Of a packet to be late by up to a delay.
@@ -30,6 +32,7 @@ impl Path {
             rate: 0.0,
             delay: Duration::from_millis(25),
             buffer: u64::MAX,
+            mtu: 1_450,
             loss: 0.0,
             double: 0.0,
             reorder: 0.0,
@@ -91,7 +94,7 @@ impl World {
         let mut world = Self::new(path, configs);
         let now = world.now;
         world.ends.iter_mut().for_each(|end| end.connect(now));
-        let open = world.run_until(Duration::from_secs(60), |world| {
+        let open = world.run_until(Duration::from_secs(600), |world| {
             world
                 .ends
                 .iter()
@@ -135,7 +138,7 @@ impl World {
     fn carry(&mut self, from: usize, packet: Bytes) {
         self.sent[from] += 1;
         self.bytes[from] += packet.len() as u64;
-        if self.chance() < self.path.loss {
+        if self.chance() < self.path.loss || packet.len() > self.path.mtu {
             return;
         }
         let mut at = self.now;

@@ -39,6 +39,8 @@ fn path() -> impl Strategy<Value = Path> {
             double,
             reorder,
             seed,
+            // The first packets have up to 4,000 bytes.
+            mtu: 4_000 + (seed % 6_000) as usize,
             rate: if kind == 0 { 500_000.0 } else { 0.0 },
             buffer: if kind == 0 { 20_000 } else { u64::MAX },
             ..Path::clean()
