@@ -277,7 +277,7 @@ impl QuicStream {
     /// Datagrams to send, at most `max` of them and all of the same size but the last; `None` when there is nothing to
     /// send now.
     pub fn poll_transmit(&mut self, max: usize, now: Instant) -> Option<Batch> {
-        if self.open && self.closed.is_none() {
+        if self.confirmed && self.closed.is_none() {
             self.fit_window();
         }
         let confirmed = self.confirmed;
@@ -352,18 +352,22 @@ impl QuicStream {
         let most = u64::from(self.config.send_window);
         let link = self.links.as_mut().and_then(|links| links.all.first_mut());
         let Some(link) = link else { return };
-        let was = self.confirmed;
-        if !was {
-            let done = || link.connection.stats().frame_rx.handshake_done > 0;
-            self.confirmed = !self.calls || done();
-        }
-        if !self.confirmed {
-            return;
-        }
         let window = link.window().saturating_mul(2);
         let window = window.clamp(SEND_WINDOW_MIN.min(most), most);
         link.connection.set_send_window(window);
-        if !was {
+    }
+
+    /// Looks whether the peer has the whole handshake: then everything may be sent.
+    fn confirm(&mut self) {
+        if self.confirmed || !self.open {
+            return;
+        }
+        let link = self.links.as_ref().and_then(|links| links.all.first());
+        let done = link.is_some_and(|link| link.connection.stats().frame_rx.handshake_done > 0);
+        // A server that has its client's last word need not be told.
+        if done || !self.calls {
+            self.confirmed = true;
+            self.fit_window();
             self.write();
         }
     }

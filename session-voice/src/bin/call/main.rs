@@ -128,7 +128,7 @@ async fn run(args: Args) -> Result<(), Problem> {
         (What::Dial { .. }, Some(to)) => phone.dial(&to, ring, &mut keys).await,
         (What::Dial { .. }, None) => Ok(None),
     };
-    let call = match begun {
+    let mut call = match begun {
         Ok(Some(call)) => call,
         // Whatever it was: the login ends in order.
         Ok(None) => {
@@ -143,7 +143,7 @@ async fn run(args: Args) -> Result<(), Problem> {
             return Err(problem);
         }
     };
-    let result = talk::talk(&mut phone, &call, sound, &how, length, &mut keys).await;
+    let result = talk::talk(&mut phone, &mut call, sound, &how, length, &mut keys).await;
     let condition = match &result {
         Ok(talked) if !talked.codec.is_empty() => ReasonCondition::Success,
         Ok(_) | Err(_) => ReasonCondition::Cancel,

@@ -16,6 +16,35 @@ pub(crate) fn no_call(peer: &Peer, cause: Option<&Cause>) -> Problem {
     of(peer, condition, why)
 }
 
+/// Whether somebody has hung up, rather than something has gone wrong.
+pub(crate) fn is_farewell(cause: &Cause) -> bool {
+    match cause {
+        Cause::Remote(None) => true,
+        Cause::Remote(Some(reason)) | Cause::Local(reason) => matches!(
+            reason.condition,
+            ReasonCondition::Success
+                | ReasonCondition::Cancel
+                | ReasonCondition::Decline
+                | ReasonCondition::Gone
+                | ReasonCondition::Expired
+        ),
+        _ => false,
+    }
+}
+
+/// A call in which both were heard, and which ended otherwise.
+pub(crate) fn cut_off(peer: &Peer, cause: &Cause) -> Problem {
+    let condition = match cause {
+        Cause::Remote(Some(reason)) | Cause::Local(reason) => Some(&reason.condition),
+        _ => None,
+    };
+    let code = match condition {
+        Some(ReasonCondition::SecurityError) => "not-trusted",
+        _ => "cut-off",
+    };
+    problem(Exit::Failed, code, peer, cause.to_string())
+}
+
 /// An announced call of ours that led to no session.
 pub(crate) fn unanswered(peer: &Peer, end: &JmiEnd) -> Problem {
     let plain = |code, why: &str| problem(Exit::Failed, code, peer, why.to_owned());

@@ -8,10 +8,12 @@ use crate::{
     screen::Screen,
 };
 use serde_json::json;
-use session_core::{GOOGLE_P2P, Notice, Peer, Reason, ReasonCondition, SessionId, Slot};
+use session_core::{
+    GOOGLE_P2P, Notice, Peer, Reason, ReasonCondition, SessionId, SessionManager, Slot,
+};
 use session_voice::{
-    CallConfig, CallOffer, GoogleForm, JingleForm, KEY_BYTES, MediaPacket, Policy, RTP, RTP_AUDIO,
-    RtpDescription, VoiceEngine, codecs,
+    CallChange, CallConfig, CallOffer, GoogleForm, JingleForm, KEY_BYTES, MediaPacket, Policy, RTP,
+    RTP_AUDIO, RtpDescription, VoiceEngine, codecs,
 };
 use session_xmpp::{
     cli::{self, Account, Online, Problem, Program},
@@ -93,6 +95,13 @@ pub(crate) struct Conversation {
     pub(crate) peer: Peer,
     /// The id of the messages that announced it (XEP-0353).
     pub(crate) announced: Option<Arc<str>>,
+    /// What the peer does, from the beginning.
+    pub(crate) changes: Option<Slot<CallChange>>,
+}
+
+/// What the peer does from now on. Taken in one step with what it may react to.
+fn changes(manager: &mut SessionManager, form: Form, id: SessionId) -> Option<Slot<CallChange>> {
+    (form.call)(manager, id).map(|call| call.signal().connect())
 }
 
 /// A login with clients for calls.
@@ -250,9 +259,9 @@ impl Phone {
             let names = all.iter().map(|name| &**name);
             let fit: Vec<&str> = names.filter(|name| TRANSPORTS.contains(name)).collect();
             session.set_potential_transports(&fit)?;
-            (form.dial)(manager, id, device, now).map(|()| id)
+            (form.dial)(manager, id, device, now).map(|()| (id, changes(manager, form, id)))
         });
-        let session = dialled.map_err(|error| failed("dial", "call", error, ""))?;
+        let (session, changes) = dialled.map_err(|error| failed("dial", "call", error, ""))?;
         let text = format!("calling {to}");
         self.screen
             .tell("calling", json!({ "peer": to.as_str() }), &text);
@@ -262,6 +271,7 @@ impl Phone {
             form,
             peer: to,
             announced,
+            changes,
         })
     }
 
@@ -381,16 +391,17 @@ impl Phone {
     ) -> Result<Conversation, Problem> {
         let id = offer.session;
         self.line().session = Some(id);
-        let answered = self
-            .online
-            .endpoint
-            .update(|manager, now| (form.answer)(manager, id, now));
-        answered.map_err(|error| failed("answer", "answer", error, "it may have ended before"))?;
+        let answered = self.online.endpoint.update(|manager, now| {
+            (form.answer)(manager, id, now).map(|()| changes(manager, form, id))
+        });
+        let changes = answered
+            .map_err(|error| failed("answer", "answer", error, "it may have ended before"))?;
         Ok(Conversation {
             session: id,
             form,
             peer: offer.from.clone(),
             announced,
+            changes,
         })
     }
 

@@ -37,17 +37,14 @@ struct Look {
 /// Runs a call to its end.
 pub(crate) async fn talk(
     phone: &mut Phone,
-    call: &Conversation,
+    call: &mut Conversation,
     mut sound: Sound,
     how: &How,
     length: Option<Duration>,
     keys: &mut Keys,
 ) -> Result<Talked, Problem> {
     let begun = Instant::now();
-    let changes = phone.online.endpoint.update(|manager, _| {
-        let found = (call.form.call)(manager, call.session);
-        found.map(|call| call.signal().connect())
-    });
+    let changes = call.changes.take();
     let mut talk = Talk {
         phone,
         call,

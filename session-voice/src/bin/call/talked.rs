@@ -39,10 +39,16 @@ impl Talked {
                 failed("report", &what, error, hint)
             })?;
         }
-        if !self.codec.is_empty() || self.hung_up {
+        if self.hung_up {
             return Ok(());
         }
-        Err(outcome::no_call(peer, self.cause.as_ref()))
+        match (self.codec.is_empty(), &self.cause) {
+            (true, cause) => Err(outcome::no_call(peer, cause.as_ref())),
+            (false, Some(cause)) if !outcome::is_farewell(cause) => {
+                Err(outcome::cut_off(peer, cause))
+            }
+            (false, _) => Ok(()),
+        }
     }
 
     fn json(&self, peer: &Peer) -> serde_json::Value {

@@ -20,6 +20,7 @@ impl QuicStream {
                 | Event::DatagramsUnblocked => {}
             }
         }
+        self.confirm();
     }
 
     fn next_event(&mut self) -> Option<(usize, Event)> {
