@@ -19,8 +19,8 @@ pub(super) const BIT_RATE: u32 = 32_000;
 /// Bits per second from this share of lost packets on: copies would take them from the sound itself.
 const LOSSY: (f64, u32) = (0.03, 36_000);
 
-/// Bits per second where packets are lost in bursts; deep redundancy comes on top.
-const BURSTY: u32 = 40_000;
+/// Bits per second where packets are lost in bursts. Some of deep redundancy comes on top: some 40,000 in all.
+const BURSTY: u32 = 36_000;
 
 /// The loss that the encoder is told of for deep redundancy, in percent. More would take bits from the sound itself.
 const DEEP_LOSS: u8 = 5;

@@ -35,6 +35,7 @@ const ALL: &[&[Figure]] = &[
     stream::FIGURES,
     stun::FIGURES,
     voice::FIGURES,
+    voice::PESQ,
     xmpp::FIGURES,
 ];
 

@@ -88,3 +88,12 @@ fn summarise(mut samples: Vec<f64>) -> Time {
         spread: (at(0.75) - at(0.25)) / 2.0 / median,
     }
 }
+
+/// Thousands of sockets are more than many systems allow at first.
+pub(crate) fn allow_sockets() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    // What is not allowed shows when a socket is wanted.
+    let _ = setrlimit(Resource::Nofile, limit);
+}

@@ -1,13 +1,16 @@
 //! Two managers that hear each other, without sockets and on a clock of their own: nothing is lost, nothing takes time.
 
+use bytes::Bytes;
 use session_core::{Finding, Input, Output, SessionManager, SocketId};
-use std::{collections::BTreeMap, net::SocketAddr, time::Instant};
+use std::{net::SocketAddr, time::Instant};
 
 pub(crate) struct Room {
     pub(crate) sides: [SessionManager; 2],
     pub(crate) now: Instant,
-    sockets: BTreeMap<SocketAddr, (usize, SocketId)>,
-    addresses: BTreeMap<(usize, SocketId), SocketAddr>,
+    /// Whose each is. There are few, and what this takes is not what is measured.
+    sockets: Vec<(SocketAddr, usize, SocketId)>,
+    /// Where datagrams go instead, if somebody carries them: each with the side that it comes from.
+    carried: Option<Vec<(usize, Bytes)>>,
     next: u32,
     /// When each wants to be called again.
     waits: [Option<Instant>; 2],
@@ -18,8 +21,8 @@ impl Room {
         Self {
             sides,
             now,
-            sockets: BTreeMap::new(),
-            addresses: BTreeMap::new(),
+            sockets: Vec::new(),
+            carried: None,
             next: 0,
             waits: [None; 2],
         }
@@ -51,6 +54,11 @@ impl Room {
         self.now = until;
     }
 
+    /// When one side wants to be called again.
+    pub(crate) fn due(&self, side: usize) -> Option<Instant> {
+        self.waits[side]
+    }
+
     /// Both look at the clock.
     pub(crate) fn wake(&mut self) {
         for side in &mut self.sides {
@@ -61,10 +69,36 @@ impl Room {
     /// Of addresses, which are no longer needed when what is measured lies idle.
     pub(crate) fn forget_addresses(&mut self) {
         self.sockets.clear();
-        self.addresses.clear();
     }
 
-    fn drain(&mut self, side: usize) -> bool {
+    /// From now on others carry the datagrams, of which each is one packet.
+    pub(crate) fn carry(&mut self) {
+        self.carried = Some(Vec::new());
+    }
+
+    /// What is to be carried.
+    pub(crate) fn carried(&mut self) -> impl Iterator<Item = (usize, Bytes)> {
+        self.carried
+            .iter_mut()
+            .flat_map(|carried| carried.drain(..))
+    }
+
+    /// A datagram of the other's first socket was carried to this side's.
+    pub(crate) fn deliver(&mut self, side: usize, payload: Bytes) {
+        let first = |side| self.sockets.iter().find(move |(_, at, _)| *at == side);
+        if let (Some((_, _, socket)), Some((source, _, _))) = (first(side), first(1 - side)) {
+            let input = Input::Datagram {
+                socket: *socket,
+                source: *source,
+                payload,
+                segment_size: 0,
+            };
+            self.sides[side].handle_input(input, self.now);
+        }
+    }
+
+    /// What one side has to say now.
+    pub(crate) fn drain(&mut self, side: usize) -> bool {
         let (now, other, mut busy) = (self.now, 1 - side, false);
         loop {
             match self.sides[side].poll_output(now) {
@@ -88,9 +122,8 @@ impl Room {
                     self.sides[side].handle_input(input, now);
                 }
                 Output::Close { socket } => {
-                    if let Some(address) = self.addresses.remove(&(side, socket)) {
-                        self.sockets.remove(&address);
-                    }
+                    self.sockets
+                        .retain(|(_, at, known)| (*at, *known) != (side, socket));
                 }
                 Output::Transmit {
                     socket,
@@ -98,9 +131,16 @@ impl Room {
                     payload,
                     segment_size,
                 } => {
-                    let source = self.addresses.get(&(side, socket)).copied();
-                    let target = self.sockets.get(&destination).copied();
-                    if let (Some(source), Some((to, socket))) = (source, target) {
+                    if let Some(carried) = &mut self.carried {
+                        carried.push((side, payload));
+                        continue;
+                    }
+                    let mut all = self.sockets.iter().copied();
+                    let source = all
+                        .clone()
+                        .find(|(_, at, known)| (*at, *known) == (side, socket));
+                    let target = all.find(|(address, _, _)| *address == destination);
+                    if let (Some((source, _, _)), Some((_, to, socket))) = (source, target) {
                         let input = Input::Datagram {
                             socket,
                             source,
@@ -120,8 +160,7 @@ impl Room {
         self.next += 1;
         let [a, b, c, d] = self.next.to_be_bytes();
         let address = SocketAddr::from(([10, a, b, c], 1024 + u16::from(d)));
-        self.sockets.insert(address, (side, socket));
-        self.addresses.insert((side, socket), address);
+        self.sockets.push((address, side, socket));
         let input = Input::Bound {
             socket,
             address: Ok(address),

@@ -1,7 +1,9 @@
 //! Calls: what a packet costs in few and in many of them, what an idle one holds, and how soon one is there. No codec
 //! but G.711, which costs nothing beside the rest.
 
+mod calls;
 mod ours;
+mod pesq;
 mod setup;
 mod srtp;
 mod theirs;
@@ -10,11 +12,14 @@ use crate::Figure;
 use cpu_time::ThreadTime;
 use std::time::Duration;
 
+pub(crate) const PESQ: &[Figure] = pesq::FIGURES;
+
 pub(crate) const FIGURES: &[Figure] = &[
     ("voice.srtp", srtp::srtp),
     ("voice.packet_40", |name| packet(name, 40)),
     ("voice.packet_2000", |name| packet(name, 2_000)),
     ("voice.idle_bytes", idle_bytes),
+    ("voice.calls", calls::calls),
     ("voice.setup", setup::setup),
 ];
 

@@ -112,49 +112,63 @@ impl Call for Phones {
         let now = self.room.now + FRAME;
         self.room.advance(now);
         for side in 0..2 {
-            let (manager, session) = (&mut self.room.sides[side], self.sessions[side]);
-            let stream = &mut self.streams[side];
-            let packet = stream
-                .send_frame(&[5; PAYLOAD], FRAME, now)
-                .expect("no digit sounds");
-            Client::send_rtp(manager, session, packet, now).expect("there is a path");
-            if stream.poll_timeout().is_some_and(|at| at <= now) {
-                stream.handle_timeout(now);
-                while let Some(output) = stream.poll_output() {
-                    let sent = match output {
-                        MediaOutput::Rtp(packet) => Client::send_rtp(manager, session, packet, now),
-                        MediaOutput::Rtcp(packet) => {
-                            Client::send_rtcp(manager, session, packet, now)
-                        }
-                    };
-                    sent.expect("there is a path");
-                }
-            }
+            self.speak(side);
         }
         self.room.run();
-        let mut played = 0;
-        for (stream, packets) in self.streams.iter_mut().zip(&self.packets) {
-            for packet in lock(packets).drain(..) {
-                match packet {
-                    MediaPacket::Rtp(packet) => {
-                        stream.handle_rtp(packet, now).expect("the peer's");
-                        played += 1;
-                    }
-                    MediaPacket::Rtcp(packet) => {
-                        stream.handle_rtcp(packet, now).expect("the peer's");
-                    }
-                    MediaPacket::Other(_) => {}
-                }
-            }
-            // What is played stands for what was heard some frames ago.
-            let (playout, _) = stream.pull(now);
-            std::hint::black_box(matches!(playout, Playout::Packet(_)));
-        }
-        played
+        (0..2).map(|side| self.listen(side)).sum()
     }
 
     fn idle(&mut self, time: Duration) {
         self.room.advance(self.room.now + time);
+    }
+}
+
+impl Phones {
+    /// One side sends a frame, and whatever else is due now.
+    pub(super) fn speak(&mut self, side: usize) {
+        let now = self.room.now;
+        let (manager, session) = (&mut self.room.sides[side], self.sessions[side]);
+        let stream = &mut self.streams[side];
+        let packet = stream
+            .send_frame(&[5; PAYLOAD], FRAME, now)
+            .expect("no digit sounds");
+        Client::send_rtp(manager, session, packet, now).expect("there is a path");
+        if stream.poll_timeout().is_some_and(|at| at <= now) {
+            stream.handle_timeout(now);
+            while let Some(output) = stream.poll_output() {
+                let sent = match output {
+                    MediaOutput::Rtp(packet) => Client::send_rtp(manager, session, packet, now),
+                    MediaOutput::Rtcp(packet) => Client::send_rtcp(manager, session, packet, now),
+                };
+                sent.expect("there is a path");
+            }
+        }
+    }
+
+    /// One side takes what has come, and plays a frame; how many frames have come.
+    pub(super) fn listen(&mut self, side: usize) -> usize {
+        let (now, mut played) = (self.room.now, 0);
+        let (stream, packets) = (&mut self.streams[side], &self.packets[side]);
+        for packet in lock(packets).drain(..) {
+            match packet {
+                MediaPacket::Rtp(packet) => {
+                    stream.handle_rtp(packet, now).expect("the peer's");
+                    played += 1;
+                }
+                MediaPacket::Rtcp(packet) => {
+                    stream.handle_rtcp(packet, now).expect("the peer's");
+                }
+                MediaPacket::Other(_) => {}
+            }
+        }
+        // What is played stands for what was heard some frames ago.
+        let (playout, _) = stream.pull(now);
+        std::hint::black_box(matches!(playout, Playout::Packet(_)));
+        played
+    }
+
+    pub(super) fn room(&mut self) -> &mut Room {
+        &mut self.room
     }
 }
 

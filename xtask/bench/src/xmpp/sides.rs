@@ -73,7 +73,7 @@ struct Counts {
 
 impl Side {
     pub(super) fn start(server: &Prosody, over: Over) -> Self {
-        allow_sockets();
+        crate::measure::allow_sockets();
         let counts = Arc::<Counts>::default();
         let caller = Host(counts.clone());
         let mut side = None;
@@ -241,7 +241,7 @@ pub(super) fn echo(_: &str) {
         Ok("ice") => Over::Ice,
         _ => Over::InBand,
     };
-    allow_sockets();
+    crate::measure::allow_sockets();
     let mut side = None;
     let mut held = allocation_counter::measure(|| {
         let (runtime, counts) = (runtime(), Arc::default());
@@ -318,15 +318,6 @@ fn entropy(buffer: &mut [u8]) {
         let bytes = RandomState::new().hash_one(chunk.len()).to_le_bytes();
         chunk.copy_from_slice(&bytes[..chunk.len()]);
     }
-}
-
-/// Ten thousand sockets are more than many systems allow at first.
-fn allow_sockets() {
-    use rustix::process::{Resource, getrlimit, setrlimit};
-    let mut limit = getrlimit(Resource::Nofile);
-    limit.current = limit.maximum;
-    // What is not allowed shows when a socket is wanted.
-    let _ = setrlimit(Resource::Nofile, limit);
 }
 
 /// The client of the side that calls.
