@@ -185,6 +185,8 @@ fn it_finds_the_delay_that_the_network_needs() {
         ("clean", GOOD, 0.999, 60),
         ("5 %", loss(GOOD, 0.05, 1), 0.99, 80),
         ("10 %", loss(GOOD, 0.10, 1), 0.97, 80),
+        // 76.5 is measured. With the 26.5 that frame and codec take, 80 leave more than 40 of the 150 from capture to playout
+        // that a network with 30 ms of jitter and 5 % of loss may cost at most.
         ("30 ms", jitter(30), 0.985, 80),
         ("5 %, 30 ms", loss(jitter(30), 0.05, 1), 0.975, 100),
         ("100 ms", jitter(100), 0.98, 150),
