@@ -65,7 +65,8 @@ type Sink = Box<dyn FnMut(SessionId, MediaPacket, Instant) + Send>;
 /// - Contents that are not sound are declined; the call goes on without.
 pub struct VoiceClient<F: CallForm = JingleForm> {
     config: CallConfig,
-    calls: BTreeMap<SessionId, Call>,
+    /// Each in a place of its own: a node of the map has room for eleven, and most hold one.
+    calls: BTreeMap<SessionId, Box<Call>>,
     policy: Option<Policing>,
     keys: Option<KeySource>,
     sink: Option<Sink>,
@@ -115,7 +116,7 @@ impl<F: CallForm> VoiceClient<F> {
 
     /// A call to look at.
     pub fn call(&self, session: SessionId) -> Option<&Call> {
-        self.calls.get(&session)
+        self.calls.get(&session).map(|call| &**call)
     }
 
     /// All calls that were not released.
@@ -268,7 +269,7 @@ impl<F: CallForm> VoiceClient<F> {
                 return reject(session, reason.with_text(misuse.to_string()), now);
             }
         }
-        self.calls.insert(id, call);
+        self.calls.insert(id, Box::new(call));
         match verdict {
             CallVerdict::Answer => {
                 if let Err(error) = self.answer_in(session, now) {

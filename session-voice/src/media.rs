@@ -217,7 +217,8 @@ pub struct MediaStream {
     digits_in: DigitReceiver,
     /// When the last digit began, and its timestamp.
     digit: Option<(Instant, u32)>,
-    source: Option<Source>,
+    /// Boxed, because a stream that has heard nothing yet needs little.
+    source: Option<Box<Source>>,
     report_at: Option<Instant>,
     outputs: VecDeque<MediaOutput>,
     buffer: BytesMut,

@@ -139,7 +139,15 @@ pub enum SrtpError {
 struct Keys {
     profile: SrtpProfile,
     rtp: Cipher,
-    rtcp: Cipher,
+    /// Reports are rare: what their keys are made of is small, and what is made of it is not.
+    master: SrtpMaster,
+}
+
+impl Keys {
+    fn rtcp(&self) -> Cipher {
+        let SrtpMaster { profile, key, salt } = &self.master;
+        Cipher::derive(*profile, key, salt, 3)
+    }
 }
 
 /// A master key with its salt, and what for. [`Debug`] shows neither.
@@ -202,7 +210,7 @@ impl SrtpMaster {
         Keys {
             profile: self.profile,
             rtp: Cipher::derive(self.profile, &self.key, &self.salt, 0),
-            rtcp: Cipher::derive(self.profile, &self.key, &self.salt, 3),
+            master: self.clone(),
         }
     }
 }
@@ -300,7 +308,7 @@ impl SrtpSender {
         let index = self.rtcp_index;
         let ssrc = sender_of(packet);
         let word = (ENCRYPTED | index).to_be_bytes();
-        let keys = &self.keys.rtcp;
+        let keys = self.keys.rtcp();
         match keys.stream() {
             Keystream::Counter => {
                 keys.apply(ssrc, u64::from(index), &mut packet[RTCP_CLEAR..]);
@@ -417,7 +425,7 @@ impl SrtpReceiver {
             None if self.sources.len() >= SOURCES_MAX => return Err(SrtpError::TooManySources),
             Some(_) | None => {}
         }
-        let keys = &self.keys.rtcp;
+        let keys = self.keys.rtcp();
         if is_aead {
             let (rest, received) = packet.split_at_mut(body_end);
             let (clear, body) = rest.split_at_mut(RTCP_CLEAR);

@@ -39,7 +39,7 @@ impl<F: CallForm> VoiceClient<F> {
         let conversation = client.new_conversation();
         let mut call = Call::new(to, Role::Initiator, CallPhase::Calling, offer, conversation);
         call.rtp = Some(channel);
-        client.calls.insert(id, call);
+        client.calls.insert(id, Box::new(call));
         Ok(())
     }
 
@@ -53,7 +53,7 @@ impl<F: CallForm> VoiceClient<F> {
         now: Instant,
     ) -> Result<(), CallError> {
         let (client, session) = both::<F>(manager, session)?;
-        match client.calls.get(&session.id()).map(Call::phase) {
+        match client.calls.get(&session.id()).map(|call| call.phase()) {
             Some(CallPhase::Offered) => tell(session, &CallInfo::Ringing, now),
             Some(_) => return Err(CallError::NotOffered(session.id())),
             None => return Err(CallError::Unknown(session.id())),
@@ -86,7 +86,7 @@ impl<F: CallForm> VoiceClient<F> {
     ) -> Result<(), CallError> {
         let (client, session) = both::<F>(manager, session)?;
         let id = session.id();
-        match client.calls.get(&id).map(Call::phase) {
+        match client.calls.get(&id).map(|call| call.phase()) {
             Some(CallPhase::Offered) => {}
             Some(_) => return Err(CallError::NotOffered(id)),
             None => return Err(CallError::Unknown(id)),
@@ -262,7 +262,7 @@ fn both<F: CallForm>(
     let cause = client::<F>(manager)?
         .calls
         .get(&session)
-        .and_then(Call::cause);
+        .and_then(|call| call.cause());
     if let Some(cause) = cause {
         return Err(CallError::Ended(cause.clone()));
     }

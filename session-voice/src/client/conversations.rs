@@ -1,7 +1,7 @@
 //! Calls that belong together, and which of them are heard (libjingle `call.cc`, where a Call has several Sessions).
 
 use super::{CallError, CallForm, VoiceClient, actions::client, tell};
-use crate::{Call, CallInfo, CallPhase};
+use crate::{CallInfo, CallPhase};
 use session_core::{Reason, Session, SessionId, SessionManager};
 use std::time::Instant;
 
@@ -26,7 +26,7 @@ pub enum Focus {
 impl<F: CallForm> VoiceClient<F> {
     /// The conversation that a call belongs to.
     pub fn conversation(&self, session: SessionId) -> Option<ConversationId> {
-        self.calls.get(&session).map(Call::conversation)
+        self.calls.get(&session).map(|call| call.conversation())
     }
 
     /// The calls of a conversation.

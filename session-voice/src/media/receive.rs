@@ -62,12 +62,12 @@ impl MediaStream {
             .as_ref()
             .is_some_and(|source| source.ssrc != ssrc);
         if changed || self.source.is_none() {
-            self.source = Some(Source {
+            self.source = Some(Box::new(Source {
                 ssrc,
                 reception: Reception::new(self.config.receive_rate),
                 arrived: ReceivedMap::new(),
                 jitter: self.new_jitter(),
-            });
+            }));
             self.counted = crate::JitterStats::default();
         }
         self.begin_reports(now);
