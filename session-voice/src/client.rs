@@ -48,6 +48,8 @@ pub enum MediaPacket {
 
 type Policing = Box<dyn FnMut(&CallOffer) -> CallVerdict + Send>;
 type Sink = Box<dyn FnMut(SessionId, MediaPacket, Instant) + Send>;
+type Others = Box<dyn FnMut(&mut Session, &str, Instant) -> bool + Send>;
+type OtherSink = Box<dyn FnMut(SessionId, ChannelId, Bytes, Instant) + Send>;
 
 /// The session client of calls (libjingle `PhoneSessionClient`, `MediaSessionClient`): who calls whom, with which codecs,
 /// under whose keys, and what is said meanwhile. It carries packets and understands none of them.
@@ -62,7 +64,7 @@ type Sink = Box<dyn FnMut(SessionId, MediaPacket, Instant) + Send>;
 /// - An offer that cannot be answered is declined with its reason before anybody hears of it.
 /// - A call that nobody answers is given up after [`CallConfig::ring_for`].
 /// - Media never go in clear unless [`CallConfig::allow_plain`] says that they may.
-/// - Contents that are not sound are declined; the call goes on without.
+/// - Contents that are not sound are declined, unless the application [takes](Self::set_others) them; the call goes on.
 pub struct VoiceClient<F: CallForm = JingleForm> {
     config: CallConfig,
     /// Each in a place of its own: a node of the map has room for eleven, and most hold one.
@@ -70,6 +72,8 @@ pub struct VoiceClient<F: CallForm = JingleForm> {
     policy: Option<Policing>,
     keys: Option<KeySource>,
     sink: Option<Sink>,
+    others: Option<Others>,
+    other_sink: Option<OtherSink>,
     signal_offer: Signal<CallOffer>,
     focus: Focus,
     /// How many there have been.
@@ -87,6 +91,8 @@ impl<F: CallForm> VoiceClient<F> {
             policy: None,
             keys: None,
             sink: None,
+            others: None,
+            other_sink: None,
             signal_offer: Signal::new(),
             focus: Focus::default(),
             conversations: 0,
@@ -107,6 +113,28 @@ impl<F: CallForm> VoiceClient<F> {
     /// Who gets the peers' packets, at once and in the order in which they came.
     pub fn set_sink(&mut self, sink: impl FnMut(SessionId, MediaPacket, Instant) + Send + 'static) {
         self.sink = Some(Box::new(sink));
+    }
+
+    /// Who takes contents beside the sound, such as video or a shared screen: it is given each that a peer offers with a
+    /// call that is answered, or adds to one, by its name. `true` says that it was taken, `false` declines it.
+    ///
+    /// One that is taken belongs to the application: its description and what it means, its channels
+    /// ([`Session::create_channel_in`]), and what is sent in them ([`Session::send`]). It is answered by
+    /// [`Session::set_answer`] when it came with the call ([`Session::state`] is not yet accepted), and by
+    /// [`Session::accept_content`] when it was added, then or later.
+    pub fn set_others(
+        &mut self,
+        take: impl FnMut(&mut Session, &str, Instant) -> bool + Send + 'static,
+    ) {
+        self.others = Some(Box::new(take));
+    }
+
+    /// Who gets the packets of channels that the application has created in contents of its own.
+    pub fn set_other_sink(
+        &mut self,
+        sink: impl FnMut(SessionId, ChannelId, Bytes, Instant) + Send + 'static,
+    ) {
+        self.other_sink = Some(Box::new(sink));
     }
 
     /// Announces each offer that waits for the application.
@@ -287,15 +315,37 @@ impl<F: CallForm> VoiceClient<F> {
 
     fn answer_in(&mut self, session: &mut Session, now: Instant) -> Result<(), CallError> {
         let id = session.id();
-        let call = self.calls.get_mut(&id).ok_or(CallError::Unknown(id))?;
+        let call = self.calls.get(&id).ok_or(CallError::Unknown(id))?;
         if call.phase != CallPhase::Offered {
             return Err(CallError::NotOffered(id));
         }
-        decline_others(session, now);
+        self.settle_others(session, now);
+        let call = self.calls.get_mut(&id).ok_or(CallError::Unknown(id))?;
         session.accept_with(F::write(&call.local), now)?;
         call.agreed = Some(call.local.clone());
         self.opened(session, now);
         Ok(())
+    }
+
+    /// Contents beside the sound are the application's, or declined.
+    fn settle_others(&mut self, session: &mut Session, now: Instant) {
+        let names: Vec<_> = session
+            .contents()
+            .skip(1)
+            .map(|content| content.name().clone())
+            .collect();
+        for name in names {
+            if !self.takes(session, &name, now) {
+                let reason = Reason::new(ReasonCondition::UnsupportedApplications);
+                // One that cannot be declined now is accepted as it is, and nothing is ever sent in it.
+                let _ = session.remove_content(&name, reason, now);
+            }
+        }
+    }
+
+    fn takes(&mut self, session: &mut Session, name: &str, now: Instant) -> bool {
+        let others = self.others.as_mut();
+        others.is_some_and(|take| take(session, name, now))
     }
 
     /// Both sides have accepted.
@@ -436,6 +486,9 @@ impl<F: CallForm> SessionClient for VoiceClient<F> {
             return;
         };
         if ![call.rtp, call.rtcp].contains(&Some(channel)) {
+            if let Some(sink) = &mut self.other_sink {
+                sink(id, channel, packet, now);
+            }
             return;
         }
         let Some(sink) = &mut self.sink else {
@@ -518,7 +571,9 @@ impl<F: CallForm> SessionClient for VoiceClient<F> {
     }
 
     fn on_modify(&mut self, session: &mut Session, modification: &Modification, now: Instant) {
-        if let Modification::ContentAdded { name } = modification {
+        if let Modification::ContentAdded { name } = modification
+            && !self.takes(session, name, now)
+        {
             let reason = Reason::new(ReasonCondition::UnsupportedApplications);
             // It is gone if that is not possible any more.
             let _ = session.reject_content(name, reason, now);
@@ -566,20 +621,6 @@ fn set(
 ) {
     if std::mem::replace(field(call), value) != value {
         call.signal.emit(change(value));
-    }
-}
-
-/// Contents beside the sound are not for us.
-fn decline_others(session: &mut Session, now: Instant) {
-    let names: Vec<_> = session
-        .contents()
-        .skip(1)
-        .map(|c| c.name().clone())
-        .collect();
-    for name in names {
-        let reason = Reason::new(ReasonCondition::UnsupportedApplications);
-        // One that cannot be declined now is accepted as it is, and nothing is ever sent in it.
-        let _ = session.remove_content(&name, reason, now);
     }
 }
 

@@ -273,6 +273,91 @@ fn strangers_at_the_port_change_nothing() {
     }
 }
 
+/// Whoever has recorded a call and plays it into it again, as if it came from the peer: near, and after a while.
+#[test]
+fn what_was_recorded_in_a_call_is_not_heard_again() {
+    let mut scene = Scene::new(&CallVerdict::Answer, None);
+    scene.dial(&[ICE_UDP]);
+    scene.talk(8 * SECOND);
+    let since = scene.world.now();
+    let ports = [ALICE, BOB].map(|host| port(&scene, host));
+    let recorded = [ALICE, BOB].map(|host| scene.line(host).came.clone());
+    let before = [ALICE, BOB].map(|host| scene.line(host).refused);
+    let heard_before = scene.line(BOB).heard.len();
+    for host in [ALICE, BOB] {
+        let reports = recorded[host]
+            .iter()
+            .filter(|packet| session_voice::is_rtcp(packet));
+        assert!(recorded[host].len() > 300 && reports.count() > 0);
+        for packet in &recorded[host] {
+            let now = scene.world.now();
+            let network = scene.world.network();
+            network.inject(ports[host], ports[1 - host], packet.clone(), now);
+        }
+    }
+    scene.talk(3 * SECOND);
+    for host in [ALICE, BOB] {
+        let refused = scene.line(host).refused - before[host];
+        assert_eq!(refused, recorded[host].len(), "{host}: each is refused");
+        let gap = scene.gap(host, since);
+        assert!(gap <= Duration::from_millis(60), "{host}: {gap:?}");
+    }
+    let line = scene.line(BOB);
+    for part in line.heard[heard_before..].chunks_exact(800) {
+        let power = part.iter().map(|s| s * s).sum::<f32>() / 800.0;
+        assert!((0.06..0.10).contains(&power), "{power}");
+    }
+}
+
+/// Two whose sources have the same name by chance (RFC 3550 §8.2): each takes another, and both are heard.
+#[test]
+fn two_of_one_name_are_heard() {
+    let mut now = session_core::testing::epoch();
+    // The name is the beginning of the seed.
+    let made = |keys, last, now| {
+        let mut seed = [last; 16];
+        seed[..4].fill(7);
+        let config = EngineConfig::new(vec![PayloadType::of_id(0).unwrap()], "name");
+        VoiceEngine::new(&config, keys, seed, now).unwrap()
+    };
+    let mut engines = [made(keys(1, 2), 1, now), made(keys(2, 1), 2, now)];
+    let (mut looped, mut heard) = ([0; 2], [0.0_f32; 2]);
+    for tick in 0..300_u32 {
+        now += Duration::from_millis(10);
+        for side in 0..2 {
+            let sound: Vec<f32> = (0..80)
+                .map(|n| ((tick * 80 + n) as f32 * 0.3).sin() * 0.4)
+                .collect();
+            engines[side].record(&sound, now);
+            if engines[side].poll_timeout().is_some_and(|at| at <= now) {
+                engines[side].handle_timeout(now);
+            }
+            while let Some(packet) = engines[side].poll_output() {
+                match take(&mut engines[1 - side], packet, now) {
+                    Err(MediaError::Looped) => looped[1 - side] += 1,
+                    result => assert_ne!(
+                        result.unwrap(),
+                        Some(MediaEvent::Digit(Digit::new('1').unwrap()))
+                    ),
+                }
+            }
+            let mut sound = [0.0; 80];
+            engines[side].play(&mut sound, now);
+            if tick > 200 {
+                heard[side] += sound.iter().map(|s| s * s).sum::<f32>() / (80.0 * 99.0);
+            }
+        }
+    }
+    assert!(
+        looped.iter().sum::<u32>() > 0 && looped.iter().all(|count| *count < 5),
+        "{looped:?}"
+    );
+    assert!(
+        heard.iter().all(|power| (0.06..0.10).contains(power)),
+        "{heard:?}"
+    );
+}
+
 /// Where a phone's end of the path is.
 fn port(scene: &Scene, host: usize) -> SocketAddr {
     let id = scene.sessions[host].unwrap();

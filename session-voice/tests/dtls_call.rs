@@ -7,7 +7,9 @@
 
 use bytes::Bytes;
 use session_core::testing::{Conditions, Envelope, MemoryDatagram, Parcel, World};
-use session_core::{Cause, ChannelLayer, Config, Element, ReasonCondition, Secured, SessionId};
+use session_core::{
+    Action, Cause, ChannelLayer, Config, Element, ReasonCondition, Secured, SessionId,
+};
 use session_voice::{
     Call, CallConfig, CallPhase, CallSecurity, CallVerdict, JingleForm, Media, MediaConfig,
     MediaPacket, MediaStream, PayloadType, Playout, Policy, Protection, RTP, RtpDescription,
@@ -286,6 +288,80 @@ fn neither_another_fingerprint_nor_none_leads_to_sound() {
         let mut stripped = tampered(victim, |_| None);
         stripped.assert_silent(victim);
     }
+}
+
+/// Bob's fingerprint comes in a transport-info before his answer, in which there is none, or another one.
+fn announced_early(in_answer: impl Fn(&Element) -> Option<Element>) -> Phones {
+    let mut phones = phones([config(true), config(true)]);
+    phones.world.hold(true);
+    phones.dial();
+    for _ in 0..100 {
+        phones.run(Duration::from_millis(100));
+        while !phones.world.held().is_empty() {
+            let mut envelope = phones.world.discard(0);
+            let mut info = envelope.clone();
+            let mut early = false;
+            if let (
+                Envelope {
+                    parcel: Parcel::Message { message, .. },
+                    ..
+                },
+                Envelope {
+                    parcel: Parcel::Message { id, message: first },
+                    ..
+                },
+            ) = (&mut envelope, &mut info)
+                && message.action == Action::SessionAccept
+            {
+                early = true;
+                *id = phones.world.request_id();
+                first.action = Action::TransportInfo;
+                for part in &mut first.contents {
+                    part.description = None;
+                    part.transports = part.transports.iter().map(only_fingerprints).collect();
+                }
+                for transport in message
+                    .contents
+                    .iter_mut()
+                    .flat_map(|part| &mut part.transports)
+                {
+                    *transport = changed(transport, &in_answer);
+                }
+            }
+            if early {
+                phones.world.forge(info);
+            }
+            phones.world.forge(envelope);
+        }
+    }
+    phones
+}
+
+fn only_fingerprints(transport: &Element) -> Element {
+    let mut only = Element::new(transport.namespace(), transport.name());
+    let children = transport.children().map(|child| child.to_element());
+    children
+        .filter(|child| child.namespace() == NAMESPACE)
+        .for_each(|child| only.push(child));
+    only
+}
+
+#[test]
+fn a_fingerprint_before_the_answer_counts_and_does_not_change() {
+    for in_answer in [|_: &Element| None, |child: &Element| Some(child.clone())] {
+        let mut phones = announced_early(in_answer);
+        assert!(phones.call(ALICE, Call::may_send).unwrap());
+        let both = BOTH.map(|host| phones.protection(host).unwrap());
+        phones.world.hold(false);
+        phones.assert_sound(both);
+    }
+    let other = identity().fingerprint().to_string();
+    let other = other.strip_prefix("sha-256 ").unwrap().to_owned();
+    let mut changed = announced_early(|_| {
+        let changed = Element::new(NAMESPACE, "fingerprint").with("hash", "sha-256");
+        Some(changed.with("setup", "active").text(&other))
+    });
+    changed.assert_silent(ALICE);
 }
 
 #[test]

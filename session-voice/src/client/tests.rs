@@ -461,6 +461,71 @@ fn pictures_are_declined_and_the_sound_stays() {
     phones.call::<JingleForm, _>(ALICE, id, |call| assert!(call.may_send()));
 }
 
+/// An application that knows video takes it, with the call and in the middle of it, and has packets of its own.
+#[test]
+fn pictures_are_the_applications_if_it_takes_them() {
+    let mut phones = jingle(CallVerdict::Answer);
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let video = || JingleForm::write(&RtpDescription::new(Media::Video));
+    let sink = seen.clone();
+    phones.world.update(BOB, |manager, _| {
+        let client = manager.find_client::<Client>().unwrap();
+        client.set_others(move |session, name, now| {
+            if name == "unwanted" {
+                return false;
+            }
+            if session.state().is_accepted() {
+                session.accept_content(name, video(), now).unwrap();
+            } else {
+                session.set_answer(name, video()).unwrap();
+            }
+            session.create_channel_in(name, "rtp", None, now).unwrap();
+            true
+        });
+        client.set_other_sink(move |_, _, packet, _| sink.lock().unwrap().push(packet));
+    });
+    let [local, to] = [ALICE, BOB].map(|host| phones.world.name(host).clone());
+    let add = |session: &mut Session, name: &str, now| {
+        let spec = session_core::ContentSpec::new(name, video());
+        session.add_content(spec, now).unwrap();
+        session.create_channel_in(name, "rtp", None, now).unwrap()
+    };
+    let (id, first) = phones.world.update(ALICE, |manager, now| {
+        let id = manager.create_session(local, RTP, now).unwrap();
+        let first = add(manager.session(id).unwrap(), "video", now);
+        Client::dial(manager, id, to, now).unwrap();
+        (id, first)
+    });
+    phones.world.run_for(2 * SECOND);
+    let second = phones.world.update(ALICE, |manager, now| {
+        add(manager.session(id).unwrap(), "unwanted", now);
+        add(manager.session(id).unwrap(), "screen", now)
+    });
+    phones.world.run_for(2 * SECOND);
+    let names: Vec<_> = phones
+        .world
+        .manager(ALICE)
+        .peek(id)
+        .unwrap()
+        .contents()
+        .map(|c| c.name().to_string())
+        .collect();
+    assert_eq!(names.len(), 3, "{names:?}");
+    assert!(!names.contains(&"unwanted".to_owned()));
+    phones.world.update(ALICE, |manager, now| {
+        let session = manager.session(id).unwrap();
+        for (channel, frame) in [(first, &b"picture"[..]), (second, b"screen")] {
+            session
+                .send(channel, Bytes::from_static(frame), now)
+                .unwrap();
+        }
+    });
+    phones.world.run_for(SECOND);
+    assert_eq!(*seen.lock().unwrap(), [&b"picture"[..], b"screen"]);
+    phones.call::<JingleForm, _>(ALICE, id, |call| assert!(call.may_send()));
+    assert!(phones.packets[BOB].lock().unwrap().is_empty());
+}
+
 #[test]
 fn misuse_is_refused_and_changes_nothing() {
     let mut phones = jingle(CallVerdict::Ask);

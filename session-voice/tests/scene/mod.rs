@@ -30,6 +30,8 @@ pub struct Line {
     /// When each packet of sound came that was taken.
     pub taken: Vec<Instant>,
     pub refused: usize,
+    /// Everything that came, as it came.
+    pub came: Vec<bytes::Bytes>,
     pub heard: Vec<f32>,
 }
 
@@ -206,6 +208,10 @@ impl Line {
         let Some(engine) = &mut self.engine else {
             return;
         };
+        let (MediaPacket::Rtp(bytes) | MediaPacket::Rtcp(bytes) | MediaPacket::Other(bytes)) =
+            &packet;
+        // Of its own: what is decrypted where it lies is not what came.
+        self.came.push(bytes::Bytes::copy_from_slice(bytes));
         let result = match packet {
             MediaPacket::Rtp(packet) => {
                 let result = engine.handle_rtp(packet, now);
