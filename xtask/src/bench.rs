@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use crate::setup::{self, Python};
 use crate::switchboard::Background;
 use crate::tools::{self, Failure, Outcome};
 
@@ -9,6 +10,9 @@ const MANIFEST: &str = "xtask/bench/Cargo.toml";
 
 /// The figures that run `pcp` itself, which needs a server.
 const PROGRAMS: [&str; 3] = ["file.one_big", "file.many_small", "file.peak_memory"];
+
+/// The figures for which somebody speaks, and somebody judges how it sounds; the first stands for all of its kind.
+const SPOKEN: [&str; 2] = ["voice.pesq.", "voice.networks"];
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -32,7 +36,16 @@ pub(crate) fn run(args: &Args) -> Outcome {
     ];
     arguments.extend(args.name.as_deref());
     let mut command = tools::cargo(&arguments);
-    let wanted = |figure: &&str| figure.starts_with(args.name.as_deref().unwrap_or_default());
+    let name = args.name.as_deref().unwrap_or_default();
+    let wanted = |figure: &&str| figure.starts_with(name);
+    if SPOKEN
+        .iter()
+        .any(|figure| figure.starts_with(name) || name.starts_with(figure))
+    {
+        setup::packages(&["espeak-ng", "python3-venv", "python3-dev"])?;
+        Python::PESQ.install()?;
+        command.env("BENCH_PESQ", Python::PESQ.program());
+    }
     // It lasts as long as the figures do.
     let _server = match PROGRAMS.iter().any(wanted) {
         true => Some(program(&mut command)?),

@@ -23,8 +23,8 @@ enum Mark {
     Program(&'static str),
     /// What pkg-config knows.
     Library(&'static str),
-    /// A module of Python.
-    Module(&'static str),
+    /// A line of Python that ends well.
+    Python(&'static str),
 }
 
 const PARTS: &[Part] = &[
@@ -82,12 +82,22 @@ const PARTS: &[Part] = &[
         Mark::Program("rsync"),
         "a peer of the file benchmarks",
     ),
+    Part::new(
+        "espeak-ng",
+        Mark::Program("espeak-ng"),
+        "speaks, for the benchmarks of calls",
+    ),
     Part::new("nodejs", Mark::Program("node"), "peers written for Node"),
     Part::new("npm", Mark::Program("npm"), "their packages"),
     Part::new(
         "python3-venv",
-        Mark::Module("ensurepip"),
+        Mark::Python("import ensurepip"),
         "peers written in Python",
+    ),
+    Part::new(
+        "python3-dev",
+        Mark::Python("import sysconfig; open(sysconfig.get_path('include') + '/Python.h')"),
+        "builds those of them that are written in C",
     ),
 ];
 
@@ -97,9 +107,16 @@ pub(crate) struct Python {
     folder: &'static str,
     /// Each with its version; a module has the name of its package.
     packages: &'static [(&'static str, &'static str)],
+    /// What has to be there first, because the packages are built with it and do not say so.
+    tools: &'static [(&'static str, &'static str)],
 }
 
-const PYTHON: [Python; 3] = [Python::SLIXMPP, Python::JINGLE, Python::AIOICE];
+const PYTHON: [Python; 4] = [
+    Python::SLIXMPP,
+    Python::JINGLE,
+    Python::AIOICE,
+    Python::PESQ,
+];
 
 /// Peers from npm, in the version that the programs around them were written for.
 const NODE: [&str; 1] = [DATACHANNEL];
@@ -118,10 +135,7 @@ impl Part {
         match self.mark {
             Mark::Program(name) => has_program(name),
             Mark::Library(name) => has_library(name),
-            Mark::Module(name) => {
-                let import = format!("import {name}");
-                tools::succeeds(Command::new("python3").args(["-c", &import]))
-            }
+            Mark::Python(line) => tools::succeeds(Command::new("python3").args(["-c", line])),
         }
     }
 }
@@ -131,16 +145,30 @@ impl Python {
     pub(crate) const SLIXMPP: Self = Self {
         folder: "slixmpp",
         packages: &[("slixmpp", "1.17.0")],
+        tools: &[],
     };
     /// A client that calls.
     pub(crate) const JINGLE: Self = Self {
         folder: "jingle-peer",
         packages: &[("aiortc", "1.16.0"), ("slixmpp", "1.17.0")],
+        tools: &[],
     };
     /// An ICE agent.
     pub(crate) const AIOICE: Self = Self {
         folder: "aioice",
         packages: &[("aioice", "0.10.1")],
+        tools: &[],
+    };
+    /// Says how speech sounds beside what was spoken (ITU-T P.862.2).
+    pub(crate) const PESQ: Self = Self {
+        folder: "pesq",
+        packages: &[("pesq", "0.0.4"), ("numpy", "2.4.6")],
+        tools: &[
+            ("setuptools", "80.9.0"),
+            ("wheel", "0.48.0"),
+            ("cython", "3.3.1"),
+            ("numpy", "2.4.6"),
+        ],
     };
 
     /// The interpreter that finds the packages.
@@ -174,11 +202,20 @@ impl Python {
         let mut make = Command::new("python3");
         make.args(["-m", "venv"]).arg(folder);
         tools::capture(&mut make, hint)?;
-        let packages = self.packages.iter();
-        let mut pip = Command::new(self.program());
-        pip.args(["-m", "pip", "install", "--quiet"])
-            .args(packages.map(|(name, version)| format!("{name}=={version}")));
-        tools::capture(&mut pip, hint)?;
+        let pip = |options: &[&str], packages: &[(&str, &str)]| {
+            let mut pip = Command::new(self.program());
+            let named = |(name, version): &(&str, &str)| format!("{name}=={version}");
+            pip.args(["-m", "pip", "install", "--quiet"])
+                .args(options)
+                .args(packages.iter().map(named));
+            tools::capture(&mut pip, hint)
+        };
+        if self.tools.is_empty() {
+            pip(&[], self.packages)?;
+        } else {
+            pip(&[], self.tools)?;
+            pip(&["--no-build-isolation"], self.packages)?;
+        }
         Ok(())
     }
 }
@@ -195,6 +232,18 @@ pub(crate) fn has_program(name: &str) -> bool {
 /// Whether pkg-config finds a library to build with.
 pub(crate) fn has_library(name: &str) -> bool {
     tools::succeeds(Command::new("pkg-config").args(["--exists", name]))
+}
+
+/// Installs the packages of Debian that somebody needs now, if they are missing.
+pub(crate) fn packages(names: &[&str]) -> Result<(), Failure> {
+    let wanted: Vec<&Part> = PARTS
+        .iter()
+        .filter(|part| names.contains(&part.package) && !part.is_there())
+        .collect();
+    if wanted.is_empty() {
+        return Ok(());
+    }
+    install(&wanted)
 }
 
 /// Installs what is missing.
