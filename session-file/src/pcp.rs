@@ -14,6 +14,7 @@
 )]
 
 mod args;
+mod board;
 mod failing;
 mod get;
 mod hand;
@@ -25,6 +26,7 @@ mod share;
 mod show;
 
 pub use args::{Args, Command, GetArgs, ReceiveArgs, SendArgs, ShareArgs, TransferArgs};
+pub use board::{Listed, PUBLISHED_MAX};
 pub use hand::{Hand, PROGRAM, Ways, client};
 pub use limit::{Limit, parse_rate};
 pub use receive::{Arrival, Inbox};
@@ -76,10 +78,14 @@ pub fn main() -> ExitCode {
 /// What went wrong, with the exit code. What failed for single files is told by itself, and is [`Exit::Failed`] in the end.
 pub async fn run(args: Args) -> Result<Exit, Problem> {
     let view = Arc::new(View::new(args.account()));
-    let work = args.check()?;
+    let mut work = args.check()?;
     let mut account = args.account().clone().resolve(&PROGRAM)?;
     let ways = Ways::new(args.transfer().allow_plaintext)?;
     ways.restrict(&mut account.ways)?;
+    let board = work.board(&account.policy).map(|(board, service)| {
+        account.services.push(service);
+        board
+    });
     let config = ways.clone();
     let online = account
         .login(&PROGRAM, move |manager| manager.add_client(client(&config)))
@@ -92,6 +98,9 @@ pub async fn run(args: Args) -> Result<Exit, Problem> {
             Err(error) => Err(failing::io("listen for Ctrl-C", &error)),
         },
     };
+    if let Some(board) = board {
+        board.withdraw(&online.endpoint, &online.address).await;
+    }
     let condition = match &outcome {
         Ok(_) => ReasonCondition::Success,
         Err(_) => ReasonCondition::Cancel,

@@ -15,8 +15,15 @@ mod names;
 mod trees;
 
 use kit::{ALL, Place, Via, bytes, long, pair};
-use session_file::{FileName, TreePath, disk::Existing, pcp::Shelf};
-use session_xmpp::cli::Exit;
+use session_core::{Condition, Peer};
+use session_file::{
+    FileName, TreePath, disk::Existing, pcp::Shelf, publication_session, publication_start,
+};
+use session_xmpp::{
+    cli::Exit,
+    client::Policy,
+    endpoint::{QueryKind, Router},
+};
 use std::{fs, os::unix::fs::MetadataExt as _, time::Duration};
 
 const SIZES: [usize; 5] = [0, 1, (1 << 20) - 1, 1 << 20, 5_000_000];
@@ -187,6 +194,79 @@ async fn a_shared_file_is_fetched_and_nothing_beside_it() {
         assert_eq!(problem.unwrap_err().exit, Exit::Failed, "{name}");
     }
     place.assert_clean("in");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_shared_is_told_to_contacts_and_offered_to_who_asks_for_it() {
+    let place = Place::new("told");
+    place.write("shelf/photos/beach.jpg", &bytes(300_000, 3));
+    place.write("shelf/notes.txt", b"notes");
+    place.write("secret", b"secret");
+    std::os::unix::fs::symlink(place.path("secret"), place.path("shelf/link")).unwrap();
+    let router = Router::new();
+    let (node, _there) = kit::node(&router, "bob@example.org");
+    let mut shelf = Shelf::new(&place.path("shelf")).unwrap();
+    let policy = Policy::new(["alice@example.org".parse().unwrap()]);
+    let service = shelf.service(&policy);
+    let bob = kit::side(&router, "bob", Via::RawUdp, None, Some(service));
+    let side = |name| kit::side(&router, name, Via::RawUdp, None, None);
+    let (alice, carol) = (side("alice"), side("carol"));
+    let sharer = bob.hand.clone();
+    let _sharing = kit::Task(tokio::spawn(async move { shelf.run(&sharer).await }));
+    long(async {
+        while node.lock().unwrap().len() < 2 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
+    let listed = long(alice.hand.list(&"bob@example.org".into()))
+        .await
+        .unwrap();
+    let mut names: Vec<_> = listed
+        .iter()
+        .map(|l| (l.file.name.as_deref(), l.file.size))
+        .collect();
+    names.sort_unstable();
+    let known = [
+        (Some("notes.txt"), Some(5)),
+        (Some("photos/beach.jpg"), Some(300_000)),
+    ];
+    assert_eq!(names, known);
+    assert!(listed.iter().all(|listed| listed.from == bob.address));
+    let desk = Peer::from("bob@example.org/desk");
+    assert_eq!(
+        long(alice.hand.list(&desk)).await.unwrap_err().code,
+        "nothing-shared"
+    );
+
+    let receiving = alice.receive(&place.path("in"), Existing::Rename, 1);
+    let ask = async |side: &kit::Side, id: &str| {
+        let question = publication_start(id);
+        let endpoint = side.hand.endpoint();
+        let answer = endpoint.query(
+            QueryKind::Get,
+            bob.address.clone(),
+            question,
+            Duration::from_secs(60),
+        );
+        answer.await.map_err(|error| error.condition)
+    };
+    assert_eq!(
+        ask(&carol, "notes.txt").await,
+        Err(Condition::ServiceUnavailable)
+    );
+    for missing in ["link", "photos", "../secret", "missing"] {
+        assert_eq!(
+            ask(&alice, missing).await,
+            Err(Condition::ItemNotFound),
+            "{missing}"
+        );
+    }
+    let answer = ask(&alice, "photos/beach.jpg").await.unwrap().unwrap();
+    let sid = publication_session(answer.view()).unwrap();
+    assert!(sid.is_some_and(|sid| sid.len() == 32));
+    long(receiving).await.unwrap().unwrap();
+    assert!(place.read("in/beach.jpg") == bytes(300_000, 3));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

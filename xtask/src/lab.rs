@@ -101,6 +101,16 @@ impl Process {
         Ok(())
     }
 
+    /// Ctrl-C.
+    pub(crate) fn interrupt(&self) -> Result<(), String> {
+        let pid = self.child.id().to_string();
+        let sent = Command::new("kill").args(["-INT", &pid]).status();
+        match sent.map_err(|error| format!("kill: {error}"))?.success() {
+            true => Ok(()),
+            false => Err(format!("kill -INT {pid} failed")),
+        }
+    }
+
     /// Waits for its end; its exit code, -1 if a signal ended it.
     pub(crate) fn wait(&mut self) -> Result<i32, String> {
         let begun = Instant::now();

@@ -29,9 +29,10 @@ type Case = (
 
 const PROSODY: lab::Wanted = ("prosody", "prosody");
 
-const CASES: [Case; 6] = [
+const CASES: [Case; 7] = [
     ("files", &[PROSODY], files),
     ("call", &[PROSODY], call),
+    ("share", &[PROSODY], share),
     ("relay", &[PROSODY, ("turnserver", "coturn")], relay),
     ("restart-call", &[PROSODY], restart_in_a_call),
     ("restart-file", &[PROSODY], restart_in_a_file),
@@ -232,6 +233,48 @@ fn files(place: &Place) -> Result<String, String> {
         told.push(format!("{} to {}: {came}", pair.0, pair.1));
     }
     Ok(told.join("; "))
+}
+
+/// Juliet shares a folder: her contact Romeo sees what is in it, and fetches some of it; when she is gone there is nothing.
+fn share(place: &Place) -> Result<String, String> {
+    let server = place.server("\"pep\";", "")?;
+    let content = bytes(100_000, 4);
+    fs::create_dir_all(place.path("shelf/photos")).map_err(|error| error.to_string())?;
+    for name in ["shelf/photos/beach.jpg", "shelf/notes.txt"] {
+        fs::write(place.path(name), &content).map_err(|error| error.to_string())?;
+    }
+    let text = |name: &str| place.path(name).display().to_string();
+    let shelf = text("shelf");
+    let mut juliet = place.start(&place.pcp, &server, "juliet", &["share", &shelf])?;
+    juliet.hear("\"published\"")?;
+    let whom = format!("juliet@{DOMAIN}");
+    let romeo = |what: &str| {
+        let into = text("fetched");
+        fs::create_dir_all(&into).map_err(|error| error.to_string())?;
+        let words = ["get", what, "--into", &into];
+        let mut romeo = place.start(&place.pcp, &server, "romeo", &words)?;
+        Ok::<_, String>((romeo.wait()?, romeo.said()))
+    };
+    let (end, said) = romeo(&whom)?;
+    let listed = ["photos/beach.jpg", "notes.txt"].map(|name| said.contains(name));
+    if end != 0 || listed != [true; 2] {
+        return Err(format!(
+            "romeo sees {listed:?} and ends with {end}: {said}\njuliet: {}",
+            juliet.said()
+        ));
+    }
+    let (end, said) = romeo(&format!("{whom}:photos/beach.jpg"))?;
+    let fetched = fs::read(place.path("fetched/beach.jpg"));
+    if end != 0 || !fetched.is_ok_and(|fetched| fetched == content) {
+        return Err(format!("romeo fetches it and ends with {end}: {said}"));
+    }
+    juliet.interrupt()?;
+    let ended = juliet.wait()?;
+    let (end, said) = romeo(&whom)?;
+    if end == 0 || !said.contains("nothing-shared") {
+        return Err(format!("juliet is gone ({ended}), and romeo sees: {said}"));
+    }
+    Ok("2 files listed, 1 fetched, none when she is gone".to_owned())
 }
 
 fn call(place: &Place) -> Result<String, String> {

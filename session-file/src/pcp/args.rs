@@ -1,10 +1,14 @@
 //! The command line.
 
-use super::{get, parse_rate, receive::Inbox, send, share};
+use super::{board::Board, get, parse_rate, receive::Inbox, send, share};
 use crate::{disk::Existing, pcp::hand::Hand};
 use clap::{Args as ClapArgs, Parser, Subcommand};
 use session_core::Peer;
-use session_xmpp::cli::{AccountArgs, Exit, Online, Problem};
+use session_xmpp::{
+    cli::{AccountArgs, Exit, Online, Problem},
+    client::Policy,
+    endpoint::Service,
+};
 use std::path::PathBuf;
 
 /// Copies files and folders to people, directly and encrypted, and goes on where it was interrupted.
@@ -23,7 +27,7 @@ pub enum Command {
     Send(SendArgs),
     /// Receive what others send, until Ctrl-C
     Receive(ReceiveArgs),
-    /// Fetch a file that somebody shares
+    /// Fetch a file that somebody shares, or list what is shared
     Get(GetArgs),
     /// Let others fetch what is in a folder, until Ctrl-C
     Share(ShareArgs),
@@ -83,8 +87,8 @@ pub struct ReceiveArgs {
 /// Options of `pcp get`.
 #[derive(ClapArgs, Debug)]
 pub struct GetArgs {
-    /// Whose file, and which: bob@example.org:photos/beach.jpg
-    #[arg(value_name = "JID:NAME")]
+    /// Whose file, and which: bob@example.org:photos/beach.jpg; of an address alone, what it shares is listed
+    #[arg(value_name = "JID[:NAME]")]
     pub what: String,
     /// Where to put it; - is standard output
     #[arg(long, value_name = "DIR", default_value = ".")]
@@ -119,6 +123,7 @@ pub(super) enum Work {
     Send(send::Order, Peer),
     Receive(Inbox, Option<u64>),
     Get(get::Order, Peer),
+    List(Peer),
     Share(share::Shelf),
 }
 
@@ -161,6 +166,9 @@ impl Args {
             }
             Command::Get(args) => {
                 let (whom, name) = get::split(&args.what)?;
+                let Some(name) = name else {
+                    return Ok(Work::List(whom));
+                };
                 let inbox = Inbox::new(&args.into, args.existing)?;
                 Work::Get(get::Order::new(name, inbox)?, whom)
             }
@@ -170,6 +178,17 @@ impl Args {
 }
 
 impl Work {
+    /// What is told while it lasts, and what takes the questions about it.
+    pub(super) fn board(&mut self, policy: &Policy) -> Option<(Board, Box<dyn Service>)> {
+        match self {
+            Self::Share(shelf) => {
+                let service = shelf.service(policy);
+                Some((shelf.board(), service))
+            }
+            Self::Send(..) | Self::Receive(..) | Self::Get(..) | Self::List(_) => None,
+        }
+    }
+
     pub(super) async fn run(self, hand: &Hand, online: &Online) -> Result<Exit, Problem> {
         match self {
             Self::Send(order, to) => {
@@ -184,6 +203,11 @@ impl Work {
             Self::Get(order, whom) => {
                 let found = online.find(&whom, &[crate::FILE_TRANSFER]).await?;
                 order.run(hand, &found.device).await
+            }
+            Self::List(whom) => {
+                let listed = hand.list(&whom).await?;
+                hand.view().listed(&listed);
+                Ok(Exit::Done)
             }
             Self::Share(shelf) => {
                 hand.view().sharing(online.address.as_str(), &shelf);

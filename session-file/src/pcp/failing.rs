@@ -4,7 +4,7 @@ use crate::{
     Fault, FileError,
     disk::{DiskError, DiskProblem},
 };
-use session_core::{Cause, Reason, ReasonCondition, TransportError};
+use session_core::{Cause, Condition, Reason, ReasonCondition, StanzaError, TransportError};
 use session_xmpp::cli::{Exit, Problem};
 use std::io;
 
@@ -21,6 +21,28 @@ pub(super) fn misuse(what: &str, error: &FileError) -> Problem {
 pub(super) fn thread(error: &tokio::task::JoinError) -> Problem {
     let hint = "report it, with what --trace FILE writes";
     Problem::new(Exit::Failed, "misuse", "go on", error.to_string(), hint)
+}
+
+/// What somebody shares is not known.
+pub(super) fn unlisted(what: &str, error: &StanzaError) -> Problem {
+    let (code, why, hint) = match error.condition {
+        Condition::ItemNotFound => (
+            "nothing-shared",
+            "nothing is told there".to_owned(),
+            "ask its owner, or name a file: pcp get JID:NAME",
+        ),
+        Condition::Forbidden | Condition::NotAuthorized | Condition::NotAllowed => (
+            "not-a-contact",
+            "it shows that to its contacts alone".to_owned(),
+            "let its owner add you, or name a file: pcp get JID:NAME",
+        ),
+        _ => (
+            "not-told",
+            error.to_string(),
+            "its server may not keep such lists; name a file: pcp get JID:NAME",
+        ),
+    };
+    Problem::new(Exit::Failed, code, what, why, hint)
 }
 
 /// Something of the system.

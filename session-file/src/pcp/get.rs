@@ -19,19 +19,14 @@ pub(super) struct Order {
     inbox: Inbox,
 }
 
-/// `JID:NAME`. A colon may stand in the device of an address, where a slash is before it; so the last is meant that has
-/// none of the name's own before it.
-pub(super) fn split(text: &str) -> Result<(Peer, String), Problem> {
-    let hint = "like bob@example.org:photos/beach.jpg";
-    let Some((whom, name)) = text.split_once(':') else {
-        return Err(Problem::usage(
-            format!("get {text}"),
-            "that is not JID:NAME",
-            hint,
-        ));
+/// `JID:NAME`, or an address alone. A colon may stand in the device of an address, where a slash is before it; so the last is
+/// meant that has none of the name's own before it.
+pub(super) fn split(text: &str) -> Result<(Peer, Option<String>), Problem> {
+    let (whom, name) = match text.split_once(':') {
+        Some((whom, name)) => (whom, Some(name.to_owned())),
+        None => (text, None),
     };
-    let whom = Problem::address("JID:NAME", whom)?;
-    Ok((whom, name.to_owned()))
+    Ok((Problem::address("JID:NAME", whom)?, name))
 }
 
 impl Order {
@@ -65,7 +60,7 @@ impl Hand {
             ..File::default()
         };
         let mut line = self
-            .propose(from, Proposal::Request(asked, known.clone()))
+            .propose(from, None, Proposal::Request(asked, known.clone()))
             .await?;
         let opened = line.opened().await;
         let offset = opened.map_err(|fault| failing::fault(&what, &fault))?;
@@ -139,8 +134,13 @@ mod tests {
     #[test]
     fn whose_file_and_which() {
         let (whom, name) = split("bob@example.org:a/b:c.txt").unwrap();
-        assert_eq!((whom.as_str(), &*name), ("bob@example.org", "a/b:c.txt"));
-        assert!(split("bob@example.org").is_err());
+        let name = name.as_deref();
+        assert_eq!(
+            (whom.as_str(), name),
+            ("bob@example.org", Some("a/b:c.txt"))
+        );
+        let (whom, name) = split("bob@example.org").unwrap();
+        assert_eq!((whom.as_str(), name), ("bob@example.org", None));
         assert!(split("@:x").is_err());
     }
 }

@@ -160,12 +160,21 @@ impl Hand {
         Limit::new(self.rate)
     }
 
-    /// Proposes one file in a session of its own.
-    pub(super) async fn propose(&self, to: &Peer, proposal: Proposal) -> Result<Line, Problem> {
+    /// Proposes one file in a session of its own, under an id that was agreed on before, if one was.
+    pub(super) async fn propose(
+        &self,
+        to: &Peer,
+        sid: Option<&str>,
+        proposal: Proposal,
+    ) -> Result<Line, Problem> {
         let local = self.online().await?;
         let what = format!("begin a session with {to}");
         let id = self.endpoint.update(|manager, now| {
             let session = manager.create_session(local, FILE_TRANSFER, now)?;
+            let chosen = manager.session(session);
+            if let (Some(sid), Some(session)) = (sid, chosen) {
+                session.set_sid(sid)?;
+            }
             let opened = FileClient::open(manager, session, to.clone(), vec![proposal], now);
             if opened.is_err() {
                 manager.destroy_session(session, now);
@@ -177,7 +186,7 @@ impl Hand {
     }
 
     /// Our address, when there is a connection to the server.
-    async fn online(&self) -> Result<Peer, Problem> {
+    pub(super) async fn online(&self) -> Result<Peer, Problem> {
         let mut link = self.endpoint.connect_link_state();
         let up = link.wait_for(|state| matches!(state, LinkState::Up(_)));
         match tokio::time::timeout(ONLINE_WAIT, up).await {

@@ -15,7 +15,7 @@ use std::{
     time::Duration,
 };
 
-pub(super) use one::{now, serve};
+pub(super) use one::{now, serve, start};
 
 /// The name under which standard input is sent.
 const STANDARD_INPUT: &str = "stdin";

@@ -1,23 +1,37 @@
 //! `pcp share`.
 
-use super::{failing, hand::Hand, send};
+use super::{
+    board::{self, Board, Wanted},
+    failing,
+    hand::Hand,
+    send,
+};
 use crate::{
     Decision, Direction, File, FileClient, FileOffer, FileRange, OfferedFile, TransferId, TreePath,
     disk::{DiskError, DiskProblem, Folder, Source},
     file_not_available,
 };
 use session_core::{Notice, Reason, ReasonCondition, SessionId};
-use session_xmpp::cli::{Exit, Problem};
-use std::{path::Path, sync::Arc};
-use tokio::task::JoinSet;
+use session_xmpp::{
+    cli::{Exit, Problem},
+    client::Policy,
+    endpoint::Service,
+};
+use std::{path::Path, sync::Arc, time::Duration};
+use tokio::{sync::mpsc, task::JoinSet};
+
+/// How often the folder is looked at for what is told of it.
+const LOOK_EVERY: Duration = Duration::from_secs(60);
 
 /// Transfers that run at a time. Further ones are declined as busy.
 const AT_ONCE: usize = 8;
 
 /// What others may fetch.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Shelf {
     folder: Arc<Folder>,
+    board: Board,
+    wanted: Option<mpsc::Receiver<Wanted>>,
 }
 
 /// A file that is given.
@@ -37,7 +51,22 @@ impl Shelf {
         let folder = Folder::open(path).map_err(|error| failing::disk(&error))?;
         Ok(Self {
             folder: Arc::new(folder),
+            board: Board::default(),
+            wanted: None,
         })
+    }
+
+    /// For the options of an endpoint: with it contacts are told what is here, by the account's node (XEP-0163), and who
+    /// asks for something of that is offered it (XEP-0358), if the policy lets them in.
+    pub fn service(&mut self, policy: &Policy) -> Box<dyn Service> {
+        let (service, wanted) = self.board.service(policy.clone());
+        self.wanted = Some(wanted);
+        service
+    }
+
+    /// What is told of it.
+    pub(super) fn board(&self) -> Board {
+        self.board.clone()
     }
 
     /// Where it is.
@@ -49,7 +78,9 @@ impl Shelf {
     ///
     /// # Errors
     /// When nobody can come any more.
-    pub async fn run(self, hand: &Hand) -> Result<Exit, Problem> {
+    pub async fn run(mut self, hand: &Hand) -> Result<Exit, Problem> {
+        let mut wanted = self.wanted.take();
+        let _telling = wanted.is_some().then(|| self.tell(hand));
         let mut offers = hand
             .endpoint()
             .update(|manager, _| {
@@ -82,6 +113,11 @@ impl Shelf {
                     let why = "the connection is gone for good";
                     return Err(Problem::new(Exit::Failed, "offline", "share files", why, ""));
                 },
+                Some(wanted) = next(&mut wanted) => {
+                    if running.len() < AT_ONCE {
+                        running.spawn(start(hand.clone(), self.folder.clone(), wanted));
+                    }
+                }
                 Some(done) = running.join_next() => match done {
                     Ok(outcome) => tell(hand, outcome),
                     Err(error) => hand.view().problem(&failing::thread(&error)),
@@ -106,19 +142,21 @@ impl Shelf {
                     let reason = Reason::new(ReasonCondition::Decline);
                     Decision::Skip(reason.with_text("files are only given here, not taken"))
                 }
-                Direction::Send => match self.find(file) {
-                    Ok((source, file)) => {
-                        let name = file.name.clone().unwrap_or_default();
-                        given.push(Given {
-                            content: content.clone(),
-                            source,
-                            name,
-                        });
-                        Decision::Provide(file)
+                Direction::Send => {
+                    match find(&self.folder, file.name.as_deref().unwrap_or_default()) {
+                        Ok((source, file)) => {
+                            let name = file.name.clone().unwrap_or_default();
+                            given.push(Given {
+                                content: content.clone(),
+                                source,
+                                name,
+                            });
+                            Decision::Provide(file)
+                        }
+                        // Why is nobody's affair.
+                        Err(_) => Decision::Skip(file_not_available()),
                     }
-                    // Why is nobody's affair.
-                    Err(_) => Decision::Skip(file_not_available()),
-                },
+                }
             };
             decisions.push((content.clone(), decision));
         }
@@ -129,25 +167,72 @@ impl Shelf {
         Ok(given)
     }
 
-    /// Opens what somebody asks for.
-    fn find(&self, asked: &File) -> Result<(Source, File), DiskError> {
-        let text = asked.name.as_deref().unwrap_or_default();
-        let missing = || DiskError::new("find", text.replace('\0', "_"), DiskProblem::Missing);
-        let path = TreePath::new(text).map_err(|_| missing())?;
-        let name = path.name();
-        if name.as_str().starts_with(crate::disk::RESERVED) {
-            return Err(missing());
-        }
-        let parent = self.folder.parent_of(&path)?;
-        let folder = parent.as_ref().unwrap_or(&self.folder);
-        let source = Source::of(
-            folder.read(name.as_str())?,
-            &folder.path().join(name.as_str()),
-        )?;
-        let mut file = source.offer(name.as_str())?;
-        file.range = Some(FileRange::default());
-        Ok((source, file))
+    /// Tells contacts what is there, and what becomes of it, as long as the result lives.
+    fn tell(&self, hand: &Hand) -> JoinSet<()> {
+        let (board, hand) = (self.board.clone(), hand.clone());
+        let path = self.folder.path().to_path_buf();
+        let mut telling = JoinSet::new();
+        telling.spawn(async move {
+            let mut last = None;
+            loop {
+                let path = path.clone();
+                let looked = tokio::task::spawn_blocking(move || board::files(&path)).await;
+                let Ok((files, more)) = looked else { return };
+                let Ok(own) = hand.online().await else {
+                    continue;
+                };
+                match board.update(hand.endpoint(), &own, files).await {
+                    Ok(count) if last != Some(Ok((count, more))) => {
+                        hand.view().published(count, more);
+                        last = Some(Ok((count, more)));
+                    }
+                    Err(error) if last != Some(Err(error.condition)) => {
+                        hand.view().unpublished(&error);
+                        last = Some(Err(error.condition));
+                    }
+                    Ok(_) | Err(_) => {}
+                }
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+        });
+        telling
     }
+}
+
+/// Opens what somebody asks for.
+fn find(shelf: &Folder, text: &str) -> Result<(Source, File), DiskError> {
+    let missing = || DiskError::new("find", text.replace('\0', "_"), DiskProblem::Missing);
+    let path = TreePath::new(text).map_err(|_| missing())?;
+    let name = path.name();
+    if name.as_str().starts_with(crate::disk::RESERVED) {
+        return Err(missing());
+    }
+    let parent = shelf.parent_of(&path)?;
+    let folder = parent.as_ref().unwrap_or(shelf);
+    let source = Source::of(
+        folder.read(name.as_str())?,
+        &folder.path().join(name.as_str()),
+    )?;
+    let mut file = source.offer(name.as_str())?;
+    file.range = Some(FileRange::default());
+    Ok((source, file))
+}
+
+/// The next wish; none ever where none can come.
+async fn next(wanted: &mut Option<mpsc::Receiver<Wanted>>) -> Option<Wanted> {
+    match wanted {
+        Some(wanted) => wanted.recv().await,
+        None => None,
+    }
+}
+
+/// Offers what somebody asked for by what was told.
+async fn start(hand: Hand, folder: Arc<Folder>, wanted: Wanted) -> Result<(), Problem> {
+    let Wanted { to, sid, path } = wanted;
+    let found = tokio::task::spawn_blocking(move || find(&folder, &path)).await;
+    let found = found.map_err(|error| failing::thread(&error))?;
+    let (source, file) = found.map_err(|error| failing::disk(&error))?;
+    send::start(&hand, &to, &sid, source, file).await
 }
 
 fn tell(hand: &Hand, outcome: Result<(), Problem>) {

@@ -1,12 +1,13 @@
 //! What the program tells: bars on a terminal, lines elsewhere, events for machines.
 
-use super::{Arrival, Delivery, Inbox, share::Shelf};
+use super::{Arrival, Delivery, Inbox, board::Listed, share::Shelf};
 use crate::{
     Hash,
     disk::{Meter, Skipped},
 };
 use indicatif::{HumanBytes, HumanDuration, MultiProgress, ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
+use session_core::StanzaError;
 use session_xmpp::cli::{AccountArgs, Problem};
 use std::{
     fmt::Write as _,
@@ -223,6 +224,51 @@ impl View {
         self.say(&format!("ready: {address} gives what is in {path}"));
     }
 
+    /// Contacts see what we share.
+    pub fn published(&self, count: usize, more: bool) {
+        if self.mode == Mode::Json {
+            return self.event(&json!({"event": "published", "files": count, "more": more}));
+        }
+        let more = match more {
+            true => "; further ones can be had by their names",
+            false => "",
+        };
+        self.say(&format!("contacts see {count} files{more}"));
+    }
+
+    /// Nobody sees what we share.
+    pub fn unpublished(&self, error: &StanzaError) {
+        let why = error.to_string();
+        if self.mode == Mode::Json {
+            return self.event(&json!({"event": "unpublished", "why": why}));
+        }
+        self.say(&format!(
+            "contacts cannot list what is shared ({why}); it can be had by name"
+        ));
+    }
+
+    /// What somebody shares.
+    pub fn listed(&self, listed: &[Listed]) {
+        for Listed { file, from } in listed {
+            let name = file.name.as_deref().unwrap_or_default();
+            let date = file.date.map(|date| date.to_string());
+            if self.mode == Mode::Json {
+                self.event(&json!({
+                    "event": "listed", "name": name, "size": file.size, "date": date, "from": from.as_str(),
+                }));
+                continue;
+            }
+            let size = file
+                .size
+                .map_or_else(String::new, |size| HumanBytes(size).to_string());
+            let date = date.unwrap_or_default();
+            line_out(&format!(
+                "{size:>12}  {date:20}  {from}:{}",
+                printable(name)
+            ));
+        }
+    }
+
     fn event(&self, event: &Value) {
         if self.mode == Mode::Json {
             self.line_out(&event.to_string());
@@ -247,6 +293,18 @@ impl View {
     fn line_out(&self, text: &str) {
         line_out(text);
     }
+}
+
+/// What others write does not steer a terminal.
+fn printable(text: &str) -> String {
+    let plain = |c: char| {
+        if c.is_control() {
+            char::REPLACEMENT_CHARACTER
+        } else {
+            c
+        }
+    };
+    text.chars().map(plain).collect()
 }
 
 fn line_out(text: &str) {

@@ -1,26 +1,28 @@
 //! Two hands of `pcp`, and a place on a disk.
 
-use session_core::{Config, Peer, SeededEntropy, SessionManager};
+use session_core::{Config, Element, Peer, SeededEntropy, SessionManager, StanzaError};
 use session_file::{
-    FILE_TRANSFER, Fault, File, FileClient, Proposal,
+    FILE_TRANSFER, Fault, File, FileClient, JINGLE_PUB, Proposal,
     disk::Existing,
     pcp::{Hand, Inbox, Mode, View, Ways, client},
 };
 use session_xmpp::{
     Endpoint,
     cli::{Exit, Problem},
-    endpoint::Router,
+    endpoint::{Options, Router, Service},
+    stanza::Request,
 };
 use std::{
+    collections::BTreeMap,
     fs,
     future::Future,
     net::{IpAddr, Ipv4Addr},
     path::{Path, PathBuf},
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicU32, AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 use tokio::task::JoinHandle;
 use transport_p2p::{
@@ -59,31 +61,42 @@ pub(crate) struct Side {
 /// Two ends at one router.
 pub(crate) fn pair(via: Via, rate: Option<u64>) -> (Side, Side) {
     let router = Router::new();
-    let side = |name: &str| {
-        let address = Peer::from(format!("{name}@example.org/pcp"));
-        static SEED: AtomicU64 = AtomicU64::new(0);
-        let seed = SEED.fetch_add(1, Ordering::Relaxed) + (u64::from(std::process::id()) << 32);
-        let mut manager = SessionManager::new(Config::default(), SeededEntropy::new(seed));
-        let added = match via {
-            Via::Ice => manager.add_transport(IceTransportFactory::new(IceConfig::new(vec![HERE]))),
-            Via::RawUdp => manager.add_transport(RawUdp::new((HERE, 0).into())),
-            Via::S5b => manager.add_transport(S5b::new(S5bConfig {
-                listen: vec![HERE],
-                ..S5bConfig::default()
-            })),
-            Via::Ibb => manager.add_transport(Ibb::new()),
-        };
-        added.unwrap();
-        let ways = Ways::new(via != Via::Ice).unwrap();
-        manager.add_client(client(&ways)).unwrap();
-        let endpoint = Endpoint::spawn(manager, router.link(address.clone()));
-        let view = Arc::new(View::with_mode(Mode::Quiet));
-        Side {
-            hand: Hand::new(endpoint, view, rate),
-            address,
-        }
-    };
+    let side = |name| side(&router, name, via, rate, None);
     (side("alice"), side("bob"))
+}
+
+/// An end at a router, with what takes stanzas that are not for sessions.
+pub(crate) fn side(
+    router: &Router,
+    name: &str,
+    via: Via,
+    rate: Option<u64>,
+    service: Option<Box<dyn Service>>,
+) -> Side {
+    let address = Peer::from(format!("{name}@example.org/pcp"));
+    static SEED: AtomicU64 = AtomicU64::new(0);
+    let seed = SEED.fetch_add(1, Ordering::Relaxed) + (u64::from(std::process::id()) << 32);
+    let mut manager = SessionManager::new(Config::default(), SeededEntropy::new(seed));
+    let added = match via {
+        Via::Ice => manager.add_transport(IceTransportFactory::new(IceConfig::new(vec![HERE]))),
+        Via::RawUdp => manager.add_transport(RawUdp::new((HERE, 0).into())),
+        Via::S5b => manager.add_transport(S5b::new(S5bConfig {
+            listen: vec![HERE],
+            ..S5bConfig::default()
+        })),
+        Via::Ibb => manager.add_transport(Ibb::new()),
+    };
+    added.unwrap();
+    let ways = Ways::new(via != Via::Ice).unwrap();
+    manager.add_client(client(&ways)).unwrap();
+    let mut options = Options::default();
+    options.service = service;
+    let endpoint = Endpoint::spawn_with(manager, router.link(address.clone()), options);
+    let view = Arc::new(View::with_mode(Mode::Quiet));
+    Side {
+        hand: Hand::new(endpoint, view, rate),
+        address,
+    }
 }
 
 /// A task that ends with whoever holds it.
@@ -372,4 +385,49 @@ impl Drop for Place {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.0);
     }
+}
+
+/// What an account tells its contacts: items by their ids.
+pub(crate) type Items = Arc<Mutex<BTreeMap<String, Element>>>;
+
+const PUBSUB: &str = "http://jabber.org/protocol/pubsub";
+
+/// The node of an account, as far as this program uses one (XEP-0060). It is there as long as its endpoint.
+pub(crate) fn node(router: &Router, account: &str) -> (Items, Endpoint) {
+    struct Node(Items);
+    impl Service for Node {
+        fn handle_request(
+            &mut self,
+            request: &Request,
+            _: &mut SessionManager,
+            _: Instant,
+        ) -> Option<Result<Option<Element>, StanzaError>> {
+            let pubsub = request.payload().filter(|p| p.is(PUBSUB, "pubsub"))?;
+            let mut items = self.0.lock().unwrap();
+            let verb = pubsub.children().next()?;
+            assert_eq!(verb.attribute("node"), Some(JINGLE_PUB));
+            let item = verb.children().next();
+            let id = item
+                .and_then(|item| item.attribute("id"))
+                .unwrap_or_default();
+            match verb.name() {
+                "publish" => drop(items.insert(id.to_owned(), item?.to_element())),
+                "retract" => drop(items.remove(id)),
+                _ => {
+                    let list = Element::new(PUBSUB, "items").with("node", JINGLE_PUB);
+                    let list = list.children_from(items.values().cloned());
+                    return Some(Ok(Some(Element::new(PUBSUB, "pubsub").child(list))));
+                }
+            }
+            Some(Ok(None))
+        }
+    }
+    let items = Items::default();
+    let mut options = Options::default();
+    options.service = Some(Box::new(Node(items.clone())));
+    let manager = SessionManager::new(Config::default(), SeededEntropy::new(1));
+    (
+        items,
+        Endpoint::spawn_with(manager, router.link(account), options),
+    )
 }

@@ -3,10 +3,11 @@
 use super::{AccountArgs, DialectName, Exit, Problem, Program, Ways, config, password};
 use crate::{
     client::{Authorities, Options, Password, Policy, Rule, Server, driver_random},
+    endpoint::Service,
     trace::Trace,
 };
 use session_core::Peer;
-use std::{fs, path::Path};
+use std::{fmt, fs, path::Path};
 
 /// Where a switchboard listens.
 const SWITCHBOARD: (&str, u16) = ("127.0.0.1", 5222);
@@ -15,7 +16,6 @@ const SWITCHBOARD: (&str, u16) = ("127.0.0.1", 5222);
 const PORT: u16 = 5222;
 
 /// What a program logs in with, and how it is to behave. Everything may still be changed before [`Account::login`].
-#[derive(Debug)]
 #[non_exhaustive]
 pub struct Account {
     /// The account, or the domain of an anonymous login.
@@ -28,6 +28,8 @@ pub struct Account {
     pub ways: Ways,
     /// Who may start sessions.
     pub policy: Policy,
+    /// What takes stanzas that are neither for sessions nor for what every program has.
+    pub services: Vec<Box<dyn Service>>,
     /// Where everything that happens is told; [`Trace::note`] takes what the program has to add.
     pub trace: Trace,
     /// Whether to speak JSON.
@@ -37,6 +39,17 @@ pub struct Account {
     /// Whether the password goes into the keyring after the login.
     #[cfg(feature = "keyring")]
     pub(super) remember: Option<Password>,
+}
+
+impl fmt::Debug for Account {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Account")
+            .field("address", &self.address)
+            .field("options", &self.options)
+            .field("dialect", &self.dialect)
+            .field("ways", &self.ways)
+            .finish_non_exhaustive()
+    }
 }
 
 impl AccountArgs {
@@ -74,6 +87,7 @@ impl AccountArgs {
             dialect: self.dialect.unwrap_or_default(),
             ways: Ways::new(&self)?,
             policy: Policy::new(self.rules()?),
+            services: Vec::new(),
             trace,
             json: self.json,
             quiet: self.quiet,

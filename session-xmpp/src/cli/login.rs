@@ -55,7 +55,7 @@ impl Account {
     /// # Panics
     /// Outside of a tokio runtime with I/O and time.
     pub async fn login(
-        self,
+        mut self,
         program: &Program,
         setup: impl FnOnce(&mut SessionManager) -> Result<(), Misuse>,
     ) -> Result<Online, Problem> {
@@ -64,14 +64,7 @@ impl Account {
         let (calls, events) = Calls::new(JmiConfig::default());
         calls.set_policy(self.policy.clone());
         let (greeter, greetings) = Greeter::new(self.policy.clone());
-        let mut services: Vec<Box<dyn Service>> = vec![
-            self.policy.service(),
-            Box::new(greeter),
-            discovery.service(),
-        ];
-        if program.calls {
-            services.push(calls.service());
-        }
+        let services = self.services(program, greeter, &discovery, &calls);
         let mut manager = self.manager(&discovery);
         setup(&mut manager).map_err(|misuse| broken(&misuse))?;
 
@@ -133,6 +126,26 @@ impl Account {
             who,
             _tasks: tasks,
         })
+    }
+
+    /// What takes stanzas that are not for sessions.
+    fn services(
+        &mut self,
+        program: &Program,
+        greeter: Greeter,
+        discovery: &Discovery,
+        calls: &Calls,
+    ) -> Vec<Box<dyn Service>> {
+        let mut services: Vec<Box<dyn Service>> = vec![
+            self.policy.service(),
+            Box::new(greeter),
+            discovery.service(),
+        ];
+        if program.calls {
+            services.push(calls.service());
+        }
+        services.append(&mut self.services);
+        services
     }
 
     /// What we tell others that we are and can.

@@ -31,7 +31,9 @@ pub(super) async fn send(
         let mut file = source.offer(name).map_err(|error| failing::disk(&error))?;
         // It may begin wherever the receiver is, unless what that has is of another file.
         file.range = (!fresh && source.stamp().is_some()).then(FileRange::default);
-        let line = hand.propose(to, Proposal::Offer(file.clone())).await?;
+        let line = hand
+            .propose(to, None, Proposal::Offer(file.clone()))
+            .await?;
         match attempt(hand, line, &file, source, fresh).await? {
             Try::Done(delivery) => return Ok(*delivery),
             Try::Anew => fresh = true,
@@ -108,6 +110,19 @@ pub(in crate::pcp) async fn serve(
         size: source.stamp().map(|stamp| stamp.size),
         ..File::default()
     };
+    attempt(hand, line, &file, source, true).await.map(|_| ())
+}
+
+/// Offers a file in the session that was named to whoever wants it.
+pub(in crate::pcp) async fn start(
+    hand: &Hand,
+    to: &Peer,
+    sid: &str,
+    source: Source,
+    file: File,
+) -> Result<(), Problem> {
+    let offer = Proposal::Offer(file.clone());
+    let line = hand.propose(to, Some(sid), offer).await?;
     attempt(hand, line, &file, source, true).await.map(|_| ())
 }
 

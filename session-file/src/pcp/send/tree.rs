@@ -35,7 +35,7 @@ pub(super) async fn send(hand: &Hand, to: &Peer, paths: Vec<PathBuf>) -> Result<
     let meter = Arc::new(Meter::default());
     meter.expect(files, totals.bytes);
     let offer = Proposal::Offer(tree_offer(&name, totals));
-    let mut line = hand.propose(to, offer).await?;
+    let mut line = hand.propose(to, None, offer).await?;
     let shown = hand.view().track(&name, &meter);
     let sent = stream(hand, &mut line, paths, &what, &meter).await;
     let sent = match sent {

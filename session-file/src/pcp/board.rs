@@ -1,0 +1,354 @@
+//! What is shared is told: to whoever sees the account's presence, by a node of its own (XEP-0163), as files that can be had
+//! (XEP-0358). Who knows only that asks us to begin; who is ours fetches by name.
+
+use super::{failing, hand::Hand};
+use crate::{
+    EntryKind, File, FileDate, JINGLE_PUB, Publication, PublicationText, TreeEntry, disk::Found,
+    disk::Walk, publication_asked, publication_starting,
+};
+use session_core::{Condition, Element, ElementRef, ErrorKind, Peer, SessionManager, StanzaError};
+use session_xmpp::{
+    Endpoint,
+    cli::{Exit, Problem, random},
+    client::{Policy, Verdict},
+    endpoint::{QueryKind, Service},
+    stanza::Request,
+};
+use sha2::{Digest as _, Sha256};
+use std::{
+    collections::BTreeMap,
+    fmt::Write as _,
+    path::Path,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+use tokio::{sync::mpsc, task::JoinSet};
+
+/// Files that are told, at most: as many as servers keep in one node. Others can still be had by their names.
+pub const PUBLISHED_MAX: usize = 256;
+
+/// Requests to the server that are under way at a time.
+const AT_ONCE: usize = 8;
+
+/// How long the server may take for each.
+const ANSWER_MAX: Duration = Duration::from_secs(10);
+
+/// Wishes that wait to be looked at.
+const WANTED_MAX: usize = 32;
+
+const PUBSUB: &str = "http://jabber.org/protocol/pubsub";
+const FORM: &str = "jabber:x:data";
+
+/// A file that somebody wants us to offer, in the session that we named.
+#[derive(Debug)]
+pub(super) struct Wanted {
+    pub(super) to: Peer,
+    pub(super) sid: String,
+    pub(super) path: String,
+}
+
+/// What is told. Cheap to clone; all clones are one.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Board(Arc<Mutex<BTreeMap<Arc<str>, File>>>);
+
+/// A file of somebody's that can be had.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listed {
+    /// What it is. Its name is what it is asked for by.
+    pub file: File,
+    /// The device that has it.
+    pub from: Peer,
+}
+
+impl Board {
+    /// Answers who asks for what is told, if the policy lets them in.
+    pub(super) fn service(&self, policy: Policy) -> (Box<dyn Service>, mpsc::Receiver<Wanted>) {
+        let (wishes, wanted) = mpsc::channel(WANTED_MAX);
+        let board = self.clone();
+        let service = Starter {
+            board,
+            policy,
+            wishes,
+        };
+        (Box::new(service), wanted)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Arc<str>, File>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells what is there now, and of what has gone that it has. Returns how many files are told.
+    ///
+    /// # Errors
+    /// The server's first one. What it took until then stays told.
+    pub(super) async fn update(
+        &self,
+        endpoint: &Endpoint,
+        own: &Peer,
+        mut files: BTreeMap<Arc<str>, File>,
+    ) -> Result<usize, StanzaError> {
+        let told = self.lock().clone();
+        let gone = told.keys().filter(|path| !files.contains_key(*path));
+        let gone: Vec<_> = gone.cloned().collect();
+        files.retain(|path, file| told.get(path) != Some(file));
+        let requests = gone.into_iter().map(|path| (path, None));
+        let requests = requests.chain(files.into_iter().map(|(path, file)| (path, Some(file))));
+        let mut first = None;
+        let mut running = JoinSet::new();
+        let mut left = requests.collect::<Vec<_>>().into_iter();
+        loop {
+            while running.len() < AT_ONCE
+                && first.is_none()
+                && let Some((path, file)) = left.next()
+            {
+                running.spawn(say(endpoint.clone(), own.clone(), path, file));
+            }
+            let Some(done) = running.join_next().await else {
+                break;
+            };
+            match done {
+                Ok(Ok((path, Some(file)))) => drop(self.lock().insert(path, file)),
+                Ok(Ok((path, None))) => drop(self.lock().remove(&path)),
+                Ok(Err(error)) => drop(first.get_or_insert(error)),
+                Err(_) => {}
+            }
+        }
+        let count = self.lock().len();
+        first.map_or(Ok(count), Err)
+    }
+
+    /// Takes back what was told.
+    pub(super) async fn withdraw(&self, endpoint: &Endpoint, own: &Peer) {
+        // The server forgets it or not: we are gone.
+        let _ = self.update(endpoint, own, BTreeMap::new()).await;
+    }
+}
+
+/// Says one thing to the server.
+async fn say(
+    endpoint: Endpoint,
+    own: Peer,
+    path: Arc<str>,
+    file: Option<File>,
+) -> Result<(Arc<str>, Option<File>), StanzaError> {
+    let item = Element::new(PUBSUB, "item").with("id", item(&own, &path));
+    let request = match &file {
+        Some(file) => publish(item.child(publication(&own, file).to_element())),
+        None => Element::new(PUBSUB, "pubsub").child(
+            Element::new(PUBSUB, "retract")
+                .with("node", JINGLE_PUB)
+                .with("notify", "true")
+                .child(item),
+        ),
+    };
+    let account = Peer::from(own.account());
+    endpoint
+        .query(QueryKind::Set, account, request, ANSWER_MAX)
+        .await?;
+    Ok((path, file))
+}
+
+fn publication(own: &Peer, file: &File) -> Publication {
+    let name = file.name.clone().unwrap_or_default();
+    Publication {
+        from: Some(own.as_str().into()),
+        id: name.clone(),
+        texts: vec![PublicationText {
+            title: Some(name),
+            ..PublicationText::default()
+        }],
+        files: vec![file.clone()],
+        ..Publication::default()
+    }
+}
+
+/// One for each file of each device.
+fn item(own: &Peer, path: &str) -> String {
+    let digest = Sha256::new()
+        .chain_update(own.as_str())
+        .chain_update([0])
+        .chain_update(path)
+        .finalize();
+    hex(&digest[..16])
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        // Writing into a string does not fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+/// Publishes into a node that keeps as many, and shows them to contacts (XEP-0222 §3, with the access of XEP-0163).
+fn publish(item: Element) -> Element {
+    let field = |name: &str, value: &str| {
+        Element::new(FORM, "field")
+            .with("var", name)
+            .child(Element::new(FORM, "value").text(value))
+    };
+    let form = Element::new(FORM, "x")
+        .with("type", "submit")
+        .child(
+            field(
+                "FORM_TYPE",
+                "http://jabber.org/protocol/pubsub#publish-options",
+            )
+            .with("type", "hidden"),
+        )
+        .child(field("pubsub#access_model", "presence"))
+        .child(field("pubsub#persist_items", "true"))
+        .child(field("pubsub#max_items", &PUBLISHED_MAX.to_string()));
+    Element::new(PUBSUB, "pubsub")
+        .child(
+            Element::new(PUBSUB, "publish")
+                .with("node", JINGLE_PUB)
+                .child(item),
+        )
+        .child(Element::new(PUBSUB, "publish-options").child(form))
+}
+
+/// The files of a folder as they are now, by their paths in it, and whether there are more than are told. It reads folders.
+pub(super) fn files(folder: &Path) -> (BTreeMap<Arc<str>, File>, bool) {
+    let mut files = BTreeMap::new();
+    for found in Walk::new([folder.to_path_buf()]) {
+        let Found::Entry(entry, _) = found else {
+            continue;
+        };
+        let (Some(size), Some((_, path))) = (size_of(&entry), entry.path.as_str().split_once('/'))
+        else {
+            continue;
+        };
+        if files.len() == PUBLISHED_MAX {
+            return (files, true);
+        }
+        let mut file = File::new(path, size);
+        file.date = entry
+            .modified
+            .and_then(|(seconds, _)| FileDate::from_unix(seconds));
+        files.insert(Arc::from(path), file);
+    }
+    (files, false)
+}
+
+fn size_of(entry: &TreeEntry) -> Option<u64> {
+    match entry.kind {
+        EntryKind::File { size, .. } => Some(size),
+        EntryKind::Folder => None,
+    }
+}
+
+impl Hand {
+    /// What somebody's account tells its contacts that can be had; of one device, if the address names it.
+    ///
+    /// # Errors
+    /// `nothing-shared`, `not-a-contact`, `not-told`: why nothing is known.
+    pub async fn list(&self, whom: &Peer) -> Result<Vec<Listed>, Problem> {
+        list(self.endpoint(), whom).await
+    }
+}
+
+async fn list(endpoint: &Endpoint, whom: &Peer) -> Result<Vec<Listed>, Problem> {
+    let what = format!("list what {whom} shares");
+    let account = Peer::from(whom.account());
+    let items = Element::new(PUBSUB, "items").with("node", JINGLE_PUB);
+    let query = Element::new(PUBSUB, "pubsub").child(items);
+    let answer = endpoint
+        .query(QueryKind::Get, account.clone(), query, ANSWER_MAX)
+        .await
+        .map_err(|error| failing::unlisted(&what, &error))?;
+    let mut listed = Vec::new();
+    let items = answer.as_ref().map(Element::view);
+    let items = items.and_then(|answer| answer.find(PUBSUB, "items"));
+    for item in items.into_iter().flat_map(|items| items.children()) {
+        // What makes no sense is another program's affair.
+        let read = item.children().filter_map(read);
+        for publication in read {
+            let from = publication
+                .from
+                .as_deref()
+                .map_or_else(|| account.clone(), Peer::from);
+            // Nobody tells of what others have.
+            if from.account() != account.account() || whom.device().is_some() && from != *whom {
+                continue;
+            }
+            let files = publication.files.into_iter();
+            listed.extend(files.map(|file| Listed {
+                file,
+                from: from.clone(),
+            }));
+        }
+    }
+    if listed.is_empty() {
+        let hint = "ask its owner, or name a file: pcp get JID:NAME";
+        return Err(Problem::new(
+            Exit::Failed,
+            "nothing-shared",
+            what,
+            "nothing is told",
+            hint,
+        ));
+    }
+    Ok(listed)
+}
+
+fn read(element: ElementRef<'_>) -> Option<Publication> {
+    Publication::from_element(element).ok().flatten()
+}
+
+/// Takes the question of XEP-0358 §2.2.
+struct Starter {
+    board: Board,
+    policy: Policy,
+    wishes: mpsc::Sender<Wanted>,
+}
+
+impl Service for Starter {
+    fn handle_request(
+        &mut self,
+        request: &Request,
+        _: &mut SessionManager,
+        now: Instant,
+    ) -> Option<Result<Option<Element>, StanzaError>> {
+        let start = request
+            .payload()
+            .filter(|payload| payload.is(JINGLE_PUB, "start"))?;
+        Some(self.answer(request, start, now).map(Some))
+    }
+}
+
+impl Starter {
+    fn answer(
+        &self,
+        request: &Request,
+        start: ElementRef<'_>,
+        now: Instant,
+    ) -> Result<Element, StanzaError> {
+        let refused = |condition| Err(StanzaError::new(condition, ErrorKind::Cancel));
+        let from = request.from();
+        if self.policy.decide(from) != Verdict::Admit || !self.policy.count(from, now) {
+            return refused(Condition::ServiceUnavailable);
+        }
+        let Ok(Some(path)) = publication_asked(start) else {
+            return Err(StanzaError::new(Condition::BadRequest, ErrorKind::Modify));
+        };
+        if !request.is_get() {
+            return refused(Condition::NotAllowed);
+        }
+        if !self.board.lock().contains_key(&path) {
+            return refused(Condition::ItemNotFound);
+        }
+        let mut bytes = [0; 16];
+        random(&mut bytes);
+        let sid = hex(&bytes);
+        let answer = publication_starting(&sid);
+        let wanted = Wanted {
+            to: from.clone(),
+            sid,
+            path: path.to_string(),
+        };
+        let full = |_| StanzaError::new(Condition::ResourceConstraint, ErrorKind::Wait);
+        self.wishes.try_send(wanted).map_err(full)?;
+        Ok(answer)
+    }
+}
