@@ -10,10 +10,11 @@ mod layers;
 mod modify;
 mod offer;
 mod receive;
+mod replace;
 mod requests;
 
 pub use content::{Content, ContentSpec, ContentState};
-pub use offer::TRANSPORT_FAILED;
+pub use replace::TRANSPORT_FAILED;
 
 use crate::{
     Action, Cause, ChannelId, Dialect, Element, Event, Group, Limits, Message, Misuse,

@@ -44,7 +44,8 @@ impl Session {
     /// It may be created at any time. Before a transport is chosen it waits for it; after that it connects at once.
     ///
     /// # Errors
-    /// [`Misuse::DuplicateChannel`], [`Misuse::TooMany`], [`Misuse::Transport`] when the chosen transport refuses it.
+    /// [`Misuse::DuplicateChannel`], [`Misuse::TooMany`], [`Misuse::Transport`] when the chosen transport refuses it and no
+    /// other can follow. Where one can, the channel waits for that, and the refusal is told as a failure of the transport.
     pub fn create_channel(&mut self, name: &str, now: Instant) -> Result<ChannelId, Misuse> {
         let content = self.default_content_name();
         self.create_channel_in(&content, name, None, now)
@@ -139,7 +140,11 @@ impl Session {
             None => Ok(false),
         };
         let fresh = !matches!(joined, Ok(false));
-        if let Err(error) = joined.and_then(|_| self.bind_channels(&content, now)) {
+        let bound = joined.and_then(|_| {
+            let bound = self.bind_channels(&content, now);
+            bound.or_else(|error| self.go_on_after(&content, error, now))
+        });
+        if let Err(error) = bound {
             self.channels.retain(|c| c.id != id);
             if let Some(layer) = layer.filter(|_| fresh) {
                 self.part_layer(&content, &layer);
@@ -188,6 +193,11 @@ impl Session {
     /// Whether a channel can take data.
     pub fn writable(&self, channel: ChannelId) -> bool {
         self.channel_at(channel).is_some_and(|c| c.writable)
+    }
+
+    /// Whether a channel has a path, as far as it knows.
+    pub fn has_path(&self, channel: ChannelId) -> bool {
+        self.channel_at(channel).is_some_and(|c| c.path)
     }
 
     /// Sends a datagram, or the next bytes of a stream.

@@ -5,15 +5,10 @@ use super::{
     content::{Carrier, Content, ContentState},
 };
 use crate::{
-    Action, Cause, ContentCapacity, ContentPart, Element, Event, InfoTarget, Message, Misuse,
-    Modification, Offers, Peer, PeerError, Redirect, Role, State, TransportAnswer, TransportError,
-    TransportFactory, TransportKind,
+    Action, Cause, ContentCapacity, ContentPart, Element, Event, Misuse, Offers, Peer, PeerError,
+    Redirect, State, TransportAnswer, TransportError, TransportFactory, TransportKind,
 };
 use std::{sync::Arc, time::Instant};
-
-/// The namespace of the session-info by which a responder tells that its end of a transport has failed: between two of
-/// ours. XEP-0166 leaves it to the initiator to offer another transport, and has no word by which it would learn.
-pub const TRANSPORT_FAILED: &str = "https://pcp.example/ns/transport-failed";
 
 /// Making an offer.
 impl Session {
@@ -66,7 +61,7 @@ impl Session {
         Ok(())
     }
 
-    fn usable_factories(&self, at: usize) -> Vec<Arc<dyn TransportFactory>> {
+    pub(super) fn usable_factories(&self, at: usize) -> Vec<Arc<dyn TransportFactory>> {
         let layers = &self.contents[at].layers;
         let datagrams = layers.iter().any(|l| l.kind() == TransportKind::Datagram);
         self.potential_transports()
@@ -78,7 +73,7 @@ impl Session {
             .collect()
     }
 
-    fn carrier(&self, at: usize, factory: &Arc<dyn TransportFactory>) -> Carrier {
+    pub(super) fn carrier(&self, at: usize, factory: &Arc<dyn TransportFactory>) -> Carrier {
         let name = self.contents[at].name.clone();
         let context = self.transport_context(&name);
         Carrier::new(factory.as_ref(), &self.contents[at].layers, &context)
@@ -379,296 +374,8 @@ impl Session {
     }
 }
 
-/// Going on with another transport (XEP-0166 §7.2.14ff: transport-replace).
+/// Where an offer goes instead, and what is taken out of it.
 impl Session {
-    /// Proposes another transport for a content of a session that was offered already.
-    ///
-    /// # Errors
-    /// [`Misuse`]; nothing was sent.
-    pub fn replace_transport(
-        &mut self,
-        content: &str,
-        namespace: &str,
-        now: Instant,
-    ) -> Result<(), Misuse> {
-        let at = self.position_of(content)?;
-        if !self.dialect.has_modify {
-            return Err(Misuse::DialectCannot {
-                dialect: self.dialect.name,
-                what: "another transport",
-            });
-        }
-        if !(self.state.is_pending() || self.state.is_accepted()) {
-            return Err(Misuse::NotNow {
-                state: self.state,
-                event: Event::SendModify,
-            });
-        }
-        if self.contents[at].replacing.is_some() {
-            return Err(Misuse::ChangePending);
-        }
-        let factory = self.registry.factory(namespace).cloned();
-        let factory = factory.ok_or_else(|| Misuse::UnknownTransport(namespace.into()))?;
-        self.send_replace(at, &factory, now);
-        self.settle(now);
-        Ok(())
-    }
-
-    fn send_replace(&mut self, at: usize, factory: &Arc<dyn TransportFactory>, now: Instant) {
-        let mut carrier = self.carrier(at, factory);
-        let mut part = self.contents[at].part();
-        part.transports.push(carrier.offer());
-        let content = &mut self.contents[at];
-        content.untried.retain(|n| **n != *carrier.namespace);
-        content.replacing = Some(carrier);
-        let message = Message {
-            contents: vec![part],
-            ..self.message(Action::TransportReplace)
-        };
-        self.say(message, now);
-    }
-
-    /// The peer offers another transport for a content.
-    pub(crate) fn receive_replace(
-        &mut self,
-        at: usize,
-        part: &ContentPart,
-        now: Instant,
-    ) -> Result<(), PeerError> {
-        let [offer] = part.transports.as_slice() else {
-            return Err(PeerError::Malformed {
-                field: "transport",
-                problem: "exactly one is needed",
-            });
-        };
-        if self.contents[at].replacing.is_some() {
-            if self.role == Role::Initiator {
-                return Err(PeerError::TieBreak);
-            }
-            // The initiator's goes on; ours is answered with a tie-break, which finds nothing to do.
-            self.contents[at].replacing = None;
-        }
-        let usable = self.usable_factories(at);
-        let factory = usable.iter().find(|f| f.namespace() == offer.namespace());
-        let accepted = factory.and_then(|factory| {
-            let mut carrier = self.carrier(at, factory);
-            let infos = carrier.split_info(offer).ok()?;
-            let answer = carrier.accept_offer(offer).ok()?;
-            Some((carrier, answer, infos))
-        });
-        let Some((carrier, answer, infos)) = accepted else {
-            self.refuse_replacement(at, offer.namespace(), now);
-            return Ok(());
-        };
-        self.contents[at].refused = 0;
-        let mut reply = self.contents[at].part();
-        reply.transports.push(answer);
-        let message = Message {
-            contents: vec![reply],
-            ..self.message(Action::TransportAccept)
-        };
-        self.say(message, now);
-        self.switch(at, carrier, infos, now)
-    }
-
-    /// The peer accepted our replacement.
-    pub(crate) fn replace_accepted(
-        &mut self,
-        at: usize,
-        answer: &Element,
-        now: Instant,
-    ) -> Result<(), PeerError> {
-        let content = &mut self.contents[at];
-        let Some(carrier) = content
-            .replacing
-            .as_mut()
-            .filter(|c| &*c.namespace == answer.namespace())
-        else {
-            let known = |n: &Arc<str>| &**n == answer.namespace();
-            // A late answer to what was given up, or the same answer again.
-            let late = content.retired.iter().any(known)
-                || content.transport() == Some(answer.namespace());
-            return if late {
-                Ok(())
-            } else {
-                Err(PeerError::NotAllowed("this transport was not offered"))
-            };
-        };
-        let infos = carrier.split_info(answer);
-        let judged = infos.and_then(|infos| carrier.accept_answer(answer).map(|()| infos));
-        let infos = match judged {
-            Ok(infos) => infos,
-            Err(error) => {
-                // The peer has moved to it; that it leads nowhere is for us to change.
-                let blame = self.blame(at, error);
-                let name = self.contents[at].name.clone();
-                self.replace_refused(Some(&name), now);
-                return Err(blame);
-            }
-        };
-        match self.contents[at].replacing.take() {
-            Some(carrier) => self.switch(at, carrier, infos, now),
-            None => Ok(()),
-        }
-    }
-
-    /// Puts a content's channels onto another transport.
-    fn switch(
-        &mut self,
-        at: usize,
-        carrier: Carrier,
-        infos: Vec<(InfoTarget, Element)>,
-        now: Instant,
-    ) -> Result<(), PeerError> {
-        let name = self.contents[at].name.clone();
-        self.unbind_channels(&name);
-        let content = &mut self.contents[at];
-        content.retired.retain(|n| *n != carrier.namespace);
-        for old in content.carriers.drain(..) {
-            if old.namespace != carrier.namespace && !content.retired.contains(&old.namespace) {
-                content.retired.push(old.namespace);
-            }
-        }
-        content.carriers.push(carrier);
-        content.agreed = true;
-        content.bundled = None;
-        content.answer = None;
-        content.offer = None;
-        content.infos.clear();
-        content.told.clear();
-        for _ in &infos {
-            self.count_candidate(at)?;
-        }
-        self.replaced = true;
-        if let Err(error) = self.bind_channels(&name, now) {
-            self.transport_failed(&name, error, now);
-            return Ok(());
-        }
-        self.route_infos(at, infos, now)?;
-        self.modified(Modification::TransportReplaced { name });
-        self.restart_connectivity(now);
-        Ok(())
-    }
-
-    /// The peer declined our replacement, or nobody answered it.
-    pub(crate) fn replace_refused(&mut self, content: Option<&str>, now: Instant) {
-        let Some(at) = content.and_then(|name| self.content_position(name)) else {
-            return;
-        };
-        let Some(carrier) = self.contents[at].replacing.take() else {
-            return;
-        };
-        self.contents[at].retired.push(carrier.namespace);
-        let name = self.contents[at].name.clone();
-        let works = self
-            .channels
-            .iter()
-            .any(|c| c.content == name && c.is_bound());
-        if !works && !self.next_transport(at, now) {
-            self.fail(Cause::NoCommonTransport, false, now);
-        }
-    }
-
-    /// A channel's transport failed for good.
-    pub(crate) fn transport_failed(&mut self, content: &str, error: TransportError, now: Instant) {
-        let Some(at) = self.content_position(content) else {
-            return;
-        };
-        self.give_up_transport(at, Cause::Transport(error), now);
-    }
-
-    /// A content's transport is of no use any more. The initiator goes on to the next; the responder waits for it.
-    pub(crate) fn give_up_transport(&mut self, at: usize, cause: Cause, now: Instant) {
-        if self.state.is_ended() || self.contents[at].replacing.is_some() {
-            return;
-        }
-        let content = &mut self.contents[at];
-        if self.state == State::SentInitiate
-            && self.dialect.has_modify
-            && !content.untried.is_empty()
-        {
-            content.deferred = true;
-            let name = content.name.clone();
-            self.unbind_channels(&name);
-            return self.warn(cause);
-        }
-        if self.next_transport(at, now) {
-            return self.warn(cause);
-        }
-        let waits = matches!(cause, Cause::Transport(_));
-        if waits && self.role == Role::Responder && self.dialect.has_modify {
-            // The initiator offers another: it is told, because not every failure shows at both ends. The connectivity
-            // clock bounds the wait.
-            self.say_transport_failed(at, now);
-            self.warn(cause);
-            return self.review_clocks(now);
-        }
-        if cause == Cause::Transport(TransportError::Closed) && self.state.is_accepted() {
-            // A close overtakes the word that explains it, which has the longer way.
-            return self.await_parting(now);
-        }
-        self.fail(cause, false, now);
-    }
-
-    /// A responder tells that a transport is of no use to it any more.
-    fn say_transport_failed(&mut self, at: usize, now: Instant) {
-        let content = &self.contents[at];
-        if let Some(transport) = content.transport().filter(|_| self.state.is_accepted()) {
-            let failed = Element::new(TRANSPORT_FAILED, "transport-failed")
-                .with("content", &content.name)
-                .with("transport", transport);
-            let message = Message {
-                extra: vec![failed],
-                ..self.message(Action::SessionInfo)
-            };
-            self.say(message, now);
-        }
-    }
-
-    /// The peer's responder says that a transport is of no use to it any more. Late words are about one that is gone.
-    pub(crate) fn receive_transport_failed(&mut self, failed: &Element, now: Instant) {
-        let name = failed.attribute("content").unwrap_or_default();
-        let Some(at) = self.content_position(name) else {
-            return;
-        };
-        let current = self.contents[at].transport();
-        if self.role == Role::Initiator
-            && self.state.is_accepted()
-            && current.is_some()
-            && current == failed.attribute("transport")
-        {
-            let name = self.contents[at].name.clone();
-            self.unbind_channels(&name);
-            self.give_up_transport(at, Cause::Transport(TransportError::Closed), now);
-        }
-    }
-
-    /// The peer accepted: offers what could not be offered before.
-    pub(crate) fn replace_deferred(&mut self, now: Instant) {
-        for at in 0..self.contents.len() {
-            if std::mem::take(&mut self.contents[at].deferred) && !self.next_transport(at, now) {
-                return self.fail(Cause::NoCommonTransport, false, now);
-            }
-        }
-    }
-
-    fn next_transport(&mut self, at: usize, now: Instant) -> bool {
-        if self.role == Role::Responder || !self.dialect.has_modify {
-            return false;
-        }
-        let Some(namespace) = self.contents[at].untried.pop_front() else {
-            return false;
-        };
-        let Some(factory) = self.registry.factory(&namespace).cloned() else {
-            return false;
-        };
-        let name = self.contents[at].name.clone();
-        self.unbind_channels(&name);
-        self.send_replace(at, &factory, now);
-        self.restart_connectivity(now);
-        true
-    }
-
     /// The peer redirects by a message (libjingle 0.4).
     pub(crate) fn receive_redirect(
         &mut self,

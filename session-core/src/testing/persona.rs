@@ -79,6 +79,23 @@ pub enum Replaces {
     ToInBand,
 }
 
+/// What a client that receives a file does with a transport-replace when some of its bytes are there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Midway {
+    /// It says transport-reject.
+    Refuses,
+    /// It says that it is out of order.
+    OutOfOrder,
+    /// It acknowledges it, and says nothing more.
+    Ignores,
+    /// It accepts it; but whoever reads the stream that was ends the session with that.
+    Ends,
+    /// It puts what comes behind what it has.
+    Appends,
+    /// It begins the file anew.
+    Restarts,
+}
+
 /// A client.
 #[derive(Clone, Copy, Debug)]
 pub struct Persona {
@@ -205,6 +222,10 @@ pub struct FileHabits {
     pub forgets_replacement: bool,
     /// A transport-reject ends its session.
     pub reject_ends: bool,
+    /// What it does with a transport-replace when bytes have flowed.
+    pub midway: Midway,
+    /// A stream that breaks in its middle ends its session. Otherwise it is as if it had never stood.
+    pub break_ends: bool,
 }
 
 impl Persona {

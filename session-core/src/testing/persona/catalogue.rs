@@ -1,6 +1,8 @@
 //! The clients (jingle-peers §3.1 to §3.9).
 
-use super::{CallHabits, Dtls, FileHabits, JmiHabits, Lookup, Persona, Reaction, Replaces, Wire};
+use super::{
+    CallHabits, Dtls, FileHabits, JmiHabits, Lookup, Midway, Persona, Reaction, Replaces, Wire,
+};
 use crate::Action;
 use std::time::Duration;
 
@@ -127,6 +129,8 @@ const STREAMS: FileHabits = FileHabits {
     replaces_as_responder: false,
     forgets_replacement: false,
     reject_ends: false,
+    midway: Midway::Refuses,
+    break_ends: true,
 };
 
 /// §3.1. Any error ends its session, and what it does not expect it answers with out-of-order and ends.
@@ -156,6 +160,7 @@ pub const CONVERSATIONS: Persona = Persona {
         received: true,
         block_size: 8_192,
         replaces: Replaces::AfterAccept,
+        midway: Midway::Ends,
         ..STREAMS
     }),
     ..PLAIN
@@ -269,6 +274,7 @@ pub const PSI: Persona = Persona {
         verifies: true,
         ranges: true,
         block_size: 8_192,
+        midway: Midway::OutOfOrder,
         ..STREAMS
     }),
     ..PLAIN
@@ -393,6 +399,7 @@ pub const GAJIM: Persona = Persona {
         announces: Some("sha-256"),
         checksum: &["sha-256"],
         replaces: Replaces::ToInBand,
+        midway: Midway::Restarts,
         ..STREAMS
     }),
     ..PLAIN
@@ -416,6 +423,7 @@ pub const SWIFT: Persona = Persona {
         checksum: &["sha-1"],
         waits: Duration::from_secs(5),
         verifies: true,
+        midway: Midway::Ignores,
         ..STREAMS
     }),
     ..PLAIN
@@ -449,6 +457,7 @@ pub const LIBERVIA: Persona = Persona {
         waits: Duration::from_secs(5),
         verifies: true,
         reject_ends: true,
+        midway: Midway::Appends,
         ..STREAMS
     }),
     ..PLAIN

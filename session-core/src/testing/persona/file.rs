@@ -51,6 +51,20 @@ impl Transfer {
     }
 }
 
+impl Transfer {
+    /// Whether bytes have gone either way.
+    pub(super) fn has_flowed(&self, received: &[Bytes]) -> bool {
+        self.sent > 0 || !received.is_empty()
+    }
+
+    /// All of it goes again, over another transport.
+    pub(super) fn restart(&mut self) {
+        self.sent = 0;
+        self.writable = false;
+        self.done = false;
+    }
+}
+
 fn hashes_of(file: ElementRef<'_>) -> Vec<(String, String)> {
     let hashes = file
         .children()
@@ -374,7 +388,19 @@ impl Stranger {
         self.check_complete(now);
     }
 
-    pub(super) fn stream_ended(&mut self, now: Instant) {
+    /// The other side has closed the stream, or it broke: nobody can tell.
+    pub(super) fn stream_ended(&mut self, number: u32, now: Instant) {
         self.check_complete(now);
+        let Some(leg) = &self.leg else { return };
+        let received: usize = leg.packets.iter().map(Bytes::len).sum();
+        let waits = self.persona.file.is_some_and(|habits| !habits.break_ends);
+        let is_short = match leg.role {
+            Role::Responder => received < leg.transfer.size,
+            Role::Initiator => waits,
+        };
+        let is_file = matches!(leg.medium, Medium::File { .. });
+        if is_file && leg.phase == Phase::Accepted && is_short {
+            self.transport_failed(number, "the stream ended", now);
+        }
     }
 }

@@ -447,7 +447,8 @@ impl Stranger {
             }
             ChannelOutput::Writable(writable) => self.set_writable(number, writable, now),
             ChannelOutput::Failed(error) => self.transport_failed(number, &error.to_string(), now),
-            ChannelOutput::Finished | ChannelOutput::Delivered => self.stream_ended(now),
+            ChannelOutput::Finished => self.stream_ended(number, now),
+            ChannelOutput::Delivered => {}
             ChannelOutput::Gathered | ChannelOutput::Path(_) => {}
             other => {
                 if let ChannelOutput::Bind(socket, ..) | ChannelOutput::Connect(socket, _) = &other

@@ -4,7 +4,7 @@ use super::{Asked, Leg, Medium, Phase, Stranger, Verdict, first};
 use crate::{
     Action, Element, Role,
     testing::persona::{
-        Dtls, Reaction, Replaces, Wire, call, call::google, file, file::Transfer, wire,
+        Dtls, Midway, Reaction, Replaces, Wire, call, call::google, file, file::Transfer, wire,
     },
 };
 use std::time::Instant;
@@ -209,9 +209,10 @@ impl Stranger {
     }
 
     fn connect(&mut self, now: Instant) {
-        let connected = self.leg.as_mut().map(|leg| leg.plane.connect(now));
-        if let Some(Err(error)) = connected {
-            self.object(format!("its transport cannot begin: {error}"));
+        let Some(leg) = &mut self.leg else { return };
+        let (number, connected) = (leg.plane.number, leg.plane.connect(now));
+        if let Err(error) = connected {
+            self.transport_failed(number, &error.to_string(), now);
         }
     }
 
@@ -481,6 +482,16 @@ impl Stranger {
         {
             return self.out_of_order(request, "transport-replace");
         }
+        let midway = self.midway();
+        match midway {
+            Some(Midway::OutOfOrder) => return self.out_of_order(request, "transport-replace"),
+            Some(Midway::Refuses) => {
+                self.react(request, Reaction::Ack);
+                return self.decline(Action::TransportReplace, jingle);
+            }
+            Some(Midway::Ignores) => return self.react(request, Reaction::Ack),
+            Some(Midway::Ends | Midway::Appends | Midway::Restarts) | None => {}
+        }
         self.react(request, Reaction::Ack);
         let transport = first(jingle).and_then(|content| wire::part(content, "transport"));
         let transport = transport.map(crate::ElementRef::to_element);
@@ -505,6 +516,9 @@ impl Stranger {
                 let content = self.content([answer]);
                 let message = self.message(Action::TransportAccept, [content]);
                 self.send(message, Asked::Info);
+                if midway == Some(Midway::Ends) {
+                    return self.terminate("connectivity-error");
+                }
                 self.go_over(plane, now);
             }
             Err(error) => {
@@ -553,8 +567,21 @@ impl Stranger {
         self.try_next(now);
     }
 
+    /// What it does about another transport, if bytes of a file have flowed.
+    fn midway(&self) -> Option<Midway> {
+        let leg = self.leg.as_ref()?;
+        let habits = self.persona.file?;
+        let flowed = leg.medium != Medium::Call && leg.transfer.has_flowed(&leg.packets);
+        flowed.then_some(habits.midway)
+    }
+
     fn go_over(&mut self, plane: super::Plane, now: Instant) {
+        let restarts = self.midway() == Some(Midway::Restarts);
         if let Some(leg) = &mut self.leg {
+            if restarts {
+                leg.packets.clear();
+                leg.transfer.restart();
+            }
             leg.plane.close();
             let old = std::mem::replace(&mut leg.plane, plane);
             leg.infos.clear();
@@ -565,7 +592,7 @@ impl Stranger {
     }
 
     /// A transport has failed.
-    pub(super) fn transport_failed(&mut self, number: u32, _: &str, now: Instant) {
+    pub(in super::super) fn transport_failed(&mut self, number: u32, _: &str, now: Instant) {
         let Some(leg) = &self.leg else { return };
         if leg.phase == Phase::Over || !leg.plane.has(number) {
             return;
@@ -573,6 +600,10 @@ impl Stranger {
         self.close_sockets(|of| of == number);
         let Some(leg) = &self.leg else { return };
         if leg.medium == Medium::Call {
+            return self.terminate("connectivity-error");
+        }
+        let ends = self.persona.file.is_some_and(|habits| habits.break_ends);
+        if ends && self.midway().is_some() {
             return self.terminate("connectivity-error");
         }
         let replaces = self
