@@ -67,6 +67,11 @@ impl Meter {
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
+    /// It begins anew.
+    pub fn restart(&self) {
+        self.bytes.store(0, Ordering::Relaxed);
+    }
+
     /// One file more is done.
     pub fn file(&self) {
         self.files.fetch_add(1, Ordering::Relaxed);

@@ -46,8 +46,9 @@ type Policy = Box<dyn FnMut(&FileOffer) -> FileVerdict + Send>;
 ///   ends the session with `success`. A sender ends it only when the receiver did not within [`FileConfig::linger`].
 /// - One file that fails is taken out of the session; the others go on.
 /// - When the transport is replaced while bytes are under way, two of ours go on where the receiver is, as long as not
-///   more than 4 MiB are under way. With others, and beyond that, the file fails, and continues at its offset in a new
-///   session.
+///   more than 4 MiB are under way. Beyond that the file fails, and continues at its offset in a new session. With others
+///   a file whose size is known begins anew: a sender gives everything again, if it can ([`FileConfig::gives_again`]), and a
+///   receiver compares what comes again with what it has. Its application reads every byte once.
 ///
 /// ```
 /// use bytes::Bytes;
@@ -286,6 +287,9 @@ impl FileClient {
         if transfer.direction() == Direction::Receive {
             return Err(FileError::WrongWay(id.clone()));
         }
+        if transfer.is_rewound() {
+            return Err(FileError::Rewound(id.clone()));
+        }
         match transfer.prime(prefix) {
             Ok(true) => Ok(()),
             Ok(false) => Err(FileError::Range),
@@ -294,6 +298,27 @@ impl FileClient {
                 Ok(())
             }
         }
+    }
+
+    /// Gives the bytes of a file again after [`Change::Rewound`](crate::Change::Rewound), to be called before the first of
+    /// them is written. Where in the file to begin: [`Transfer::offset`]. What was written before that is forgotten; until
+    /// this is called nothing can be written ([`FileError::Rewound`]), and after a minute without it the file fails. When
+    /// nothing is to be given again, nothing happens.
+    ///
+    /// # Errors
+    /// [`FileError`].
+    pub fn begin_again(
+        manager: &mut SessionManager,
+        id: &TransferId,
+        now: Instant,
+    ) -> Result<u64, FileError> {
+        let (client, session) = live(manager, id)?;
+        let transfer = client.transfer_mut(id)?;
+        let offset = transfer.offset();
+        if transfer.give_again() {
+            client.set_clock(session, now);
+        }
+        Ok(offset)
     }
 
     /// Takes as much of `bytes` as there is room for off its front, and returns how much that is. When it is not all,
@@ -313,6 +338,9 @@ impl FileClient {
         let transfer = client.transfer_mut(id)?;
         if transfer.direction() == Direction::Receive && !transfer.is_tree() {
             return Err(FileError::WrongWay(id.clone()));
+        }
+        if transfer.is_rewound() {
+            return Err(FileError::Rewound(id.clone()));
         }
         if transfer.flow.is_finished() && !bytes.is_empty() {
             return Err(match transfer.bytes() {
@@ -354,6 +382,9 @@ impl FileClient {
     ) -> Result<(), FileError> {
         let (client, session) = live(manager, id)?;
         let transfer = client.transfer_mut(id)?;
+        if transfer.is_rewound() {
+            return Err(FileError::Rewound(id.clone()));
+        }
         if !transfer.awaits_hash() {
             return Ok(());
         }
@@ -389,6 +420,9 @@ impl FileClient {
                 client.acknowledged(session, &id.content, now);
             }
             return Ok(());
+        }
+        if transfer.is_rewound() {
+            return Err(FileError::Rewound(id.clone()));
         }
         if transfer.flow.is_finished() {
             return Ok(());
@@ -525,7 +559,7 @@ impl FileClient {
         if self.config.blocks && !self.config.hashes_outside {
             mark_blocks(&mut file);
         }
-        file.extra.push(moving::mark());
+        file.extra.extend(self.config.moves.then(moving::mark));
         let offset = file.range.as_ref().map_or(0, |range| range.offset);
         let has = prefix
             .as_ref()

@@ -52,6 +52,8 @@ pub(crate) struct Flow {
     ended: bool,
     /// How much the peer sends in all.
     peer_total: Option<u64>,
+    /// How much the peer has said that it has.
+    peer_received: u64,
 }
 
 impl Flow {
@@ -84,6 +86,7 @@ impl Flow {
             moving: false,
             ended: false,
             peer_total: None,
+            peer_received: 0,
         }
     }
 
@@ -324,6 +327,25 @@ impl Flow {
         true
     }
 
+    /// Everything is to be written again: the peer cannot say what it has.
+    pub(crate) fn begin_anew(&mut self) {
+        self.outgoing.clear();
+        (self.progress.written, self.progress.sent) = (0, 0);
+        self.piece = PIECE_MAX;
+        (self.finish, self.finish_told) = (false, false);
+        (self.handed_over, self.delivered) = (false, false);
+    }
+
+    /// The peer sends everything again, to its end.
+    pub(crate) fn hear_anew(&mut self) {
+        (self.ended, self.peer_finished) = (false, false);
+    }
+
+    /// How much the peer has said that it has.
+    pub(crate) fn peer_received(&self) -> u64 {
+        self.peer_received
+    }
+
     /// The transport that carries it.
     fn transport<'s>(&self, session: &'s Session) -> Option<&'s str> {
         match &self.content {
@@ -347,6 +369,7 @@ impl Flow {
             }
         }
         self.retained.prove();
+        self.peer_received = self.peer_received.max(report.received);
         self.peer_total = self.peer_total.or(report.total);
         let here =
             report.transport.is_some() && report.transport.as_deref() == self.transport(session);

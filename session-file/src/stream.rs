@@ -48,6 +48,9 @@ pub enum Change {
     Writable,
     /// Everything that we wrote before we finished has reached the peer.
     Delivered,
+    /// The bytes of a file are to be given again, from where the transfer began
+    /// ([`FileClient::begin_again`](crate::FileClient::begin_again)).
+    Rewound,
     /// The tunnel is over.
     Ended,
 }

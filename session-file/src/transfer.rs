@@ -1,5 +1,6 @@
 //! One file on its way: its bytes, its hash, how far it is, and how it ended.
 
+mod again;
 mod blocks;
 mod check;
 mod outcome;
@@ -15,10 +16,10 @@ use crate::{
     Change, Completeness, File, FileInfo, FileLimits, FileName, FileRange, Hash, Hasher, Phase,
     Progress, Read,
     flow::Flow,
-    moving::{self, Keep, MOVE_TIME, Report},
+    moving::{self, Keep},
 };
 use bytes::Bytes;
-use session_core::{ChannelId, PeerError, Reason, Role, Secured, Session, Signal};
+use session_core::{ChannelId, Reason, Role, Secured, Session, Signal};
 use std::{sync::Arc, time::Instant};
 
 /// One file, seen from our side. It is there from the offer until [`FileClient::release`](crate::FileClient::release),
@@ -48,6 +49,12 @@ pub struct Transfer {
     /// Both sides know the frames of trees: bytes flow both ways.
     duplex: bool,
     confirmed: bool,
+    /// Our application hashes by itself.
+    outside: bool,
+    /// Our application can give the bytes again.
+    gives_again: bool,
+    /// It is to, and has not heard of it.
+    rewound: bool,
     outcome: Option<Outcome>,
     pub(crate) secured: Option<Box<Secured>>,
     signal: Signal<Change>,
@@ -101,6 +108,7 @@ impl Transfer {
         match (self.phase, self.direction) {
             (_, Direction::Receive) if self.duplex && self.is_live() => self.flow.room(),
             (Phase::Ended, _) | (_, Direction::Receive) => 0,
+            _ if self.rewound => 0,
             (_, Direction::Send) => {
                 let left = self
                     .bytes()
@@ -194,6 +202,9 @@ impl Transfer {
             acknowledged: false,
             duplex: false,
             confirmed: false,
+            outside: false,
+            gives_again: false,
+            rewound: false,
             outcome: None,
             secured: None,
             signal: Signal::new(),
@@ -213,20 +224,30 @@ impl Transfer {
         self.file = file;
     }
 
-    /// Both sides have agreed on it. `outside` leaves hashing to our application.
-    pub(crate) fn open(&mut self, outside: bool) {
+    /// Both sides have agreed on it. `outside` leaves hashing to our application; `gives_again` says that it can give its
+    /// bytes again.
+    pub(crate) fn open(&mut self, outside: bool, gives_again: bool) {
         if self.phase == Phase::Ended {
             return;
         }
         self.phase = Phase::Open;
+        self.duplex = crate::tree::mark(&self.file).is_some() && self.bytes().is_none();
+        // Who may have to compare what comes again hashes by himself.
+        let compares = self.direction == Direction::Receive
+            && self.bytes().is_some()
+            && !moving::is_marked(&self.file);
+        (self.outside, self.gives_again) = (outside && !compares, gives_again);
+        self.check = Some(self.fresh_check());
+        self.signal.emit(Change::Opened);
+    }
+
+    /// What a transfer begins with of which nothing has passed.
+    fn fresh_check(&self) -> Check {
         let offset = self.offset();
-        let prefix = self
-            .prefix
-            .take()
-            .filter(|prefix| prefix.length() == offset);
+        let prefix = self.prefix.clone();
+        let prefix = prefix.filter(|prefix| prefix.length() == offset);
         let block = block_bytes(&self.file);
         let bytes = self.bytes();
-        self.duplex = crate::tree::mark(&self.file).is_some() && bytes.is_none();
         // A tree says the size of each of its files, and is bounded by that.
         let unsized_bytes = match self.duplex {
             true => u64::MAX,
@@ -237,8 +258,10 @@ impl Transfer {
             Direction::Receive if self.duplex => Check::sender(&File::default(), None, None, None),
             Direction::Receive => Check::receiver(&self.file, prefix, bytes, unsized_bytes, block),
         };
-        self.check = Some(if outside { check.outside() } else { check });
-        self.signal.emit(Change::Opened);
+        match self.outside {
+            true => check.outside(),
+            false => check,
+        }
     }
 
     /// The peer's answer to what we offered or asked for.
@@ -338,45 +361,6 @@ impl Transfer {
     }
 }
 
-/// Going on over another transport.
-impl Transfer {
-    /// The stream has a channel. Where both sides can, the peer is told that it may move.
-    pub(crate) fn begin(&mut self, session: &mut Session, now: Instant) {
-        if moving::is_marked(&self.file) {
-            self.flow.begin(session, now);
-        }
-    }
-
-    /// Its transport was replaced. Whether the stream goes on over the new one.
-    pub(crate) fn replaced(&mut self, session: &mut Session, now: Instant) -> bool {
-        let goes_on = self.flow.replaced(session, now);
-        if self.flow.is_moving() {
-            self.move_due = now.checked_add(MOVE_TIME);
-        }
-        goes_on
-    }
-
-    /// What the peer tells about the stream.
-    ///
-    /// # Errors
-    /// It cannot be.
-    pub(crate) fn reported(
-        &mut self,
-        report: &Report,
-        session: &mut Session,
-    ) -> Result<bool, PeerError> {
-        let Some(channel) = self.channel().filter(|_| moving::is_marked(&self.file)) else {
-            return Err(PeerError::NotAllowed("nobody agreed on telling this"));
-        };
-        let ended = self.flow.told(report, session)?;
-        session.set_movable(channel, self.flow.can_move());
-        if !self.flow.is_moving() {
-            self.move_due = None;
-        }
-        Ok(ended)
-    }
-}
-
 /// Sending.
 impl Transfer {
     /// What our application has in front of the part that it sends.
@@ -390,6 +374,7 @@ impl Transfer {
         {
             return Err(Fault::Changed);
         }
+        self.prefix = Some(prefix.clone());
         Ok(self.check.as_mut().is_some_and(|check| check.prime(prefix)))
     }
 
@@ -487,7 +472,7 @@ impl Transfer {
     /// They are not what was announced.
     pub(crate) fn receive(
         &mut self,
-        bytes: Bytes,
+        mut bytes: Bytes,
         session: &mut Session,
         now: Instant,
     ) -> Result<(), Fault> {
@@ -495,7 +480,10 @@ impl Transfer {
             return Ok(());
         };
         match self.direction {
-            Direction::Receive => check.arrive(&bytes)?,
+            Direction::Receive => {
+                check.skip(&mut bytes)?;
+                check.arrive(&bytes)?;
+            }
             // What flows back is the other side of a tree.
             Direction::Send if self.duplex => {}
             Direction::Send => return Ok(()),

@@ -107,6 +107,20 @@ impl Source {
         })
     }
 
+    /// The same, to be read once more. Both are at the same place of it, so that one is read after the other.
+    ///
+    /// # Errors
+    /// [`DiskError`].
+    pub fn again(&self) -> Result<Self, DiskError> {
+        let handle = self.handle.try_clone();
+        let handle = handle.map_err(|error| DiskError::io("read", &self.path, &error))?;
+        Ok(Self {
+            handle,
+            path: self.path.clone(),
+            stamp: self.stamp,
+        })
+    }
+
     /// What it was when it was opened; `None` for a stream.
     pub fn stamp(&self) -> Option<Stamp> {
         self.stamp

@@ -20,6 +20,18 @@ pub struct FileConfig {
     /// How long nothing may move that the peer is to do, before it is asked whether it is there (XEP-0166 §6.9), and again
     /// after that. One whose server says that it is gone, or that does not answer at all, is given up. Default 10 s.
     pub stall: Duration,
+    /// How long nothing may move while the peer's side is to take bytes, to say that it has them all, or to send those of a
+    /// file of known size, although the peer answers when it is asked: a path may be dead that does not show it. Then
+    /// another transport is tried, and without one the file fails. What an operating system holds on both sides, a few MiB,
+    /// has to arrive in that time, because nobody sees it move. Default 10 min.
+    pub standstill: Duration,
+    /// Whether two of ours tell each other where a stream goes on when its transport is replaced in its middle. Without it,
+    /// as with other people's clients, a file begins anew there. Default true.
+    pub moves: bool,
+    /// Whether the application can give the bytes of a file that it sends again
+    /// ([`Change::Rewound`](crate::Change::Rewound)). Without it, a file to other people's clients fails when its transport
+    /// breaks in its middle. Default false.
+    pub gives_again: bool,
     /// Whether the hashes of blocks are named to peers that take them, so that a damaged file is noticed early. Default
     /// true.
     pub blocks: bool,
@@ -49,6 +61,9 @@ impl Default for FileConfig {
             checksum: Duration::from_secs(5),
             unannounced: Duration::from_secs(1),
             stall: Duration::from_secs(10),
+            standstill: Duration::from_mins(10),
+            moves: true,
+            gives_again: false,
             blocks: true,
             hashes_outside: false,
             limits: FileLimits::default(),
@@ -209,6 +224,9 @@ pub enum FileError {
         /// What was announced.
         expected: u64,
     },
+    /// The transport broke, and everything is to be given again ([`FileClient::begin_again`](crate::FileClient::begin_again)).
+    #[error("file {0} is to be given from its beginning again")]
+    Rewound(TransferId),
     /// Our direction was finished.
     #[error("nothing can be written after the end")]
     Finished,

@@ -6,7 +6,7 @@ use crate::{
     moving, resume::prefix_mark, transfer::block_bytes,
 };
 use session_core::{
-    Content, ContentState, Reason, ReasonCondition, Role, SessionDescription, SessionId,
+    Content, ContentState, Element, Reason, ReasonCondition, Role, SessionDescription, SessionId,
 };
 use std::sync::Arc;
 
@@ -18,6 +18,15 @@ pub(super) struct Taken {
     /// The file as the answer names it.
     pub(super) answer: File,
     pub(super) acceptance: Acceptance,
+}
+
+impl Taken {
+    /// Its stream cannot move to another transport.
+    pub(super) fn unmark_moves(&mut self) {
+        let other = |extra: &Element| *extra != moving::mark();
+        self.file.extra.retain(other);
+        self.answer.extra.retain(other);
+    }
 }
 
 /// What decisions are about, checked before anything is done. Of what waits, only `about` is decided, where that is said.

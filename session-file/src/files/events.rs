@@ -11,7 +11,7 @@ use crate::{
 use bytes::Bytes;
 use session_core::{
     Cause, ChannelId, ContentState, Element, Modification, PeerError, Reason, ReasonCondition,
-    Secured, Session, SessionClient, SessionDescription, SessionError, State,
+    Role, Secured, Session, SessionClient, SessionDescription, SessionError, State,
 };
 use std::{sync::Arc, time::Instant};
 
@@ -84,12 +84,21 @@ impl SessionClient for FileClient {
     }
 
     fn on_finished(&mut self, session: &mut Session, channel: ChannelId, now: Instant) {
+        let patience = self.config.checksum;
         let Some(transfer) = self.transfer_of(session, channel) else {
             return;
         };
         let content = transfer.content().clone();
         match transfer.peer_finished() {
             Ok(()) => self.review(session, &content, now),
+            // A connection that breaks may look like one that ends: the peer may go on over another transport.
+            Err(Fault::TooLittle { .. }) if transfer.can_begin_anew() => {
+                let begins = session.role() == Role::Initiator;
+                if !begins || !session.fall_back(&content, now) {
+                    transfer.verdict_due = now.checked_add(patience);
+                }
+                self.set_clock(session, now);
+            }
             Err(fault) => self.fail(session, &content, fault, now),
         }
     }
@@ -205,6 +214,7 @@ impl SessionClient for FileClient {
         let mut live = exchange.transfers.iter().filter(|t| t.is_live());
         if let (Some(transfer), None) = (live.next(), live.next())
             && !transfer.flow.can_move()
+            && !transfer.can_begin_anew()
         {
             let content = transfer.content().clone();
             self.broken(session, &content, &error.to_string(), now);
@@ -329,6 +339,11 @@ impl FileClient {
             return;
         };
         if transfer.replaced(session, now) {
+            let anew = transfer.is_rewound();
+            if let Some(exchange) = self.exchanges.get_mut(&session.id()).filter(|_| anew) {
+                // What was delivered does not count any more.
+                exchange.linger_due = None;
+            }
             return self.set_clock(session, now);
         }
         let why = "a stream cannot move to another transport";

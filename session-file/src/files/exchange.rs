@@ -217,6 +217,7 @@ impl FileClient {
         let id = session.id();
         let layer = self.config.layer.clone();
         let blocks = self.config.blocks && !self.config.hashes_outside;
+        let moves = self.config.moves;
         let exchange = self
             .exchanges
             .get_mut(&id)
@@ -246,7 +247,10 @@ impl FileClient {
             }
         }
         let mut opened = Vec::new();
-        for taken in taken {
+        for mut taken in taken {
+            if !moves {
+                taken.unmark_moves();
+            }
             let Some(transfer) = exchange.find_mut(&taken.content) else {
                 continue;
             };
@@ -287,11 +291,11 @@ impl FileClient {
     /// Both sides have agreed on a file: it gets its channel.
     pub(super) fn open_transfer(&mut self, session: &mut Session, content: &str, now: Instant) {
         let layer = self.config.layer.clone();
-        let outside = self.config.hashes_outside;
+        let (outside, again) = (self.config.hashes_outside, self.config.gives_again);
         let Some(transfer) = self.live_transfer(session, content) else {
             return;
         };
-        transfer.open(outside);
+        transfer.open(outside, again);
         let known = transfer.flow.channel;
         let created = match known {
             Some(channel) => Ok(channel),
@@ -443,6 +447,7 @@ impl FileClient {
             exchange.end_due = Some(now);
             return self.set_clock(session, now);
         }
+        exchange.linger_due = exchange.linger_due.filter(|_| !lingered);
         // What is left is for the peer to say; it may never.
         let waits = transfers
             .iter()
@@ -473,14 +478,23 @@ impl FileClient {
         let Some(exchange) = self.exchanges.get_mut(&session.id()) else {
             return;
         };
-        let mut lost = Vec::new();
+        let (mut lost, mut cut) = (Vec::new(), Vec::new());
         for transfer in &mut exchange.transfers {
             if transfer.move_due.is_some_and(|due| due <= now) {
                 lost.push(transfer.content().clone());
             }
             if transfer.verdict_due.is_some_and(|due| due <= now) {
                 match transfer.direction() {
+                    Direction::Receive if !transfer.is_complete() => {
+                        cut.push(transfer.content().clone())
+                    }
                     Direction::Receive => transfer.settle(Integrity::Unverified),
+                    Direction::Send
+                        if transfer.can_begin_anew()
+                            && session.fall_back(transfer.content(), now) =>
+                    {
+                        transfer.verdict_due = None
+                    }
                     Direction::Send => lost.push(transfer.content().clone()),
                 }
             }
@@ -489,6 +503,13 @@ impl FileClient {
         for content in lost {
             self.fail(session, &content, lost_channel(), now);
         }
+        for content in cut {
+            let ended = self.live_transfer(session, &content).map(Transfer::see_end);
+            if let Some(Err(fault)) = ended {
+                self.fail(session, &content, fault, now);
+            }
+        }
+        self.look_for_standstill(session, now);
         if ends {
             return end(session, ReasonCondition::Success.into(), now);
         }

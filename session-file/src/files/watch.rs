@@ -4,7 +4,7 @@
 //! consent ends after 30 s (RFC 7675). So a peer of a transfer that stands still is asked by an empty session-info (XEP-0166
 //! §6.9), which its server answers in its stead when it is gone.
 
-use super::{FileClient, exchange::end};
+use super::{FileClient, events::lost_channel, exchange::end};
 use crate::{Direction, Phase, Transfer, transfer::Fault};
 use session_core::{
     Action, Cause, Condition, Reason, ReasonCondition, Session, SessionError, StanzaError,
@@ -19,6 +19,8 @@ const LOOKS: u32 = 4;
 pub(crate) struct Watch {
     /// Bytes that had moved, of all files.
     moved: u64,
+    /// Since when nothing has.
+    since: Option<Instant>,
     /// When to look next.
     pub(super) due: Option<Instant>,
     /// When to ask, if nothing moves until then.
@@ -34,6 +36,11 @@ fn waits(transfer: &Transfer) -> bool {
         Phase::Open => !transfer.is_complete() || transfer.direction() == Direction::Send,
         Phase::Offered | Phase::Ended => false,
     }
+}
+
+fn has_path(session: &Session, transfer: &Transfer) -> bool {
+    let channel = transfer.channel();
+    channel.is_some_and(|channel| session.has_path(channel))
 }
 
 /// Whether an answer to a question is one of a server whose client is gone. A client that does not know the question says
@@ -54,11 +61,13 @@ impl FileClient {
     /// The files of a session that wait for the peer, and how many bytes have moved in all; `None` when none waits.
     fn moved(&self, session: &Session) -> Option<u64> {
         let transfers = &self.exchanges.get(&session.id())?.transfers;
-        let moved = transfers.iter().fold(0_u64, |sum, transfer| {
-            let progress = transfer.progress();
-            sum.saturating_add(progress.sent)
-                .saturating_add(progress.received)
+        // A path that comes is a step, too.
+        let moved = transfers.iter().map(|transfer| {
+            transfer
+                .moved()
+                .saturating_add(has_path(session, transfer).into())
         });
+        let moved = moved.fold(0, u64::saturating_add);
         transfers.iter().any(waits).then_some(moved)
     }
 
@@ -80,6 +89,7 @@ impl FileClient {
         if watch.due.is_none() || watch.moved != moved {
             watch.asked = false;
             watch.moved = moved;
+            watch.since = Some(now);
             watch.ask = now.checked_add(stall);
         } else if watch.ask.is_some_and(|ask| ask <= now) {
             watch.asked = true;
@@ -88,6 +98,31 @@ impl FileClient {
             let _ = session.send_info(Vec::new(), now);
         }
         watch.due = now.checked_add(stall / LOOKS);
+    }
+
+    /// Gives up transports over which nothing has moved for long, although the peer is there.
+    pub(super) fn look_for_standstill(&mut self, session: &mut Session, now: Instant) {
+        let moved = self.moved(session);
+        let patience = self.config.standstill;
+        let Some(exchange) = self.exchanges.get_mut(&session.id()) else {
+            return;
+        };
+        let still = |since: Instant| now.saturating_duration_since(since) >= patience;
+        if moved != Some(exchange.watch.moved) || !exchange.watch.since.is_some_and(still) {
+            return;
+        }
+        exchange.watch.since = Some(now);
+        let transfers = exchange.transfers.iter();
+        // Where there is no path, other clocks run.
+        let transfers = transfers.filter(|t| t.is_held_up() && has_path(session, t));
+        let held_up: Vec<_> = transfers
+            .map(|t| (t.content().clone(), t.flow.can_move() || t.can_begin_anew()))
+            .collect();
+        for (content, can_go_on) in held_up {
+            if !can_go_on || !session.fall_back(&content, now) {
+                self.fail(session, &content, lost_channel(), now);
+            }
+        }
     }
 
     /// The peer answered a question with an error, or did not answer.

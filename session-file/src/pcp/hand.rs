@@ -121,6 +121,7 @@ pub fn client(ways: &Ways) -> FileClient {
     let mut config = FileConfig {
         layer: Some(ways.layer()),
         hashes_outside: true,
+        gives_again: true,
         ..FileConfig::default()
     };
     config.limits.send_bytes = 1 << 20;

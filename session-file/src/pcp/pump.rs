@@ -243,13 +243,20 @@ impl Line {
         let _ = self.act(|manager, id, now| FileClient::cancel(manager, id, reason, now));
     }
 
-    /// Waits until it is over.
-    pub(super) async fn over(&mut self) -> Result<Outcome, Fault> {
+    /// Waits until it is over, or until everything is to be given again: then it is `None`.
+    pub(super) async fn over(&mut self) -> Result<Option<Outcome>, Fault> {
         self.wait(|transfer| {
             let outcome = transfer.outcome().cloned();
-            outcome.filter(|outcome| !matches!(outcome, Outcome::Failed(_)))
+            let outcome = outcome.filter(|outcome| !matches!(outcome, Outcome::Failed(_)));
+            (outcome.is_some() || transfer.is_rewound()).then_some(outcome)
         })
         .await
+    }
+
+    /// Begins anew, if everything is to be given again. Whether it is.
+    pub(super) fn begin_again(&self) -> bool {
+        let is_rewound = self.look(Transfer::is_rewound) == Some(true);
+        is_rewound && self.act(FileClient::begin_again).is_ok()
     }
 
     /// What carries it, for people.

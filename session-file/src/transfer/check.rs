@@ -2,6 +2,7 @@
 
 use super::{Fault, blocks::Blocks};
 use crate::{File, FileRange, Hash, HashAlgorithm, Hasher, hash::compare};
+use bytes::{Buf, Bytes};
 
 /// Most algorithms that a receiver computes of those that a sender announces.
 const ANNOUNCED_MAX: usize = 2;
@@ -28,6 +29,19 @@ pub(crate) struct Check {
     blocks: Option<Blocks>,
     /// Our application hashes, and has not shown what came of it.
     awaits: bool,
+    /// The hasher as it was before the first byte, of what is received.
+    start: Option<Hasher>,
+    repeat: Option<Repeat>,
+    /// Bytes that came again, in all.
+    repeated: u64,
+}
+
+/// What the peer sends again, because it begins anew.
+#[derive(Debug)]
+struct Repeat {
+    /// Bytes of it that are to come.
+    left: u64,
+    hasher: Hasher,
 }
 
 /// The algorithms that a receiver computes, after what a sender says of its file.
@@ -89,6 +103,7 @@ impl Check {
         let algorithms = algorithms(file);
         let mut check = Self::new(file, prefix, bytes, &algorithms, block);
         check.most = most;
+        check.start = check.whole.clone().or_else(|| check.part.clone());
         check
     }
 
@@ -126,6 +141,9 @@ impl Check {
             announced: !file.hash_used.is_empty(),
             blocks: block.map(|bytes| Blocks::new(bytes, range.offset)),
             awaits: false,
+            start: None,
+            repeat: None,
+            repeated: 0,
         }
     }
 
@@ -139,8 +157,49 @@ impl Check {
         if self.to_end && (hashes(&self.whole) || hashes(&self.part)) {
             self.awaits = true;
             (self.whole, self.part, self.blocks) = (None, None, None);
+            self.start = None;
         }
         self
+    }
+
+    /// Whether it can be told that what comes again is what came before.
+    pub(crate) fn can_repeat(&self) -> bool {
+        self.start.is_some()
+    }
+
+    /// The peer begins anew: what has arrived comes again.
+    pub(crate) fn repeat(&mut self) {
+        let left = self.passed;
+        let start = self.start.clone().filter(|_| left > 0);
+        self.repeat = start.map(|hasher| Repeat { left, hasher });
+    }
+
+    /// Bytes that came again, in all.
+    pub(crate) fn repeated(&self) -> u64 {
+        self.repeated
+    }
+
+    /// Takes off the front of what the peer sends what has arrived before.
+    ///
+    /// # Errors
+    /// It is not what it was: the peer goes on somewhere else, or its file has changed.
+    pub(crate) fn skip(&mut self, bytes: &mut Bytes) -> Result<(), Fault> {
+        let Some(repeat) = &mut self.repeat else {
+            return Ok(());
+        };
+        let count = usize::try_from(repeat.left).unwrap_or(usize::MAX);
+        let count = count.min(bytes.len());
+        repeat.hasher.update(&bytes[..count]);
+        repeat.left -= count as u64;
+        self.repeated += count as u64;
+        bytes.advance(count);
+        if repeat.left > 0 {
+            return Ok(());
+        }
+        let before = self.whole.as_ref().or(self.part.as_ref());
+        let same = before.is_some_and(|before| before.hashes() == repeat.hasher.hashes());
+        self.repeat = None;
+        if same { Ok(()) } else { Err(Fault::Changed) }
     }
 
     /// Whether our application has still to show what it has hashed.

@@ -59,7 +59,7 @@ pub enum Fault {
     /// What arrived is not what the peer named the hash of.
     #[error("the {0} is another than the peer named")]
     WrongHash(HashAlgorithm),
-    /// What we sent is not what we had named the hash of.
+    /// What was sent is not what the hash was named of, or not what was sent before, when all of it was sent again.
     #[error("the file is another than the one that was offered")]
     Changed,
     /// The peer answered with a part that was not asked for.

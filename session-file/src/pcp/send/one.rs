@@ -54,9 +54,10 @@ async fn attempt(
     let meter = Arc::new(Meter::default());
     meter.expect(1, file.size.unwrap_or_default());
     let shown = hand.view().track(&name, &meter);
-    let poured = pour(hand, &mut line, source, &meter).await;
-    let (offset, read) = match poured {
-        Ok(poured) => poured,
+    let carried = carry(hand, &mut line, &source, &meter).await;
+    let protection = line.protection();
+    let (offset, read, path, outcome) = match carried {
+        Ok(carried) => carried,
         Err(Stopped::Fault(Fault::Changed)) if !fresh => {
             hand.release(&line);
             return Ok(Try::Anew);
@@ -70,15 +71,8 @@ async fn attempt(
             return Err(problem);
         }
     };
-    let path = line.path();
-    let outcome = line.over().await;
-    let protection = line.protection();
     hand.release(&line);
-    let confirmed = match outcome {
-        Ok(outcome) => outcome == Outcome::Sent { confirmed: true },
-        Err(Fault::Changed) if !fresh => return Ok(Try::Anew),
-        Err(fault) => return Err(failing::fault(&what, &fault)),
-    };
+    let confirmed = outcome == Outcome::Sent { confirmed: true };
     meter.file();
     drop(shown);
     let delivery = Delivery {
@@ -140,6 +134,29 @@ impl From<Fault> for Stopped {
 impl From<Problem> for Stopped {
     fn from(problem: Problem) -> Self {
         Self::Problem(problem)
+    }
+}
+
+/// Sends it, and once more when its transport broke and the peer cannot say what it has. From where on, what was read, what
+/// carried it, and how it ended.
+async fn carry(
+    hand: &Hand,
+    line: &mut Line,
+    source: &Source,
+    meter: &Arc<Meter>,
+) -> Result<(u64, Read, String, Outcome), Stopped> {
+    loop {
+        let again = source.again().map_err(|error| failing::disk(&error))?;
+        let poured = pour(hand, line, again, meter).await;
+        if !line.begin_again() {
+            let (offset, read) = poured?;
+            let path = line.path();
+            if let Some(outcome) = line.over().await? {
+                return Ok((offset, read, path, outcome));
+            }
+            line.begin_again();
+        }
+        meter.restart();
     }
 }
 

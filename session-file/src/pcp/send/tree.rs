@@ -61,7 +61,7 @@ pub(super) async fn send(hand: &Hand, to: &Peer, paths: Vec<PathBuf>) -> Result<
         path,
         protection,
         took: now().saturating_duration_since(begun),
-        confirmed: outcome == Outcome::Sent { confirmed: true },
+        confirmed: outcome == Some(Outcome::Sent { confirmed: true }),
     };
     hand.view().sent(&delivery);
     Ok(delivery)
