@@ -271,7 +271,7 @@ proptest! {
     fn any_transports_break_at_any_moment(
         seed: u64,
         order in prop::sample::select(orders()),
-        faults in prop::array::uniform2(prop::array::uniform3(any_fault(60_000))),
+        faults in prop::array::uniform2(prop::array::uniform3(any_fault(60_000, false))),
     ) {
         judge(seed, &order, faults)?;
     }

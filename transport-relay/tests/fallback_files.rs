@@ -13,7 +13,7 @@ use session_core::{
 };
 use session_file::{
     Acceptance, Decision, FILE_TRANSFER, File, FileClient, FileConfig, FileVerdict, Outcome,
-    Proposal, Read, TransferId,
+    Proposal, Read, Transfer, TransferId,
 };
 use std::{
     net::{IpAddr, Ipv4Addr},
@@ -27,13 +27,16 @@ use transport_relay::{
 const TRANSPORTS: [&str; 3] = [memory::STREAM_NAMESPACE, s5b::NAMESPACE, ibb::NAMESPACE];
 const NAMES: [&str; 2] = ["alice@a.example/1", "bob@b.example/2"];
 /// For each transport the time to connect or to miss the path, and the answers between; and the file.
-const BOUND: Duration = Duration::from_secs(3 * (65 + 45) + 120);
+const BOUND: Duration = Duration::from_secs(3 * (65 + 45 + 30) + 120);
+/// After what time without a byte a path counts as dead.
+const STANDSTILL: Duration = Duration::from_secs(30);
 const PACE: Duration = Duration::from_millis(100);
 const PIECE: usize = 2_000;
 
-fn world(seed: u64, faults: [[Fault; 3]; 2]) -> World {
+/// `moves`: whether each tells the other where its stream goes on, as ours do and other people's do not.
+fn world(seed: u64, faults: [[Fault; 3]; 2], moves: [bool; 2]) -> World {
     let mut world = World::new(seed);
-    for (name, faults) in NAMES.into_iter().zip(faults) {
+    for ((name, faults), moves) in NAMES.into_iter().zip(faults).zip(moves) {
         world.add_host(name, Config::default(), |manager| {
             let s5b = S5b::new(S5bConfig {
                 listen: vec![IpAddr::V4(Ipv4Addr::LOCALHOST)],
@@ -42,7 +45,12 @@ fn world(seed: u64, faults: [[Fault; 3]; 2]) -> World {
             manager.add_transport(Faulty::new(MemoryStream::new(), faults[0]))?;
             manager.add_transport(Faulty::new(s5b, faults[1]))?;
             manager.add_transport(Faulty::new(Ibb::new(), faults[2]))?;
-            manager.add_client(FileClient::new(FileConfig::default()))
+            manager.add_client(FileClient::new(FileConfig {
+                moves,
+                gives_again: true,
+                standstill: STANDSTILL,
+                ..FileConfig::default()
+            }))
         });
     }
     world.set_wire(Conditions::with_delay(Duration::from_millis(50)));
@@ -87,20 +95,35 @@ fn offer(world: &mut World, order: &[&str], size: usize) -> TransferId {
     })
 }
 
+/// Whether everything is to be given again.
+fn begins_again(world: &mut World, id: &TransferId) -> bool {
+    let rewound = client(world, 0, |files| {
+        files.transfer(id).is_some_and(Transfer::is_rewound)
+    });
+    rewound
+        && world
+            .update(0, |manager, now| FileClient::begin_again(manager, id, now))
+            .is_ok()
+}
+
 /// Sends a file at its pace, and judges what came of it.
 fn judge(
     seed: u64,
     order: &[&str],
     faults: [[Fault; 3]; 2],
+    moves: [bool; 2],
     size: usize,
 ) -> Result<(), TestCaseError> {
-    let mut world = world(seed, faults);
+    let mut world = world(seed, faults, moves);
     let all: Bytes = (0..size).map(|at| (at ^ (at >> 8)) as u8).collect();
     let ours = offer(&mut world, order, size);
     let mut left = all.clone();
     let mut received: Vec<u8> = Vec::new();
     let mut theirs = None;
     while world.time() < BOUND {
+        if begins_again(&mut world, &ours) {
+            left = all.clone();
+        }
         if !left.is_empty() {
             let count = PIECE.min(left.len());
             let mut piece = left.slice(..count);
@@ -172,15 +195,56 @@ fn a_file_moves_twice_and_no_byte_comes_twice() {
             let place = TRANSPORTS.iter().position(|known| known == name).unwrap();
             faults[at % 2][place] = Fault::FailsAfter(Duration::from_secs(3));
         }
-        let judged = judge(1, &order, faults, 300_000);
-        judged.unwrap_or_else(|error| panic!("{order:?}: {error}"));
+        for moves in [[true; 2], [false, true], [true, false], [false; 2]] {
+            let judged = judge(1, &order, faults, moves, 300_000);
+            judged.unwrap_or_else(|error| panic!("{order:?} {moves:?}: {error}"));
+        }
     }
 }
 
-/// A file whose channel cannot be had at all ends with that reason, whatever transport is left.
-fn file_fault() -> impl Strategy<Value = Fault> {
-    let has_channel = |fault: &Fault| *fault != Fault::RefusesChannels;
-    any_fault(20_000).prop_filter("a channel can be had", has_channel)
+/// Whoever finds that out, and before or after the answer.
+#[test]
+fn a_file_goes_on_where_a_transport_has_no_room_for_a_channel() {
+    for order in orders() {
+        for host in 0..2 {
+            let mut faults = [[Fault::None; 3]; 2];
+            for name in &order[..order.len() - 1] {
+                let place = TRANSPORTS.iter().position(|known| known == name).unwrap();
+                faults[host][place] = Fault::RefusesChannels;
+            }
+            let judged = judge(1, &order, faults, [true; 2], 20_000);
+            judged.unwrap_or_else(|error| panic!("{order:?} by {host}: {error}"));
+        }
+    }
+}
+
+/// All of it is written, the other side answers when it is asked, and the path is dead.
+#[test]
+fn a_dead_path_that_does_not_say_so_is_left_in_time() {
+    for moves in [[true; 2], [false; 2]] {
+        for (order, host) in orders()
+            .into_iter()
+            .flat_map(|order| [(order.clone(), 0), (order, 1)])
+        {
+            let mut faults = [[Fault::None; 3]; 2];
+            for name in &order[..order.len() - 1] {
+                let place = TRANSPORTS.iter().position(|known| known == name).unwrap();
+                faults[host][place] = Fault::SilentAfter(Duration::from_secs(1));
+            }
+            let judged = judge(1, &order, faults, moves, 40_000);
+            judged.unwrap_or_else(|error| panic!("{order:?} {moves:?} by {host}: {error}"));
+        }
+    }
+}
+
+/// A stream that is dead on its receiver's side has every byte acknowledged, and then everything goes again.
+#[test]
+fn what_is_given_again_is_waited_for_anew() {
+    let order = [s5b::NAMESPACE, memory::STREAM_NAMESPACE, ibb::NAMESPACE];
+    let late = Fault::SilentAfter(Duration::from_millis(160));
+    let theirs = [Fault::SilentAfter(Duration::ZERO), late, Fault::None];
+    let ours = [Fault::NeverConnects, Fault::None, Fault::None];
+    judge(0, &order, [ours, theirs], [false; 2], 48_001).unwrap_or_else(|error| panic!("{error}"));
 }
 
 proptest! {
@@ -190,9 +254,10 @@ proptest! {
     fn any_transports_break_while_a_file_is_under_way(
         seed: u64,
         order in prop::sample::select(orders()),
-        faults in prop::array::uniform2(prop::array::uniform3(file_fault())),
+        faults in prop::array::uniform2(prop::array::uniform3(any_fault(20_000, true))),
+        moves: [bool; 2],
         size in 1..200_000_usize,
     ) {
-        judge(seed, &order, faults, size)?;
+        judge(seed, &order, faults, moves, size)?;
     }
 }

@@ -31,10 +31,17 @@ pub(crate) enum Fault {
     NeverConnects,
     /// The channel fails so long after it began to connect.
     FailsAfter(Duration),
+    /// It is dead after so long, takes what it is given, and does not say that it is dead.
+    SilentAfter(Duration),
 }
 
-/// Any of them; one that fails later does so within so many milliseconds.
-pub(crate) fn any_fault(within: u64) -> impl Strategy<Value = Fault> {
+/// Any of them; one that fails later does so within so many milliseconds. `silent` where somebody watches over channels that
+/// do not say that they are dead.
+pub(crate) fn any_fault(within: u64, silent: bool) -> impl Strategy<Value = Fault> {
+    let dies = move |ms| match silent {
+        true => Fault::SilentAfter(Duration::from_millis(ms)),
+        false => Fault::FailsAfter(Duration::from_millis(ms)),
+    };
     prop_oneof![
         3 => Just(Fault::None),
         1 => Just(Fault::RefusesOffers),
@@ -43,6 +50,7 @@ pub(crate) fn any_fault(within: u64) -> impl Strategy<Value = Fault> {
         1 => Just(Fault::FailsOnConnect),
         1 => Just(Fault::NeverConnects),
         2 => (0..within).prop_map(|ms| Fault::FailsAfter(Duration::from_millis(ms))),
+        1 => (0..within).prop_map(dies),
     ]
 }
 
@@ -144,6 +152,9 @@ impl FaultyChannel {
     fn fail(&mut self) {
         self.inner = None;
         self.due = None;
+        if matches!(self.fault, Fault::SilentAfter(_)) {
+            return;
+        }
         let error = TransportError::Unreachable("broken on purpose".into());
         self.failed = Some(ChannelOutput::Failed(error));
     }
@@ -157,7 +168,7 @@ impl TransportChannel for FaultyChannel {
                 self.inner = None;
                 return;
             }
-            Fault::FailsAfter(after) => self.due = Some(now + after),
+            Fault::FailsAfter(after) | Fault::SilentAfter(after) => self.due = Some(now + after),
             _ => {}
         }
         if let Some(inner) = &mut self.inner {
@@ -226,6 +237,7 @@ impl TransportChannel for FaultyChannel {
     fn send(&mut self, packet: Bytes, now: Instant) -> Result<(), SendError> {
         match &mut self.inner {
             Some(inner) => inner.send(packet, now),
+            None if matches!(self.fault, Fault::SilentAfter(_)) => Ok(()),
             None => Err(SendError::NotWritable),
         }
     }
@@ -233,6 +245,7 @@ impl TransportChannel for FaultyChannel {
     fn send_batch(&mut self, batch: Batch, now: Instant) -> Result<(), SendError> {
         match &mut self.inner {
             Some(inner) => inner.send_batch(batch, now),
+            None if matches!(self.fault, Fault::SilentAfter(_)) => Ok(()),
             None => Err(SendError::NotWritable),
         }
     }

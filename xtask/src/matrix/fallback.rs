@@ -11,11 +11,13 @@ use faulty::{Fault, Faulty, any_fault};
 use proptest::prelude::*;
 use session_core::{
     Config, Role, SeededEntropy, SessionManager,
-    testing::persona::{Medium, Persona, Script, Stranger, Verdict, catalogue},
+    testing::persona::{
+        FileHabits, Medium, Midway, Persona, Replaces, Script, Stranger, Verdict, catalogue,
+    },
 };
 use session_file::{
     Acceptance, Decision, FILE_TRANSFER, File, FileClient, FileConfig, FileVerdict, Outcome,
-    Proposal, Read, TransferId,
+    Proposal, Read, Transfer, TransferId,
 };
 use std::{net::IpAddr, time::Duration};
 use transport_relay::{
@@ -28,19 +30,38 @@ mod faulty;
 
 const SIZE: usize = 60_000;
 /// Both transports' time to connect, or to be missed, and all that is said between.
-const BOUND: Duration = Duration::from_secs(2 * (65 + 45) + 120);
+const BOUND: Duration = Duration::from_secs(2 * (65 + 45 + 30) + 120);
+/// After what time without a byte a path counts as dead.
+const STANDSTILL: Duration = Duration::from_secs(30);
 const PIECE: usize = 2_000;
 const PACE: Duration = Duration::from_millis(50);
 
 /// Who plays opposite us: each falls back in its own way.
-const PERSONAS: [Persona; 6] = [
+const PERSONAS: [Persona; 7] = [
     catalogue::DINO,
     catalogue::CONVERSATIONS,
     catalogue::SWIFT,
     catalogue::GAJIM,
     catalogue::LIBERVIA,
     catalogue::PSI,
+    LITERAL,
 ];
+
+/// Who takes XEP-0166 at its word: a stream that breaks is replaced, and a file begins anew over the new one. All others end
+/// with a stream that broke in its middle.
+const LITERAL: Persona = Persona {
+    name: "a literal client",
+    file: match catalogue::GAJIM.file {
+        Some(habits) => Some(FileHabits {
+            replaces: Replaces::Always,
+            midway: Midway::Restarts,
+            break_ends: false,
+            ..habits
+        }),
+        None => None,
+    },
+    ..catalogue::GAJIM
+};
 
 /// What breaks: SOCKS5 and in-band bytestreams, of ours and of theirs.
 type Faults = [[Fault; 2]; 2];
@@ -63,7 +84,11 @@ fn stage(persona: Persona, seed: u64, faults: Faults) -> Stage {
     let (s5b, ibb) = transports(Stage::address(0), faults[0]);
     manager.add_transport(s5b).unwrap();
     manager.add_transport(ibb).unwrap();
-    let mut files = FileClient::new(FileConfig::default());
+    let mut files = FileClient::new(FileConfig {
+        gives_again: true,
+        standstill: STANDSTILL,
+        ..FileConfig::default()
+    });
     files.set_policy(|offer| {
         let content = offer.files[0].content.clone();
         FileVerdict::Decide(vec![(content, Decision::Accept(Acceptance::default()))])
@@ -106,6 +131,16 @@ fn look(stage: &mut Stage) -> Option<(TransferId, Option<Outcome>)> {
     })
 }
 
+/// Whether everything is to be given again.
+fn begins_again(stage: &mut Stage, id: &TransferId) -> bool {
+    stage.update(|manager, now| {
+        let files = manager.find_client::<FileClient>();
+        let transfer = files.as_ref().and_then(|files| files.transfer(id));
+        let is_rewound = transfer.is_some_and(Transfer::is_rewound);
+        is_rewound && FileClient::begin_again(manager, id, now).is_ok()
+    })
+}
+
 fn play(persona: Persona, role: Role, seed: u64, faults: Faults) -> Played {
     let mut stage = stage(persona, seed, faults);
     let bytes = content();
@@ -141,6 +176,9 @@ fn play(persona: Persona, role: Role, seed: u64, faults: Faults) -> Played {
             continue;
         };
         ours = outcome;
+        if begins_again(&mut stage, &id) {
+            left = bytes.clone();
+        }
         match role {
             Role::Initiator if !left.is_empty() => {
                 let mut piece = left.slice(..PIECE.min(left.len()));
@@ -179,8 +217,8 @@ fn play(persona: Persona, role: Role, seed: u64, faults: Faults) -> Played {
     }
 }
 
-/// Whether the file has to arrive: a transport works on both sides, and nothing that broke broke a stream that was under way,
-/// or a promise that this client cannot go on from.
+/// Whether the file has to arrive: a transport works on both sides, and this client goes on from whatever broke the other
+/// one.
 fn must_arrive(persona: &Persona, role: Role, faults: Faults) -> bool {
     let [ours, theirs] = faults;
     let [s5b, ibb] = [0, 1].map(|at| [ours[at], theirs[at]]);
@@ -191,8 +229,28 @@ fn must_arrive(persona: &Persona, role: Role, faults: Faults) -> bool {
     let habits = persona.file.unwrap();
     // It takes the answer to its own offer for another's (dino#1554).
     let forgets = habits.forgets_replacement && role == Role::Responder;
-    let before_a_byte = |fault| matches!(fault, Fault::None | Fault::FailsOnConnect);
-    fine(ibb) && !forgets && s5b.into_iter().all(before_a_byte)
+    fine(ibb) && !forgets && goes_on(s5b, role, !habits.break_ends)
+}
+
+/// Whether both get beyond SOCKS5 that breaks so here and there; `anew`: also when bytes have flowed.
+fn goes_on([ours, theirs]: [Fault; 2], role: Role, anew: bool) -> bool {
+    let begins = role == Role::Initiator;
+    let here = match ours {
+        Fault::None | Fault::FailsOnConnect | Fault::RefusesChannels | Fault::NeverConnects => true,
+        // An answer that is of no use to us we replace; an offer is refused with the session.
+        Fault::RefusesAnswers | Fault::RefusesOffers => begins,
+        Fault::FailsAfter(_) => anew,
+        // Who sends notices, and has to be the one who replaces.
+        Fault::SilentAfter(_) => anew && begins,
+    };
+    let there = match theirs {
+        Fault::None | Fault::FailsOnConnect | Fault::RefusesChannels => true,
+        Fault::NeverConnects | Fault::RefusesAnswers => begins,
+        Fault::RefusesOffers => !begins,
+        Fault::FailsAfter(_) => anew,
+        Fault::SilentAfter(_) => anew && begins,
+    };
+    here && there
 }
 
 fn judge(persona: Persona, role: Role, seed: u64, faults: Faults) -> Result<(), TestCaseError> {
@@ -210,8 +268,11 @@ fn judge(persona: Persona, role: Role, seed: u64, faults: Faults) -> Result<(), 
             received.len()
         )
     };
+    let success = result.theirs.as_deref() == Some("success");
+    // Who appends what comes again finds by the hash that it is another file.
+    let appends = persona.file.unwrap().midway == Midway::Appends && !success;
     prop_assert!(
-        result.sent.starts_with(&result.received),
+        appends || result.sent.starts_with(&result.received),
         "a byte is lost or comes twice: {}",
         text()
     );
@@ -232,18 +293,22 @@ fn judge(persona: Persona, role: Role, seed: u64, faults: Faults) -> Result<(), 
     Ok(())
 }
 
+/// When some bytes of a file are there, and others are not.
+const MIDDLE: Duration = Duration::from_millis(700);
 const FINE: [Fault; 2] = [Fault::None; 2];
 
 #[test]
 fn a_first_transport_that_fails_at_once_is_replaced_with_everybody() {
     for persona in PERSONAS {
         for role in [Role::Initiator, Role::Responder] {
-            for broken in [[true, false], [false, true], [true, true]] {
-                let faults = broken.map(|broken| match broken {
-                    true => [Fault::FailsOnConnect, Fault::None],
-                    false => FINE,
-                });
-                judge(persona, role, 1, faults).unwrap_or_else(|error| panic!("{error}"));
+            for fault in [Fault::FailsOnConnect, Fault::RefusesChannels] {
+                for broken in [[true, false], [false, true], [true, true]] {
+                    let faults = broken.map(|broken| match broken {
+                        true => [fault, Fault::None],
+                        false => FINE,
+                    });
+                    judge(persona, role, 1, faults).unwrap_or_else(|error| panic!("{error}"));
+                }
             }
         }
     }
@@ -283,14 +348,51 @@ fn without_a_transport_left_it_ends_and_both_know() {
     }
 }
 
-/// Dino replaces a transport that failed on its side alone, again after each refusal.
+/// Dino replaces a transport that failed on its side alone, again after each refusal. Ours has not noticed yet.
 #[test]
 fn a_peer_that_replaces_for_ever_what_is_refused_for_ever_is_left() {
-    let ours = [Fault::None, Fault::RefusesOffers];
+    let ours = [Fault::NeverConnects, Fault::RefusesOffers];
     let theirs = [Fault::FailsAfter(Duration::from_millis(60)), Fault::None];
     let result = play(catalogue::DINO, Role::Initiator, 0, [ours, theirs]);
     let failed = matches!(result.ours, Some(Outcome::Failed(_)));
     assert!(failed && result.theirs.is_some(), "{result:?}");
+}
+
+/// Some seconds after the first byte, on either side.
+#[test]
+fn a_file_begins_anew_with_who_waits_for_another_transport() {
+    for role in [Role::Initiator, Role::Responder] {
+        for host in 0..2 {
+            for after in [300, 700, 1_100] {
+                let mut faults = [FINE; 2];
+                faults[host][0] = Fault::FailsAfter(Duration::from_millis(after));
+                judge(LITERAL, role, 1, faults).unwrap_or_else(|error| panic!("{error}"));
+            }
+        }
+    }
+}
+
+/// jingle-peers.md, and their sources: none of them goes on when bytes have flowed, each in a way of its own. Our side is
+/// dead and does not say so, so that it is the replacement that they hear of first.
+#[test]
+fn in_the_middle_of_a_file_the_others_end_and_both_know() {
+    for persona in PERSONAS {
+        for fault in [Fault::FailsAfter(MIDDLE), Fault::SilentAfter(MIDDLE)] {
+            for role in [Role::Initiator, Role::Responder] {
+                for host in 0..2 {
+                    let mut faults = [FINE; 2];
+                    faults[host][0] = fault;
+                    judge(persona, role, 1, faults).unwrap_or_else(|error| panic!("{error}"));
+                    let result = play(persona, role, 1, faults);
+                    let whole = result.received == result.sent;
+                    let failed = matches!(result.ours, Some(Outcome::Failed(_)));
+                    let text = || format!("{} {role:?} {fault:?} {host}: {result:?}", persona.name);
+                    assert!(whole || failed, "{}", text());
+                    assert!(result.theirs.is_some(), "{} does not know", text());
+                }
+            }
+        }
+    }
 }
 
 proptest! {
@@ -301,7 +403,7 @@ proptest! {
         persona in prop::sample::select(PERSONAS.to_vec()),
         ours_begins: bool,
         seed: u64,
-        faults in prop::array::uniform2(prop::array::uniform2(any_fault(20_000))),
+        faults in prop::array::uniform2(prop::array::uniform2(any_fault(20_000, true))),
     ) {
         let role = if ours_begins { Role::Initiator } else { Role::Responder };
         judge(persona, role, seed, faults)?;
