@@ -241,7 +241,7 @@ impl QuicStream {
         let connection = &mut self.links.as_mut()?.all.first_mut()?.connection;
         let mut stream = connection.recv_stream(id);
         let mut chunks = stream.read(true).ok()?;
-        let joined = self.received.joined(max);
+        let mut joined = self.received.joined(max);
         let ended = loop {
             let room = max - joined.len();
             if room == 0 {
@@ -255,7 +255,7 @@ impl QuicStream {
             }
         };
         let _ = chunks.finalize();
-        let bytes = joined.split().freeze();
+        let bytes = self.received.hand_out(joined);
         match ended {
             Some(true) => self.finished = true,
             // A stream that breaks is never ended as if it were whole.
@@ -265,7 +265,7 @@ impl QuicStream {
         if ended.is_some() {
             self.incoming = None;
         }
-        (!bytes.is_empty()).then_some(bytes)
+        bytes
     }
 
     /// Lets go: the peer learns it by what [`poll_transmit`](Self::poll_transmit) gives once more.

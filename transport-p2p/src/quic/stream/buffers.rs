@@ -57,7 +57,7 @@ impl Lent {
 #[derive(Debug, Default)]
 pub(super) struct Received {
     copy: BytesMut,
-    joined: BytesMut,
+    joined: Lent,
 }
 
 impl Received {
@@ -82,10 +82,21 @@ impl Received {
         })
     }
 
-    /// Where up to `max` bytes are put together.
-    pub(super) fn joined(&mut self, max: usize) -> &mut BytesMut {
-        self.joined.reserve(max);
-        &mut self.joined
+    /// Where up to `max` bytes are put together, to be handed out by [`hand_out`](Self::hand_out).
+    pub(super) fn joined(&mut self, max: usize) -> Vec<u8> {
+        let mut joined = self.joined.take();
+        joined.reserve_exact(max);
+        joined
+    }
+
+    /// What was put together. Its memory is used again.
+    pub(super) fn hand_out(&mut self, joined: Vec<u8>) -> Option<Bytes> {
+        if joined.is_empty() {
+            self.joined.put_back(joined);
+            return None;
+        }
+        let length = joined.len();
+        Some(self.joined.lend(joined, length))
     }
 }
 

@@ -239,7 +239,7 @@ fn the_end_of_a_handshake_is_not_held_back_by_what_follows() {
     let conditions = Conditions {
         jitter: Duration::from_millis(5),
         loss: 0.167_575_844_148_328_69,
-        duplicate: 0.143_505_214_713_674_12,
+        duplicate: 0.143_505_214_713_674_1,
         reorder: 0.102_118_952_044_069_3,
         reorder_delay: Duration::from_millis(22),
         ..Conditions::default()
