@@ -31,6 +31,8 @@ const RUNS: usize = 5;
 /// The stream carries 0, 1, … 250, 0, 1, …
 const PERIOD: u64 = 251;
 const SOCKET_BUFFER: usize = 4 << 20;
+/// No run takes so long.
+const LIMIT: Duration = Duration::from_secs(120);
 
 fn throughput(name: &str) {
     let nice = build_nice();
@@ -161,8 +163,10 @@ impl End {
         let mut start = None;
         let mut buffer = BytesMut::new();
         let mut held = None;
+        let begun = Instant::now();
         loop {
             let now = Instant::now();
+            assert!(now - begun < LIMIT, "our stream stalls");
             self.read(now);
             self.write(now);
             if self.received > 0 || self.sent > 0 {
@@ -342,9 +346,19 @@ fn nice(
 
 /// What the peer reports; closing its input ends it.
 fn finish(mut child: Child) -> f64 {
-    let mut line = String::new();
     let output = child.stdout.take().expect("piped");
-    BufReader::new(output).read_line(&mut line).expect("text");
+    let (tell, told) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let mut line = String::new();
+        BufReader::new(output).read_line(&mut line).expect("text");
+        // Who gave up does not hear it.
+        let _ = tell.send(line);
+    });
+    let line = told.recv_timeout(LIMIT).unwrap_or_else(|_| {
+        // It may be over by itself.
+        let _ = child.kill();
+        "nothing".to_owned()
+    });
     drop(child.stdin.take());
     let _ = child.wait();
     let mut words = line.split_whitespace();
