@@ -88,18 +88,19 @@ impl Board {
         mut files: BTreeMap<Arc<str>, File>,
     ) -> Result<usize, StanzaError> {
         let told = self.lock().clone();
-        let gone = told.keys().filter(|path| !files.contains_key(*path));
-        let gone: Vec<_> = gone.cloned().collect();
+        let mut requests: Vec<_> = told
+            .keys()
+            .filter(|path| !files.contains_key(*path))
+            .map(|path| (path.clone(), None))
+            .collect();
         files.retain(|path, file| told.get(path) != Some(file));
-        let requests = gone.into_iter().map(|path| (path, None));
-        let requests = requests.chain(files.into_iter().map(|(path, file)| (path, Some(file))));
+        requests.extend(files.into_iter().map(|(path, file)| (path, Some(file))));
         let mut first = None;
         let mut running = JoinSet::new();
-        let mut left = requests.collect::<Vec<_>>().into_iter();
         loop {
             while running.len() < AT_ONCE
                 && first.is_none()
-                && let Some((path, file)) = left.next()
+                && let Some((path, file)) = requests.pop()
             {
                 running.spawn(say(endpoint.clone(), own.clone(), path, file));
             }

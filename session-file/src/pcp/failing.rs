@@ -24,6 +24,10 @@ pub(super) fn thread(error: &tokio::task::JoinError) -> Problem {
 }
 
 /// What somebody shares is not known.
+#[allow(
+    clippy::wildcard_enum_match_arm,
+    reason = "what a server may say besides is told as it is"
+)]
 pub(super) fn unlisted(what: &str, error: &StanzaError) -> Problem {
     let (code, why, hint) = match error.condition {
         Condition::ItemNotFound => (

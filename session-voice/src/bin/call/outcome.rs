@@ -8,41 +8,40 @@ use session_xmpp::{
 
 /// A session that ended before anybody was heard.
 pub(crate) fn no_call(peer: &Peer, cause: Option<&Cause>) -> Problem {
-    let condition = match cause {
-        Some(Cause::Remote(Some(reason)) | Cause::Local(reason)) => Some(&reason.condition),
-        Some(_) | None => None,
-    };
     let why = cause.map_or_else(String::new, ToString::to_string);
-    of(peer, condition, why)
+    of(peer, cause.and_then(condition), why)
 }
 
 /// Whether somebody has hung up, rather than something has gone wrong.
 pub(crate) fn is_farewell(cause: &Cause) -> bool {
-    match cause {
-        Cause::Remote(None) => true,
-        Cause::Remote(Some(reason)) | Cause::Local(reason) => matches!(
-            reason.condition,
+    let is_end = |condition: &ReasonCondition| {
+        matches!(
+            condition,
             ReasonCondition::Success
                 | ReasonCondition::Cancel
                 | ReasonCondition::Decline
                 | ReasonCondition::Gone
                 | ReasonCondition::Expired
-        ),
-        _ => false,
-    }
+        )
+    };
+    matches!(cause, Cause::Remote(None)) || condition(cause).is_some_and(is_end)
 }
 
 /// A call in which both were heard, and which ended otherwise.
 pub(crate) fn cut_off(peer: &Peer, cause: &Cause) -> Problem {
-    let condition = match cause {
-        Cause::Remote(Some(reason)) | Cause::Local(reason) => Some(&reason.condition),
-        _ => None,
-    };
-    let code = match condition {
+    let code = match condition(cause) {
         Some(ReasonCondition::SecurityError) => "not-trusted",
-        _ => "cut-off",
+        Some(_) | None => "cut-off",
     };
     problem(Exit::Failed, code, peer, cause.to_string())
+}
+
+/// The reason that one side gave.
+fn condition(cause: &Cause) -> Option<&ReasonCondition> {
+    if let Cause::Remote(Some(reason)) | Cause::Local(reason) = cause {
+        return Some(&reason.condition);
+    }
+    None
 }
 
 /// An announced call of ours that led to no session.
