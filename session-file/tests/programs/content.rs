@@ -116,7 +116,7 @@ fn a_stream_goes_through_and_a_shared_file_is_fetched() {
     // The end comes by itself, when everything else has long arrived.
     std::thread::sleep(std::time::Duration::from_millis(500));
     drop(input);
-    sender.succeed();
+    assert_eq!(sender.succeed().event("sent")["confirmed"], true);
     receiver.succeed();
     assert!(fs::read(place.path("in/all.tar")).unwrap() == content);
 
