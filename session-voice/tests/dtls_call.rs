@@ -8,7 +8,7 @@
 use bytes::Bytes;
 use session_core::testing::{Conditions, Envelope, MemoryDatagram, Parcel, World};
 use session_core::{
-    Action, Cause, ChannelLayer, Config, Element, ReasonCondition, Secured, SessionId,
+    Action, Cause, ChannelLayer, Config, Element, Message, ReasonCondition, Secured, SessionId,
 };
 use session_voice::{
     Call, CallConfig, CallPhase, CallSecurity, CallVerdict, JingleForm, Media, MediaConfig,
@@ -231,31 +231,44 @@ fn a_peer_without_dtls_gets_no_call_and_no_sound() {
     }
 }
 
-/// Somebody in the way of signalling changes what `victim` hears of fingerprints.
-fn tampered(victim: usize, change: impl Fn(&Element) -> Option<Element>) -> Phones {
+/// A call in which somebody is in the way of signalling: what comes of each parcel goes on, in this order.
+fn intercepted(mut each: impl FnMut(&mut World, Envelope) -> Vec<Envelope>) -> Phones {
     let mut phones = phones([config(true), config(true)]);
     phones.world.hold(true);
     phones.dial();
     for _ in 0..100 {
         phones.run(Duration::from_millis(100));
         while !phones.world.held().is_empty() {
-            let mut envelope = phones.world.discard(0);
-            if let Envelope {
-                to,
-                parcel: Parcel::Message { message, .. },
-                ..
-            } = &mut envelope
-                && *to == victim
-            {
-                let parts = message.contents.iter_mut();
-                for transport in parts.flat_map(|part| &mut part.transports) {
-                    *transport = changed(transport, &change);
-                }
+            let envelope = phones.world.discard(0);
+            for envelope in each(&mut phones.world, envelope) {
+                phones.world.forge(envelope);
             }
-            phones.world.forge(envelope);
         }
     }
     phones
+}
+
+/// Somebody in the way of signalling changes what `victim` hears of fingerprints.
+fn tampered(victim: usize, change: impl Fn(&Element) -> Option<Element>) -> Phones {
+    intercepted(|_, mut envelope| {
+        if let Envelope {
+            to,
+            parcel: Parcel::Message { message, .. },
+            ..
+        } = &mut envelope
+            && *to == victim
+        {
+            change_all(message, &change);
+        }
+        vec![envelope]
+    })
+}
+
+fn change_all(message: &mut Message, change: impl Fn(&Element) -> Option<Element>) {
+    let parts = message.contents.iter_mut();
+    for transport in parts.flat_map(|part| &mut part.transports) {
+        *transport = changed(transport, &change);
+    }
 }
 
 fn changed(transport: &Element, change: impl Fn(&Element) -> Option<Element>) -> Element {
@@ -292,49 +305,23 @@ fn neither_another_fingerprint_nor_none_leads_to_sound() {
 
 /// Bob's fingerprint comes in a transport-info before his answer, in which there is none, or another one.
 fn announced_early(in_answer: impl Fn(&Element) -> Option<Element>) -> Phones {
-    let mut phones = phones([config(true), config(true)]);
-    phones.world.hold(true);
-    phones.dial();
-    for _ in 0..100 {
-        phones.run(Duration::from_millis(100));
-        while !phones.world.held().is_empty() {
-            let mut envelope = phones.world.discard(0);
-            let mut info = envelope.clone();
-            let mut early = false;
-            if let (
-                Envelope {
-                    parcel: Parcel::Message { message, .. },
-                    ..
-                },
-                Envelope {
-                    parcel: Parcel::Message { id, message: first },
-                    ..
-                },
-            ) = (&mut envelope, &mut info)
-                && message.action == Action::SessionAccept
-            {
-                early = true;
-                *id = phones.world.request_id();
-                first.action = Action::TransportInfo;
-                for part in &mut first.contents {
-                    part.description = None;
-                    part.transports = part.transports.iter().map(only_fingerprints).collect();
-                }
-                for transport in message
-                    .contents
-                    .iter_mut()
-                    .flat_map(|part| &mut part.transports)
-                {
-                    *transport = changed(transport, &in_answer);
-                }
+    intercepted(|world, mut envelope| {
+        let mut info = envelope.clone();
+        if let (Parcel::Message { message, .. }, Parcel::Message { id, message: first }) =
+            (&mut envelope.parcel, &mut info.parcel)
+            && message.action == Action::SessionAccept
+        {
+            *id = world.request_id();
+            first.action = Action::TransportInfo;
+            for part in &mut first.contents {
+                part.description = None;
+                part.transports = part.transports.iter().map(only_fingerprints).collect();
             }
-            if early {
-                phones.world.forge(info);
-            }
-            phones.world.forge(envelope);
+            change_all(message, &in_answer);
+            return vec![info, envelope];
         }
-    }
-    phones
+        vec![envelope]
+    })
 }
 
 fn only_fingerprints(transport: &Element) -> Element {

@@ -178,19 +178,19 @@ impl Shelf {
                 let path = path.clone();
                 let looked = tokio::task::spawn_blocking(move || board::files(&path)).await;
                 let Ok((files, more)) = looked else { return };
-                let Ok(own) = hand.online().await else {
-                    continue;
-                };
-                match board.update(hand.endpoint(), &own, files).await {
-                    Ok(count) if last != Some(Ok((count, more))) => {
-                        hand.view().published(count, more);
-                        last = Some(Ok((count, more)));
+                // While there is no connection nobody is told; the next look is as good.
+                if let Ok(own) = hand.online().await {
+                    let told = board.update(hand.endpoint(), &own, files).await;
+                    let now = match &told {
+                        Ok(count) => Ok((*count, more)),
+                        Err(error) => Err(error.condition),
+                    };
+                    if last.replace(now) != Some(now) {
+                        match told {
+                            Ok(count) => hand.view().published(count, more),
+                            Err(error) => hand.view().unpublished(&error),
+                        }
                     }
-                    Err(error) if last != Some(Err(error.condition)) => {
-                        hand.view().unpublished(&error);
-                        last = Some(Err(error.condition));
-                    }
-                    Ok(_) | Err(_) => {}
                 }
                 tokio::time::sleep(LOOK_EVERY).await;
             }

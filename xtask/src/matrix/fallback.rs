@@ -29,6 +29,8 @@ use transport_relay::{
 mod faulty;
 
 const SIZE: usize = 60_000;
+/// Bytes a second: what breaks breaks while bytes are under way.
+const RATE: u64 = 40_000;
 /// Both transports' time to connect, or to be missed, and all that is said between.
 const BOUND: Duration = Duration::from_secs(2 * (65 + 45 + 30) + 120);
 /// After what time without a byte a path counts as dead.
@@ -105,7 +107,9 @@ fn stage(persona: Persona, seed: u64, faults: Faults) -> Stage {
     let stranger = Stranger::new(persona, script, THEIRS.into(), OURS.into(), seed)
         .with_transport(s5b)
         .with_transport(ibb);
-    Stage::with(manager, stranger)
+    let mut stage = Stage::with(manager, stranger);
+    stage.set_rate(RATE);
+    stage
 }
 
 /// What came of it.
@@ -358,7 +362,7 @@ fn a_peer_that_replaces_for_ever_what_is_refused_for_ever_is_left() {
     assert!(failed && result.theirs.is_some(), "{result:?}");
 }
 
-/// Some seconds after the first byte, on either side.
+/// While bytes flow, on either side.
 #[test]
 fn a_file_begins_anew_with_who_waits_for_another_transport() {
     for role in [Role::Initiator, Role::Responder] {

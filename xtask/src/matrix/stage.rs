@@ -83,7 +83,20 @@ pub(super) fn hash(algorithm: &str, bytes: &[u8]) -> Option<String> {
     Some(hash.to_element().text_content().trim().to_owned())
 }
 
+/// From one to the other.
+const DELAY: Duration = Duration::from_millis(10);
+
 impl Stage {
+    /// Before anything has happened: the network carries so many bytes a second.
+    #[cfg(test)]
+    pub(super) fn set_rate(&mut self, rate: u64) {
+        let conditions = Conditions {
+            rate: Some(rate),
+            ..Conditions::with_delay(DELAY)
+        };
+        self.network = Network::new(conditions, 5);
+    }
+
     /// Ours in front of a persona. `s5b`: whether SOCKS5 bytestreams lead anywhere.
     pub(super) fn new(persona: Persona, script: Script, s5b: bool) -> Self {
         let mut entropy = SeededEntropy::new(17);
@@ -109,7 +122,7 @@ impl Stage {
             stranger,
             jmi: Jmi::new(OURS.into(), JmiConfig::default()),
             announced: Vec::new(),
-            network: Network::new(Conditions::with_delay(Duration::from_millis(10)), 5),
+            network: Network::new(Conditions::with_delay(DELAY), 5),
             wait: None,
             under_way: VecDeque::new(),
             requests: BTreeMap::new(),
