@@ -33,7 +33,7 @@ struct Outlets<T> {
 /// What a [`Slot`] receives, in this order: one snapshot, then values (and a snapshot after each gap), then the end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Notice<T> {
-    /// Where things stand: on connecting, and whenever values were missed.
+    /// Where things stood on connecting, and where they stand whenever values were missed.
     Snapshot {
         /// How many values were missed since the previous notice.
         missed: u64,
@@ -79,19 +79,19 @@ impl<T: Clone> Signal<T> {
         self.sequence
     }
 
-    /// A new listener. Its first notice is a snapshot.
+    /// A new listener. Its first notice is a snapshot of this moment, whenever it is read; what is emitted from now on
+    /// follows value by value, up to [`SIGNAL_CAPACITY`] that nobody has read.
     pub fn connect(&self) -> Slot<T> {
+        let last = || self.last.as_deref().cloned();
         let outlets = self.outlets.get_or_init(|| Outlets {
-            state: watch::Sender::new((self.sequence, self.last.as_deref().cloned())),
+            state: watch::Sender::new((self.sequence, last())),
             events: broadcast::Sender::new(SIGNAL_CAPACITY),
         });
-        // Events first: what is emitted between the two lines is in the snapshot and skipped as an event.
-        let events = outlets.events.subscribe();
         Slot {
+            events: outlets.events.subscribe(),
             state: outlets.state.subscribe(),
-            events,
-            seen: 0,
-            phase: Phase::Fresh,
+            seen: self.sequence,
+            phase: Phase::Fresh(last()),
         }
     }
 }
@@ -116,12 +116,12 @@ pub struct Slot<T> {
     state: watch::Receiver<(u64, Option<T>)>,
     events: broadcast::Receiver<(u64, T)>,
     seen: u64,
-    phase: Phase,
+    phase: Phase<T>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
-    Fresh,
+enum Phase<T> {
+    /// Connected, and with what was emitted last before.
+    Fresh(Option<T>),
     Live,
     Done,
 }
@@ -129,10 +129,11 @@ enum Phase {
 impl<T: Clone> Slot<T> {
     /// The next notice; `None` after [`Notice::Ended`]. Needs no runtime of its own and is cancel-safe.
     pub async fn next(&mut self) -> Option<Notice<T>> {
-        match self.phase {
-            Phase::Done => return None,
-            Phase::Fresh => return Some(self.snapshot()),
-            Phase::Live => {}
+        if let Some(first) = self.first() {
+            return Some(first);
+        }
+        if matches!(self.phase, Phase::Done) {
+            return None;
         }
         loop {
             match self.events.recv().await {
@@ -149,10 +150,11 @@ impl<T: Clone> Slot<T> {
 
     /// The next notice that is already there.
     pub fn try_next(&mut self) -> Option<Notice<T>> {
-        match self.phase {
-            Phase::Done => return None,
-            Phase::Fresh => return Some(self.snapshot()),
-            Phase::Live => {}
+        if let Some(first) = self.first() {
+            return Some(first);
+        }
+        if matches!(self.phase, Phase::Done) {
+            return None;
         }
         loop {
             match self.events.try_recv() {
@@ -187,6 +189,16 @@ impl<T: Clone> Slot<T> {
         None
     }
 
+    /// Where things stood on connecting, once.
+    fn first(&mut self) -> Option<Notice<T>> {
+        let Phase::Fresh(last) = &mut self.phase else {
+            return None;
+        };
+        let (missed, last) = (0, last.take());
+        self.phase = Phase::Live;
+        Some(Notice::Snapshot { missed, last })
+    }
+
     fn fresh(&mut self, sequence: u64, value: T) -> Option<Notice<T>> {
         (sequence > self.seen).then(|| {
             self.seen = sequence;
@@ -196,13 +208,8 @@ impl<T: Clone> Slot<T> {
 
     fn snapshot(&mut self) -> Notice<T> {
         let state = self.state.borrow_and_update();
-        let missed = match self.phase {
-            Phase::Fresh | Phase::Done => 0,
-            Phase::Live => state.0 - self.seen,
-        };
-        let last = state.1.clone();
+        let (missed, last) = (state.0 - self.seen, state.1.clone());
         self.seen = state.0;
-        self.phase = Phase::Live;
         Notice::Snapshot { missed, last }
     }
 
@@ -216,7 +223,6 @@ impl<T> fmt::Debug for Slot<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Slot")
             .field("seen", &self.seen)
-            .field("phase", &self.phase)
             .finish_non_exhaustive()
     }
 }
@@ -236,10 +242,11 @@ mod tests {
             slot.try_next(),
             Some(Notice::Snapshot {
                 missed: 0,
-                last: Some(3)
+                last: Some(2)
             }),
-            "the first snapshot is of the moment it is read"
+            "the first snapshot is of the moment of connecting"
         );
+        assert_eq!(slot.try_next(), Some(Notice::Value(3)));
         signal.emit(4);
         assert_eq!(slot.try_next(), Some(Notice::Value(4)));
         assert_eq!(slot.try_next(), None);
@@ -279,8 +286,8 @@ mod tests {
     fn values_and_missed_counts_add_up() {
         for burst in 1..40 {
             let mut signal = Signal::new();
+            // Read for the first time when much has been emitted since.
             let mut slot = signal.connect();
-            slot.try_next();
             let (mut told, mut last) = (0, None);
             for round in 0..10_u64 {
                 (0..burst).for_each(|n| signal.emit(round * 100 + n));
@@ -292,7 +299,7 @@ mod tests {
                     }
                 }
             }
-            assert_eq!(told, burst * 10);
+            assert_eq!(told, burst * 10, "each is told or counted");
             assert_eq!(last, signal.last().copied());
         }
     }

@@ -442,8 +442,9 @@ fn a_bad_redirect_is_one_error_and_the_end() {
         assert_eq!(t.alice.manager.session_count(), 0);
         assert!(matches!(
             errors.try_next(),
-            Some(Notice::Snapshot { last: Some(_), .. })
+            Some(Notice::Snapshot { last: None, .. })
         ));
+        assert!(matches!(errors.try_next(), Some(Notice::Value(_))));
     }
 }
 

@@ -107,8 +107,15 @@ impl Talk<'_> {
     /// Tells what the peer has done.
     fn hear_of_changes(&mut self) {
         while let Some(notice) = self.changes.as_mut().and_then(Slot::try_next) {
-            let Notice::Value(change) = notice else {
-                continue;
+            let change = match notice {
+                // Of what went by unread, the last is told.
+                Notice::Snapshot { missed: 0, .. }
+                | Notice::Snapshot { last: None, .. }
+                | Notice::Ended => continue,
+                Notice::Snapshot {
+                    last: Some(change), ..
+                }
+                | Notice::Value(change) => change,
             };
             let (event, facts, text) = match change {
                 CallChange::Ringing => {
