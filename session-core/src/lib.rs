@@ -142,7 +142,7 @@ pub use shared::Config;
 pub use signal::{Notice, SIGNAL_CAPACITY, Signal, Slot};
 pub use state::{Event, State};
 pub use transport::{
-    Batch, ChannelOutput, Datagram, InfoTarget, PathReport, RequestAnswer, RequestKind,
+    Batch, ChannelOutput, Datagram, DirectPath, InfoTarget, PathReport, RequestAnswer, RequestKind,
     StreamEvent, StreamTarget, TlsTarget, Transmit, Transport, TransportChannel, TransportContext,
     TransportFactory, TransportKind,
 };

@@ -4,11 +4,12 @@ mod drive;
 mod routing;
 
 use crate::{
-    Config, Dialect, Entropy, Message, Misuse, Output, Peer, Reason, RequestId, Role, Session,
-    SessionClient, SessionId, Signal, TransportFactory, TransportRegistry,
-    session::{Parts, Spare},
+    ChannelId, Config, Dialect, Entropy, Message, Misuse, Output, Peer, Reason, RequestId, Role,
+    SendError, Session, SessionClient, SessionId, Signal, TransportFactory, TransportRegistry,
+    session::{Parts, Spare, Way},
     shared::Shared,
 };
+use bytes::Bytes;
 use std::{
     any::Any,
     cmp::Reverse,
@@ -41,6 +42,8 @@ pub struct SessionManager {
     deadlines: BinaryHeap<Reverse<(Instant, SessionId)>>,
     /// When requests that no session answers for run out.
     request_deadlines: BTreeSet<(Instant, RequestId)>,
+    /// Datagrams that pass by their sessions.
+    passing: VecDeque<Output>,
     replies: VecDeque<Output>,
     parting: VecDeque<Output>,
     owners: BTreeMap<RequestId, Owner>,
@@ -74,6 +77,8 @@ struct Slot {
     account: Option<Arc<str>>,
     deadline: Option<Instant>,
     dirty: bool,
+    /// Where data passes by the session, unless it is dirty.
+    way: Option<Way>,
 }
 
 /// Who gets the answer to a request of ours.
@@ -82,7 +87,7 @@ enum Owner {
     Session(SessionId),
     Channel {
         session: SessionId,
-        channel: crate::ChannelId,
+        channel: ChannelId,
         epoch: u16,
         token: u32,
         patience: Duration,
@@ -114,6 +119,7 @@ impl SessionManager {
             dirty: VecDeque::new(),
             deadlines: BinaryHeap::new(),
             request_deadlines: BTreeSet::new(),
+            passing: VecDeque::new(),
             replies: VecDeque::new(),
             parting: VecDeque::new(),
             owners: BTreeMap::new(),
@@ -251,6 +257,34 @@ impl SessionManager {
     pub fn session(&mut self, id: SessionId) -> Option<&mut Session> {
         self.mark(id);
         self.slot_mut(id)?.session.as_deref_mut()
+    }
+
+    /// As [`Session::send`], for who wants nothing else of the session: a datagram that leaves as it is costs least here.
+    ///
+    /// # Errors
+    /// See [`SendError`]; the packet was not taken.
+    pub fn send(
+        &mut self,
+        session: SessionId,
+        channel: ChannelId,
+        packet: Bytes,
+        now: Instant,
+    ) -> Result<(), SendError> {
+        let room = self.passing.len() < self.shared.config.limits.queued_outputs;
+        let slot = self.slot_mut(session).filter(|slot| !slot.dirty && room);
+        let way = slot.and_then(|slot| slot.way.as_ref());
+        let way = way.and_then(|way| way.leaves(session, channel, packet.len()));
+        if let Some((socket, destination)) = way {
+            self.passing.push_back(Output::Transmit {
+                socket,
+                destination,
+                payload: packet,
+                segment_size: 0,
+            });
+            return Ok(());
+        }
+        let session = self.session(session).ok_or(SendError::NoSuchChannel)?;
+        session.send(channel, packet, now)
     }
 
     /// A session to look at.
@@ -398,7 +432,7 @@ impl SessionManager {
             .filter(|slot| slot.generation == id.generation && slot.session.is_some())
     }
 
-    /// Something may have happened to this session.
+    /// Something may have happened to this session, of which the manager learns when it is drained.
     fn mark(&mut self, id: SessionId) {
         let slot = self.slots.get_mut(id.slot as usize);
         if let Some(slot) = slot.filter(|slot| slot.generation == id.generation && !slot.dirty)
@@ -465,6 +499,7 @@ impl SessionManager {
         let client = slot.client;
         let (key, account) = (slot.key.take(), slot.account.take());
         slot.deadline = None;
+        slot.way = None;
         slot.generation = slot.generation.wrapping_add(1);
         slot.dirty = false;
         self.free.push(id.slot);

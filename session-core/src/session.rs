@@ -12,6 +12,7 @@ mod offer;
 mod receive;
 mod replace;
 mod requests;
+mod rest;
 
 pub use content::{Content, ContentSpec, ContentState};
 pub use replace::TRANSPORT_FAILED;
@@ -26,6 +27,7 @@ use channels::Channel;
 use clocks::Timers;
 use requests::{Deferred, Pending};
 pub(crate) use requests::{Outgoing, is_last_word};
+pub(crate) use rest::{Spare, Way};
 use std::{collections::VecDeque, fmt, sync::Arc, task::Waker, time::Instant};
 
 /// One conversation with one peer (libjingle `session.h`, XEP-0166).
@@ -84,13 +86,6 @@ pub struct Session {
     pub(crate) rekeyed: bool,
     pub(crate) manager_requests: Vec<ManagerRequest>,
     signals: Signals,
-}
-
-/// Empty queues with room in them.
-#[derive(Debug)]
-pub(crate) struct Spare {
-    data: VecDeque<Output>,
-    events: VecDeque<SessionEvent>,
 }
 
 /// What a client leaves for the manager from inside a callback.
@@ -481,6 +476,7 @@ impl Session {
             debug_assert!(false, "{event:?} in {:?}", self.state);
             return;
         };
+        self.stir();
         // A re-offer is not a new state (libjingle: redirect signals nothing).
         if next != self.state {
             self.state = next;
@@ -587,33 +583,6 @@ impl Session {
         };
         self.signals.error.emit(error.clone());
         self.events.push_back(SessionEvent::Error(error));
-    }
-
-    /// Nothing is left to do: lets go of memory that an idle session has no use for. What carries data goes back to the
-    /// manager, whose sessions share it.
-    pub(crate) fn rest(&mut self) -> Option<Spare> {
-        if self.outbox.is_empty() {
-            self.outbox = VecDeque::new();
-        }
-        if self.pending.is_empty() {
-            self.pending = Vec::new();
-        }
-        let empty = self.data.is_empty() && self.events.is_empty();
-        (empty && self.data.capacity() > 0).then(|| Spare {
-            data: std::mem::take(&mut self.data),
-            events: std::mem::take(&mut self.events),
-        })
-    }
-
-    /// Something may happen: takes memory from the manager, unless it has its own.
-    pub(crate) fn wake(&mut self, spares: &mut Vec<Spare>) {
-        if self.data.capacity() == 0
-            && self.events.is_empty()
-            && let Some(Spare { data, events }) = spares.pop()
-        {
-            self.data = data;
-            self.events = events;
-        }
     }
 
     /// The last act.

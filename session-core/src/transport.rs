@@ -241,6 +241,14 @@ pub trait TransportChannel: Send {
     /// The next thing this channel wants.
     fn poll_output(&mut self) -> Option<ChannelOutput>;
 
+    /// The path on which datagrams of the application pass as they are, while there is one. Asked for after each call;
+    /// as long as it stands, what goes along it need not pass the channel, so that nothing that the channel does may
+    /// depend on having seen it. A layer that passes datagrams on as they are may answer what the channel below answers,
+    /// with a higher [`first_byte`](DirectPath::first_byte); the default is for all others.
+    fn direct(&self) -> Option<DirectPath> {
+        None
+    }
+
     /// A line for people about the path in use.
     fn describe(&self) -> Option<String> {
         None
@@ -250,6 +258,17 @@ pub trait TransportChannel: Send {
     fn report(&self) -> Vec<PathReport> {
         Vec::new()
     }
+}
+
+/// A path on which datagrams of the application pass as they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DirectPath {
+    /// The channel's own number of the UDP socket.
+    pub socket: LocalSocket,
+    /// The peer's address. What comes from elsewhere is for the channel.
+    pub remote: SocketAddr,
+    /// What arrives is the application's if its first byte is this or higher; otherwise it is for the channel.
+    pub first_byte: u8,
 }
 
 /// One way that a channel tries, for people and for traces: a pair of candidates.

@@ -3,8 +3,8 @@
 
 use bytes::Bytes;
 use session_core::{
-    Batch, ChannelOutput, Datagram, Dialect, Element, InfoTarget, LocalSocket, SendError,
-    SocketError, StreamEvent, Transmit, Transport, TransportChannel, TransportContext,
+    Batch, ChannelOutput, Datagram, Dialect, DirectPath, Element, InfoTarget, LocalSocket,
+    SendError, SocketError, StreamEvent, Transmit, Transport, TransportChannel, TransportContext,
     TransportError, TransportFactory, TransportKind,
     testing::{Conformance, MemoryDatagram, MemoryStream, Mishap, conformance, conformance::RULES},
 };
@@ -31,6 +31,7 @@ enum Fault {
     AppliesWhatItRefuses,
     CutsPackets,
     SendsTheFirstOfABatch,
+    PointsElsewhere,
     TakesWhatIsTooLarge,
     TakesBeforeItCan,
     NeverWritableAgain,
@@ -60,6 +61,7 @@ const DATAGRAM: &[(Fault, &str)] = &[
     (Fault::AppliesWhatItRefuses, "refused-info"),
     (Fault::CutsPackets, "datagrams"),
     (Fault::SendsTheFirstOfABatch, "batch"),
+    (Fault::PointsElsewhere, "direct"),
     (Fault::TakesWhatIsTooLarge, "too-large"),
     (Fault::TakesBeforeItCan, "writable"),
     (Fault::NeverWritableAgain, "writable"),
@@ -374,6 +376,14 @@ impl TransportChannel for FaultyChannel {
             .into_iter()
             .chain(self.flood_at)
             .min()
+    }
+
+    fn direct(&self) -> Option<DirectPath> {
+        self.is(Fault::PointsElsewhere).then(|| DirectPath {
+            socket: LocalSocket(0),
+            remote: SocketAddr::from(([127, 0, 0, 1], 9)),
+            first_byte: 0,
+        })
     }
 
     fn poll_output(&mut self) -> Option<ChannelOutput> {

@@ -249,6 +249,7 @@ fn s8_doubled_and_unknown_names_are_errors_of_the_caller() {
         channels,
         log: Log::default(),
         on_received: None,
+        on_packet: None,
         destroyed: 0,
     };
     assert_eq!(

@@ -4,15 +4,14 @@
 //! also told whether to play a little shorter or longer than what it got, so that the delay follows the network.
 
 mod delay;
+mod queue;
 #[cfg(test)]
 mod tests;
 
 use bytes::Bytes;
 use delay::DelayModel;
-use std::{
-    collections::BTreeMap,
-    time::{Duration, Instant},
-};
+use queue::Queue;
+use std::time::{Duration, Instant};
 
 /// How a [`JitterBuffer`] behaves.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -157,7 +156,7 @@ pub struct JitterBuffer {
     config: JitterConfig,
     delay: DelayModel,
     /// By the timestamp, with its rounds.
-    frames: BTreeMap<u64, Waiting>,
+    frames: Queue,
     /// The timestamp of the frame that is to be played next; none before the first one and in silence.
     cursor: Option<u64>,
     /// Everything before it is late.
@@ -190,7 +189,7 @@ impl JitterBuffer {
     pub fn new(config: JitterConfig) -> Self {
         Self {
             delay: DelayModel::new(&config),
-            frames: BTreeMap::new(),
+            frames: Queue::default(),
             cursor: None,
             played_to: None,
             highest: None,
@@ -233,7 +232,7 @@ impl JitterBuffer {
             self.begin_anew();
         }
         self.strays = 0;
-        if self.frames.contains_key(&extended) {
+        if self.frames.contains(extended) {
             self.stats.dropped += 1;
             return;
         }
@@ -265,15 +264,15 @@ impl JitterBuffer {
         self.skip_made_up(cursor, now);
         let cursor = self.cursor.unwrap_or(cursor);
         let stretch = self.stretch(cursor, now);
-        if let Some(frame) = self.frames.remove(&cursor) {
+        if let Some(frame) = self.frames.remove(cursor) {
             return (self.play(cursor, frame), stretch);
         }
         if !std::mem::replace(&mut self.misses, true) {
             self.stats.missing.1 += 1;
         }
         self.stats.missing.0 += 1;
-        match self.frames.first_key_value() {
-            Some((&first, _)) => self.bridge(cursor, first, stretch),
+        match self.frames.first() {
+            Some(first) => self.bridge(cursor, first, stretch),
             None => self.wait(),
         }
     }
@@ -338,7 +337,7 @@ impl JitterBuffer {
 
     /// Begins with the first frame, if its time has come.
     fn begin(&mut self, now: Instant) {
-        let Some((&first, _)) = self.frames.first_key_value() else {
+        let Some(first) = self.frames.first() else {
             return;
         };
         let waited = self.delay.since_best(first, now);
@@ -355,7 +354,7 @@ impl JitterBuffer {
         if self.waited == 0 || self.frames.is_empty() {
             return;
         }
-        let Some((&first, _)) = self.frames.first_key_value() else {
+        let Some(first) = self.frames.first() else {
             return;
         };
         let made_up = u64::from(self.waited) * self.frame;
@@ -392,7 +391,7 @@ impl JitterBuffer {
     fn bridge(&mut self, cursor: u64, first: u64, stretch: Stretch) -> (Playout, Stretch) {
         let distance = u32::try_from((first - cursor).div_ceil(self.frame)).unwrap_or(u32::MAX);
         self.advance((cursor + self.frame).min(first));
-        let from = self.frames.get(&first);
+        let from = self.frames.get(first);
         let from = from.filter(|frame| frame.copies >= distance);
         if let Some(from) = from {
             self.stats.recovered += 1;
@@ -422,11 +421,7 @@ impl JitterBuffer {
         self.played_to = self.played_to.max(Some(to));
         self.waited = 0;
         // A sender whose timestamps do not keep to its frames.
-        while self
-            .frames
-            .first_key_value()
-            .is_some_and(|(&first, _)| first < to)
-        {
+        while self.frames.first().is_some_and(|first| first < to) {
             self.frames.pop_first();
             self.stats.late += 1;
         }

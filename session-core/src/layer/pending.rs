@@ -2,9 +2,9 @@
 
 use super::layers::Shared;
 use crate::{
-    Batch, ChannelOutput, Datagram, Element, Finding, LocalSocket, PathReport, Peer, RequestAnswer,
-    SendError, SocketError, StanzaError, StreamEvent, TransportChannel, TransportContext,
-    TransportError,
+    Batch, ChannelOutput, Datagram, DirectPath, Element, Finding, LocalSocket, PathReport, Peer,
+    RequestAnswer, SendError, SocketError, StanzaError, StreamEvent, TransportChannel,
+    TransportContext, TransportError,
 };
 use bytes::Bytes;
 use std::{collections::VecDeque, net::SocketAddr, time::Instant};
@@ -236,6 +236,10 @@ impl TransportChannel for PendingChannel {
         }
     }
 
+    fn direct(&self) -> Option<DirectPath> {
+        self.active.direct().filter(|_| self.waiting.is_none())
+    }
+
     fn describe(&self) -> Option<String> {
         self.active.describe()
     }
@@ -328,6 +332,10 @@ impl TransportChannel for Connected {
     fn poll_output(&mut self) -> Option<ChannelOutput> {
         let missed = self.replay.pop_front();
         missed.or_else(|| self.inner.poll_output())
+    }
+
+    fn direct(&self) -> Option<DirectPath> {
+        self.inner.direct().filter(|_| self.replay.is_empty())
     }
 
     fn describe(&self) -> Option<String> {

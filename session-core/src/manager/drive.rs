@@ -20,7 +20,11 @@ impl SessionManager {
             }
         }
         loop {
-            if let Some(output) = self.parting.pop_front() {
+            if let Some(output) = self
+                .passing
+                .pop_front()
+                .or_else(|| self.parting.pop_front())
+            {
                 return output;
             }
             if self.link
@@ -338,7 +342,11 @@ impl SessionManager {
         let Some(slot) = self.slot_mut(id) else {
             return;
         };
-        let deadline = slot.session.as_deref().and_then(Session::poll_timeout);
+        let Some(session) = slot.session.as_deref_mut() else {
+            return;
+        };
+        slot.way = session.reviewed();
+        let deadline = session.poll_timeout();
         if slot.deadline == deadline {
             return;
         }

@@ -25,9 +25,11 @@ impl SessionManager {
                     payload,
                     segment_size,
                 };
-                self.with_socket(socket, |session| {
-                    session.handle_datagram(socket, datagram, now)
-                });
+                if let Some(datagram) = self.pass(socket, datagram, now) {
+                    self.with_socket(socket, |session| {
+                        session.handle_datagram(socket, datagram, now)
+                    });
+                }
             }
             Input::Message { id, message } => self.handle_message(id, message, now),
             Input::Request {
@@ -49,6 +51,29 @@ impl SessionManager {
             Input::Link(up) => self.handle_link(up, now),
             Input::Timeout => self.handle_timeout(now),
         }
+    }
+
+    /// Hands datagrams that are the application's as they are to its client. They pass a session at rest only, so that
+    /// whatever else has happened to it is told before. What does not pass comes back.
+    fn pass(&mut self, socket: SocketId, datagram: Datagram, now: Instant) -> Option<Datagram> {
+        let id = socket.session;
+        let slot = self.slots.get_mut(id.slot as usize);
+        let Some(slot) = slot.filter(|slot| slot.generation == id.generation && !slot.dirty) else {
+            return Some(datagram);
+        };
+        let channel = slot.way.as_ref();
+        let channel = channel.and_then(|way| way.arrives(socket, &datagram));
+        let (Some(channel), Some(session)) = (channel, slot.session.as_deref_mut()) else {
+            return Some(datagram);
+        };
+        let client = self.clients[slot.client].as_mut();
+        for packet in datagram.batch() {
+            client.on_packet(session, channel, packet, now);
+        }
+        if !session.is_quiet() {
+            self.mark(id);
+        }
+        None
     }
 
     fn with_socket(&mut self, socket: SocketId, call: impl FnOnce(&mut crate::Session)) {

@@ -22,7 +22,7 @@ pub(crate) struct Channel {
     pub(super) epoch: u16,
     pub(super) sockets: Vec<LocalSocket>,
     pub(super) paused: bool,
-    finished: bool,
+    pub(super) finished: bool,
     /// Its client can go on elsewhere although it has finished.
     movable: bool,
     pub(super) writable: bool,

@@ -14,22 +14,27 @@ pub(super) struct Timers {
     application: Option<Instant>,
     /// Until when the offer or the answer waits for its candidates.
     pub(super) gathering: Option<Instant>,
+    /// The manager knows when the first of all clocks runs out, those of channels included.
+    pub(super) reviewed: bool,
 }
 
 impl Session {
     /// When [`SessionClient::on_timer`](crate::SessionClient::on_timer) is to be called; `None` for not at all.
     pub fn set_timer(&mut self, at: Option<Instant>) {
         self.timers.application = at;
+        self.stir();
     }
 
     /// How long the session may stay unanswered by a person, from now on. It is the application's clock: none by
     /// default. When it runs out the session ends with [`Cause::RingingTimeout`].
     pub fn set_ringing_timeout(&mut self, after: Option<Duration>, now: Instant) {
         self.timers.ringing = after.and_then(|after| now.checked_add(after));
+        self.stir();
     }
 
     /// Starts and stops clocks after anything that they depend on.
     pub(crate) fn review_clocks(&mut self, now: Instant) {
+        self.stir();
         if self.state.is_ended() {
             self.timers = Timers::default();
             return;

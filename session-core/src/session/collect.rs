@@ -7,6 +7,7 @@ use std::{ops::ControlFlow, time::Instant};
 impl Session {
     /// Moves what a channel wants into the session's queues.
     pub(super) fn collect(&mut self, at: usize, now: Instant) {
+        self.stir();
         let mut paths_changed = false;
         loop {
             let channel = &mut self.channels[at];

@@ -70,6 +70,11 @@ pub const RULES: &[(&str, &str)] = &[
         "a batch is its packets, sent or received; the last may be shorter",
     ),
     (
+        "direct",
+        "what passes along a direct path leaves and arrives as it would have through the channel, which knows no \
+         difference",
+    ),
+    (
         "too-large",
         "a datagram that cannot be carried is refused as TooLarge, and harms nothing",
     ),
@@ -338,6 +343,7 @@ const SCENARIOS: &[Scenario] = &[
     Scenario { name: "bad infos before the right one", kind: ANY, chance: true, run: hostile::bad_infos },
     Scenario { name: "packets of all sizes", kind: DATAGRAM, chance: false, run: data::sizes },
     Scenario { name: "batches", kind: DATAGRAM, chance: false, run: data::batches },
+    Scenario { name: "a direct path", kind: DATAGRAM, chance: false, run: data::direct },
     Scenario { name: "too large", kind: DATAGRAM, chance: false, run: data::too_large },
     Scenario { name: "more than fits", kind: DATAGRAM, chance: false, run: data::burst },
     Scenario { name: "packets over a bad network", kind: DATAGRAM, chance: true, run: data::bad_network },

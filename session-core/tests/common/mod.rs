@@ -11,7 +11,10 @@ use session_core::*;
 use std::{
     collections::VecDeque,
     net::SocketAddr,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -31,6 +34,8 @@ pub struct Fake {
     pub picky: bool,
     /// Its sockets cannot be had.
     pub broken: bool,
+    /// Data may pass by its channels, which count what does not.
+    pub direct: Option<Arc<AtomicUsize>>,
 }
 
 pub fn fake(namespace: &'static str) -> Fake {
@@ -38,6 +43,7 @@ pub fn fake(namespace: &'static str) -> Fake {
         namespace,
         picky: false,
         broken: false,
+        direct: None,
     }
 }
 
@@ -78,6 +84,7 @@ impl Transport for Fake {
     fn create_channel(&mut self, _: &str) -> Result<Box<dyn TransportChannel>, TransportError> {
         Ok(Box::new(FakeChannel {
             broken: self.broken,
+            direct: self.direct.clone(),
             ..FakeChannel::default()
         }))
     }
@@ -104,6 +111,7 @@ impl Transport for Fake {
 #[derive(Default)]
 struct FakeChannel {
     broken: bool,
+    direct: Option<Arc<AtomicUsize>>,
     remote: Option<SocketAddr>,
     bound: bool,
     writable: bool,
@@ -111,6 +119,12 @@ struct FakeChannel {
 }
 
 impl FakeChannel {
+    fn count(&self) {
+        if let Some(count) = &self.direct {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
     fn review(&mut self) {
         if self.bound && self.remote.is_some() && !self.writable {
             self.writable = true;
@@ -149,10 +163,12 @@ impl TransportChannel for FakeChannel {
         self.review();
     }
     fn handle_datagram(&mut self, datagram: Datagram, _: Instant) {
+        self.count();
         self.out.push_back(ChannelOutput::Packet(datagram.batch()));
     }
     fn handle_timeout(&mut self, _: Instant) {}
     fn send(&mut self, payload: Bytes, _: Instant) -> Result<(), SendError> {
+        self.count();
         let destination = self
             .remote
             .filter(|_| self.writable)
@@ -172,6 +188,16 @@ impl TransportChannel for FakeChannel {
     fn poll_output(&mut self) -> Option<ChannelOutput> {
         self.out.pop_front()
     }
+    fn direct(&self) -> Option<DirectPath> {
+        let remote = self
+            .remote
+            .filter(|_| self.writable && self.direct.is_some())?;
+        Some(DirectPath {
+            socket: LocalSocket(0),
+            remote,
+            first_byte: b'a',
+        })
+    }
 }
 
 /// What a client does when it is called.
@@ -185,6 +211,7 @@ pub struct Client {
     pub channels: Vec<&'static str>,
     pub log: Log,
     pub on_received: Option<Reaction>,
+    pub on_packet: Option<Reaction>,
     pub destroyed: usize,
 }
 
@@ -212,12 +239,21 @@ impl SessionClient for Client {
             react(session, now);
         }
     }
-    fn on_packet(&mut self, session: &mut Session, channel: ChannelId, packet: Bytes, _: Instant) {
+    fn on_packet(
+        &mut self,
+        session: &mut Session,
+        channel: ChannelId,
+        packet: Bytes,
+        now: Instant,
+    ) {
         let name = session.channel_name(channel).unwrap_or_default().to_owned();
         self.note(format!(
             "packet {name} {}",
             String::from_utf8_lossy(&packet)
         ));
+        if let Some(react) = &mut self.on_packet {
+            react(session, now);
+        }
     }
     fn on_writable(
         &mut self,
@@ -279,6 +315,14 @@ pub struct Side {
     sockets: Vec<(SocketId, SocketAddr)>,
 }
 
+impl Side {
+    /// The socket that is bound there, and its address.
+    pub fn socket_at(&self, address: SocketAddr) -> (SocketId, SocketAddr) {
+        let known = self.sockets.iter().find(|(_, at)| *at == address);
+        *known.expect("somebody is there")
+    }
+}
+
 pub struct Table {
     pub now: Instant,
     pub alice: Side,
@@ -334,6 +378,7 @@ impl Table {
                 channels: setup.channels.clone(),
                 log: log.clone(),
                 on_received: None,
+                on_packet: None,
                 destroyed: 0,
             };
             manager.add_client(client).unwrap();

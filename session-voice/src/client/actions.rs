@@ -239,11 +239,13 @@ fn send<F: CallForm>(
     channel: impl FnOnce(&Call) -> Option<session_core::ChannelId>,
     now: Instant,
 ) -> Result<(), CallError> {
-    let (client, session) = both::<F>(manager, session)?;
-    let call = client.calls.get(&session.id());
-    let call = call.ok_or_else(|| CallError::Unknown(session.id()))?;
+    let call = client::<F>(manager)?.calls.get(&session);
+    let call = call.ok_or(CallError::Unknown(session))?;
+    if let Some(cause) = call.cause() {
+        return Err(CallError::Ended(cause.clone()));
+    }
     let channel = channel(call).ok_or(CallError::NotConnected)?;
-    match session.send(channel, packet, now) {
+    match manager.send(session, channel, packet, now) {
         Ok(()) | Err(SendError::NotWritable | SendError::TooLarge) => Ok(()),
         Err(SendError::NoSuchChannel | SendError::Finished) => Err(CallError::NotConnected),
     }

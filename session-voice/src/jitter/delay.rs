@@ -3,6 +3,9 @@
 use super::JitterConfig;
 use std::time::{Duration, Instant};
 
+/// Nanoseconds in a second.
+const NANOS: i64 = 1_000_000_000;
+
 /// The width of a class of short delays, of which there are [`SHORT`].
 const CLASS: Duration = Duration::from_millis(5);
 
@@ -138,14 +141,26 @@ impl DelayModel {
     /// Nanoseconds between the frame's time by its timestamp and `at`, against those of the origin.
     fn way(&self, timestamp: u64, at: Instant) -> Option<i64> {
         let (first, start) = self.origin?;
-        let ahead = timestamp.cast_signed() - first.cast_signed();
-        let by_stamp = i128::from(ahead) * 1_000_000_000 / i128::from(self.clock_rate);
+        let ahead = timestamp.cast_signed().checked_sub(first.cast_signed())?;
+        // In two steps, each of which has room in 64 bits: this is done several times for each packet.
+        let rate = i64::from(self.clock_rate);
+        let (seconds, rest) = (ahead / rate, ahead % rate);
+        let by_stamp = seconds
+            .checked_mul(NANOS)?
+            .checked_add(rest * NANOS / rate)?;
         let passed = match at.checked_duration_since(start) {
-            Some(passed) => passed.as_nanos() as i128,
-            None => -(start.saturating_duration_since(at).as_nanos() as i128),
+            Some(passed) => nanos(passed)?,
+            None => -nanos(start.saturating_duration_since(at))?,
         };
-        i64::try_from(passed - by_stamp).ok()
+        passed.checked_sub(by_stamp)
     }
+}
+
+fn nanos(time: Duration) -> Option<i64> {
+    let seconds = i64::try_from(time.as_secs()).ok()?;
+    seconds
+        .checked_mul(NANOS)?
+        .checked_add(i64::from(time.subsec_nanos()))
 }
 
 fn class_of(delay: Duration) -> usize {

@@ -10,7 +10,7 @@ use super::{
 use crate::below;
 use bytes::{Bytes, BytesMut};
 use session_core::{
-    Batch, ChannelOutput, Fingerprint, Secured, SendError, SrtpKeys, TransportChannel,
+    Batch, ChannelOutput, DirectPath, Fingerprint, Secured, SendError, SrtpKeys, TransportChannel,
     TransportError,
 };
 use std::{collections::VecDeque, sync::Arc, time::Instant};
@@ -25,6 +25,9 @@ const CHUNK: usize = 64 * 1_024;
 const RECORD_MAX: usize = 1 << 14;
 /// What a record has beside its content, at most: header, nonce, tag, and room to spare.
 const OVERHEAD: usize = 64;
+
+/// What belongs to DTLS begins with less (RFC 9443 §3).
+const AFTER_DTLS: u8 = 64;
 
 /// A channel that shakes hands when its path is there, and carries data from then on.
 pub(super) struct DtlsChannel {
@@ -62,7 +65,9 @@ enum Stage {
 
 /// Handshakes, alerts and records of DTLS, by their first byte (RFC 9443 §3).
 fn is_dtls(packet: &[u8]) -> bool {
-    matches!(packet.first(), Some(20..=63))
+    packet
+        .first()
+        .is_some_and(|first| (20..AFTER_DTLS).contains(first))
 }
 
 impl DtlsChannel {
@@ -476,6 +481,18 @@ impl TransportChannel for DtlsChannel {
                 return Some(output);
             }
         }
+    }
+
+    fn direct(&self) -> Option<DirectPath> {
+        let open = self.settings.usage == Usage::Srtp && self.stage == Stage::Open;
+        let below = self
+            .inner
+            .direct()
+            .filter(|_| open && self.outputs.is_empty())?;
+        Some(DirectPath {
+            first_byte: below.first_byte.max(AFTER_DTLS),
+            ..below
+        })
     }
 
     fn describe(&self) -> Option<String> {

@@ -219,6 +219,11 @@ impl Agent {
         Some(way)
     }
 
+    /// The same for whatever is sent next, and received: it is not counted.
+    pub(super) fn direct(&self, id: u16) -> Option<(LocalSocket, SocketAddr)> {
+        self.components.get(&id)?.direct(0)
+    }
+
     pub(super) fn poll_output(&mut self, id: u16) -> Option<Output> {
         self.components.get_mut(&id)?.poll_output()
     }

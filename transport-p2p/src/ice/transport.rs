@@ -7,8 +7,8 @@ use super::{
     xml,
 };
 use session_core::{
-    Batch, ChannelOutput, Datagram, Dialect, Element, Finding, InfoTarget, LocalSocket, PathReport,
-    SendError, SocketError, StanzaError, StreamEvent, Transport, TransportChannel,
+    Batch, ChannelOutput, Datagram, Dialect, DirectPath, Element, Finding, InfoTarget, LocalSocket,
+    PathReport, SendError, SocketError, StanzaError, StreamEvent, Transport, TransportChannel,
     TransportContext, TransportError, TransportFactory, TransportKind,
 };
 use std::{
@@ -19,6 +19,9 @@ use std::{
 
 /// The namespace of XEP-0176.
 pub const ICE_UDP: &str = "urn:xmpp:jingle:transports:ice-udp:1";
+/// Messages of STUN begin with less (RFC 7983 §7).
+const AFTER_STUN: u8 = 4;
+
 /// The namespace of XEP-0371.
 pub const ICE_0: &str = "urn:xmpp:jingle:transports:ice:0";
 
@@ -298,6 +301,15 @@ impl TransportChannel for IceChannel {
             Output::Tell(description) => {
                 ChannelOutput::Info(xml::transport(self.namespace, &description))
             }
+        })
+    }
+
+    fn direct(&self) -> Option<DirectPath> {
+        let (socket, remote) = self.agent.lock().direct(self.component)?;
+        Some(DirectPath {
+            socket,
+            remote,
+            first_byte: AFTER_STUN,
         })
     }
 

@@ -2,18 +2,29 @@
 
 use bytes::Bytes;
 use session_core::{Finding, Input, Output, SessionManager, SocketId};
-use std::{net::SocketAddr, time::Instant};
+use std::{
+    collections::HashMap,
+    net::{IpAddr, SocketAddr},
+    time::Instant,
+};
 
 pub(crate) struct Room {
     pub(crate) sides: [SessionManager; 2],
     pub(crate) now: Instant,
-    /// Whose each is. There are few, and what this takes is not what is measured.
-    sockets: Vec<(SocketAddr, usize, SocketId)>,
-    /// Where datagrams go instead, if somebody carries them: each with the side that it comes from.
-    carried: Option<Vec<(usize, Bytes)>>,
-    next: u32,
+    /// Whose each address is, by the number that is in it.
+    sockets: Vec<Option<(usize, SocketId)>>,
+    addresses: HashMap<(usize, SocketId), SocketAddr>,
+    /// Where datagrams go instead, if somebody carries them.
+    carried: Option<Vec<Carried>>,
     /// When each wants to be called again.
     waits: [Option<Instant>; 2],
+}
+
+/// A datagram that somebody carries: the side and the socket that it comes from.
+pub(crate) struct Carried {
+    pub(crate) side: usize,
+    pub(crate) socket: SocketId,
+    pub(crate) payload: Bytes,
 }
 
 impl Room {
@@ -22,8 +33,8 @@ impl Room {
             sides,
             now,
             sockets: Vec::new(),
+            addresses: HashMap::new(),
             carried: None,
-            next: 0,
             waits: [None; 2],
         }
     }
@@ -68,7 +79,15 @@ impl Room {
 
     /// Of addresses, which are no longer needed when what is measured lies idle.
     pub(crate) fn forget_addresses(&mut self) {
-        self.sockets.clear();
+        self.sockets = Vec::new();
+        self.addresses = HashMap::new();
+    }
+
+    /// The sockets of one side, with their addresses, in no order.
+    pub(crate) fn sockets(&self, side: usize) -> impl Iterator<Item = (SocketId, SocketAddr)> {
+        let all = self.addresses.iter();
+        all.filter(move |((at, _), _)| *at == side)
+            .map(|((_, socket), address)| (*socket, *address))
     }
 
     /// From now on others carry the datagrams, of which each is one packet.
@@ -77,24 +96,27 @@ impl Room {
     }
 
     /// What is to be carried.
-    pub(crate) fn carried(&mut self) -> impl Iterator<Item = (usize, Bytes)> {
+    pub(crate) fn carried(&mut self) -> impl Iterator<Item = Carried> {
         self.carried
             .iter_mut()
             .flat_map(|carried| carried.drain(..))
     }
 
-    /// A datagram of the other's first socket was carried to this side's.
-    pub(crate) fn deliver(&mut self, side: usize, payload: Bytes) {
-        let first = |side| self.sockets.iter().find(move |(_, at, _)| *at == side);
-        if let (Some((_, _, socket)), Some((source, _, _))) = (first(side), first(1 - side)) {
-            let input = Input::Datagram {
-                socket: *socket,
-                source: *source,
-                payload,
-                segment_size: 0,
-            };
-            self.sides[side].handle_input(input, self.now);
-        }
+    /// A datagram was carried to one side.
+    pub(crate) fn deliver(
+        &mut self,
+        side: usize,
+        socket: SocketId,
+        source: SocketAddr,
+        payload: Bytes,
+    ) {
+        let input = Input::Datagram {
+            socket,
+            source,
+            payload,
+            segment_size: 0,
+        };
+        self.sides[side].handle_input(input, self.now);
     }
 
     /// What one side has to say now.
@@ -122,8 +144,9 @@ impl Room {
                     self.sides[side].handle_input(input, now);
                 }
                 Output::Close { socket } => {
-                    self.sockets
-                        .retain(|(_, at, known)| (*at, *known) != (side, socket));
+                    if let Some(address) = self.addresses.remove(&(side, socket)) {
+                        self.sockets[number_of(address)] = None;
+                    }
                 }
                 Output::Transmit {
                     socket,
@@ -132,15 +155,16 @@ impl Room {
                     segment_size,
                 } => {
                     if let Some(carried) = &mut self.carried {
-                        carried.push((side, payload));
+                        carried.push(Carried {
+                            side,
+                            socket,
+                            payload,
+                        });
                         continue;
                     }
-                    let mut all = self.sockets.iter().copied();
-                    let source = all
-                        .clone()
-                        .find(|(_, at, known)| (*at, *known) == (side, socket));
-                    let target = all.find(|(address, _, _)| *address == destination);
-                    if let (Some((source, _, _)), Some((_, to, socket))) = (source, target) {
+                    let source = self.addresses.get(&(side, socket));
+                    let target = self.sockets.get(number_of(destination));
+                    if let (Some(&source), Some(&Some((to, socket)))) = (source, target) {
                         let input = Input::Datagram {
                             socket,
                             source,
@@ -157,14 +181,26 @@ impl Room {
     }
 
     fn bind(&mut self, side: usize, socket: SocketId) {
-        self.next += 1;
-        let [a, b, c, d] = self.next.to_be_bytes();
+        let [a, b, c, d] = (self.sockets.len() as u32).to_be_bytes();
         let address = SocketAddr::from(([10, a, b, c], 1024 + u16::from(d)));
-        self.sockets.push((address, side, socket));
+        self.sockets.push(Some((side, socket)));
+        self.addresses.insert((side, socket), address);
         let input = Input::Bound {
             socket,
             address: Ok(address),
         };
         self.sides[side].handle_input(input, self.now);
+    }
+}
+
+/// The number that an address of the room has in it.
+fn number_of(address: SocketAddr) -> usize {
+    match address.ip() {
+        IpAddr::V4(ip) => {
+            let [_, a, b, c] = ip.octets();
+            let d = address.port().wrapping_sub(1024) as u8;
+            u32::from_be_bytes([a, b, c, d]) as usize
+        }
+        IpAddr::V6(_) => usize::MAX,
     }
 }

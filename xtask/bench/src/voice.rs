@@ -34,11 +34,12 @@ const SAMPLES: usize = 5;
 /// Until everything that happens after the beginning has happened.
 const SETTLE: Duration = Duration::from_secs(10);
 
-/// Two connected endpoints that speak and listen.
-trait Call {
-    fn connect(number: usize) -> Self;
+/// Calls between pairs of connected endpoints that speak and listen.
+trait Calls {
+    fn connect(count: usize) -> Self;
 
-    /// One frame each way, from the payload to the jitter buffer's output; how many arrived.
+    /// One frame each way in each of them, one after the other, from the payload to the jitter buffer's output; how many
+    /// arrived.
     fn frame(&mut self) -> usize;
 
     /// Time passes, and nothing is said.
@@ -49,12 +50,12 @@ trait Call {
 /// each speaks in its turn. No sockets. The peer is str0m, whose application gets packets as they come: it has no
 /// jitter buffer in this mode.
 fn packet(name: &str, endpoints: usize) {
-    let mut ours: Vec<ours::Phones> = connect(endpoints / 2);
-    let mut theirs: Vec<theirs::Phones> = connect(endpoints / 2);
+    let mut ours: ours::Phones = connect(endpoints / 2);
+    let mut theirs: theirs::Phones = connect(endpoints / 2);
     let (mut mine, mut peers) = (Vec::new(), Vec::new());
     for _ in 0..SAMPLES {
-        mine.push(sample(&mut ours));
-        peers.push(sample(&mut theirs));
+        mine.push(sample(&mut ours, endpoints));
+        peers.push(sample(&mut theirs, endpoints));
     }
     let (mine, peers) = (median(mine), median(peers));
     println!(
@@ -72,47 +73,35 @@ fn idle_bytes(name: &str) {
     );
 }
 
-fn live_bytes<C: Call>() -> i64 {
+fn live_bytes<C: Calls>() -> i64 {
     const CALLS: usize = 50;
     // Whatever is made once for all is made now.
     drop(connect::<C>(1));
-    let mut kept = Vec::with_capacity(CALLS);
+    let mut kept = None;
     let info = allocation_counter::measure(|| {
-        for number in 0..CALLS {
-            kept.push(C::connect(number));
-        }
-        for call in &mut kept {
-            call.idle(6 * SETTLE);
-        }
+        kept.insert(C::connect(CALLS)).idle(6 * SETTLE);
     });
     drop(kept);
     info.bytes_current / (2 * CALLS as i64)
 }
 
-fn connect<C: Call>(count: usize) -> Vec<C> {
-    let mut calls: Vec<C> = (0..count).map(C::connect).collect();
-    for call in &mut calls {
-        call.idle(SETTLE);
-    }
+fn connect<C: Calls>(count: usize) -> C {
+    let mut calls = C::connect(count);
+    calls.idle(SETTLE);
     // The first packets find out where they come from.
     for _ in 0..20 {
-        calls.iter_mut().for_each(|call| {
-            call.frame();
-        });
+        calls.frame();
     }
     calls
 }
 
 /// Nanoseconds for each packet.
-fn sample<C: Call>(calls: &mut [C]) -> f64 {
-    let rounds = PACKETS / (2 * calls.len());
+fn sample(calls: &mut impl Calls, endpoints: usize) -> f64 {
+    let rounds = PACKETS / endpoints;
     let start = ThreadTime::now();
-    let mut arrived = 0;
-    for _ in 0..rounds {
-        arrived += calls.iter_mut().map(Call::frame).sum::<usize>();
-    }
+    let arrived: usize = (0..rounds).map(|_| calls.frame()).sum();
     let time = start.elapsed().as_nanos() as f64;
-    assert_eq!(arrived, rounds * 2 * calls.len(), "nothing is lost");
+    assert_eq!(arrived, rounds * endpoints, "nothing is lost");
     time / arrived as f64
 }
 

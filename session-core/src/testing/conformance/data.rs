@@ -5,9 +5,12 @@ use super::{
     Breach,
     pair::{Pair, Setup},
 };
-use crate::{Batch, SeededEntropy, SendError, testing::Conditions};
+use crate::{
+    Batch, ChannelOutput, Datagram, DirectPath, SeededEntropy, SendError, Transmit,
+    TransportChannel, testing::Conditions,
+};
 use bytes::{Bytes, BytesMut};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -100,6 +103,65 @@ pub(super) fn batches(setup: &Setup<'_>, slot: &mut Option<Pair>) -> Result<(), 
                 return Err(Breach::new("batch", what));
             }
         }
+    }
+    Ok(())
+}
+
+/// A channel that knows a direct path does with data nothing else than that.
+pub(super) fn direct(setup: &Setup<'_>, slot: &mut Option<Pair>) -> Result<(), Breach> {
+    let pair = slot.insert(Pair::connected(setup)?);
+    for end in 0..2 {
+        pair.with_channel(end, 0, |channel, now| match channel.direct() {
+            Some(path) => follow(channel, path, now),
+            None => Ok(()),
+        })
+        .map_err(|what| Breach::new("direct", what))?;
+    }
+    Ok(())
+}
+
+fn follow(
+    channel: &mut dyn TransportChannel,
+    path: DirectPath,
+    now: Instant,
+) -> Result<(), String> {
+    let DirectPath { socket, remote, .. } = path;
+    let payload = Bytes::from(vec![path.first_byte; 40]);
+    let due = channel.poll_timeout();
+    let sent = channel
+        .send(payload.clone(), now)
+        .map(|()| channel.poll_output());
+    let transmit = ChannelOutput::Transmit(Transmit {
+        socket,
+        destination: remote,
+        payload: payload.clone(),
+        segment_size: 0,
+    });
+    if sent != Ok(Some(transmit)) {
+        return Err(format!("a datagram for {path:?} becomes {sent:?}"));
+    }
+    let datagram = Datagram {
+        socket,
+        source: remote,
+        payload: payload.clone(),
+        segment_size: 0,
+    };
+    channel.handle_datagram(datagram, now);
+    let received = channel.poll_output();
+    if received != Some(ChannelOutput::Packet(payload.into())) {
+        return Err(format!("a datagram along {path:?} becomes {received:?}"));
+    }
+    let (more, later) = (channel.poll_output(), channel.poll_timeout());
+    if more.is_some() || later != due {
+        return Err(format!(
+            "after data there is {more:?}, due was {due:?} and is {later:?}"
+        ));
+    }
+    if channel.direct() != Some(path) {
+        return Err(format!(
+            "after data the path is {:?}, not {path:?}",
+            channel.direct()
+        ));
     }
     Ok(())
 }

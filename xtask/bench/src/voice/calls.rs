@@ -1,15 +1,18 @@
 //! How many endpoints of calls one thread serves, with a socket of the kernel for each: frames leave when they are due,
 //! and what arrives is taken when the kernel says so. No codec.
 
-use super::{Call, FRAME, ours::Phones};
+use super::{Calls, FRAME, ours::Phones};
 use cpu_time::ThreadTime;
 use rustix::{
     buffer::spare_capacity,
     event::{Timespec, epoll},
 };
+use session_core::{SessionId, SocketId};
 use std::{
+    collections::HashMap,
     io::ErrorKind,
-    net::{Ipv4Addr, UdpSocket},
+    net::{Ipv4Addr, SocketAddr, UdpSocket},
+    os::fd::OwnedFd,
     time::{Duration, Instant},
 };
 
@@ -21,11 +24,25 @@ const LATE: f64 = 10.0;
 const TIME: Duration = Duration::from_secs(10);
 const WARM_UP: Duration = Duration::from_secs(2);
 
-/// A call over two sockets, and when each side speaks next, since the beginning.
-struct Line {
+/// All calls, of which each has two sockets.
+struct Exchange {
     phones: Phones,
-    sockets: [UdpSocket; 2],
-    next: [Duration; 2],
+    lines: Vec<[Line; 2]>,
+    /// Whose line a session is.
+    places: [HashMap<SessionId, usize>; 2],
+    epoll: OwnedFd,
+    /// What the room's clock said when it was begun to serve.
+    begun: Instant,
+}
+
+/// One side of a call.
+struct Line {
+    socket: UdpSocket,
+    /// The socket as the manager knows it, and the peer's address there.
+    id: SocketId,
+    peer: SocketAddr,
+    /// When this side speaks next, since the beginning.
+    next: Duration,
 }
 
 /// What has happened.
@@ -39,18 +56,11 @@ struct Counts {
 
 pub(super) fn calls(name: &str) {
     crate::measure::allow_sockets();
-    let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).expect("a kernel with epoll");
-    let mut lines: Vec<Line> = (0..ENDPOINTS / 2)
-        .map(|number| Line::new(number, &epoll))
-        .collect();
-    let begun: Vec<Instant> = lines
-        .iter_mut()
-        .map(|line| line.phones.room().now)
-        .collect();
+    let mut exchange = Exchange::new();
     let start = Instant::now();
-    serve(&mut lines, &epoll, start, &begun, WARM_UP);
+    exchange.serve(start, WARM_UP);
     let (cpu, from) = (ThreadTime::now(), start.elapsed());
-    let mut counts = serve(&mut lines, &epoll, start, &begun, WARM_UP + TIME);
+    let mut counts = exchange.serve(start, WARM_UP + TIME);
     let wall = (start.elapsed() - from).as_secs_f64();
     let busy = cpu.elapsed().as_secs_f64() / wall;
     let arrived = counts.heard as f64 / counts.sent as f64;
@@ -70,111 +80,132 @@ pub(super) fn calls(name: &str) {
     );
 }
 
-impl Line {
-    fn new(number: usize, epoll: &impl std::os::fd::AsFd) -> Self {
-        let mut phones = Phones::connect(number);
+impl Exchange {
+    fn new() -> Self {
+        let mut phones = Phones::connect(ENDPOINTS / 2);
+        let places = [0, 1]
+            .map(|side| (0..).zip(phones.sessions(side)))
+            .map(|sessions| sessions.map(|(at, session)| (session, at)).collect());
+        let places: [HashMap<SessionId, usize>; 2] = places;
         phones.room().carry();
-        let socket = || UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
-        let sockets = [socket(), socket()];
-        for side in 0..2 {
-            let peer = sockets[1 - side].local_addr().expect("bound");
-            sockets[side].connect(peer).expect("it is there");
-            sockets[side].set_nonblocking(true).expect("a socket");
-            let data = epoll::EventData::new_u64((2 * number + side) as u64);
-            let added = epoll::add(epoll, &sockets[side], data, epoll::EventFlags::IN);
-            added.expect("room for one more");
-        }
-        // As evenly as callers are who know nothing of each other.
-        let phase =
-            |side: usize| FRAME * ((2 * number + side) * 617 % ENDPOINTS) as u32 / ENDPOINTS as u32;
+        let known = [0, 1].map(|side| {
+            let sockets = phones.room().sockets(side);
+            let sockets = sockets.map(|(id, address)| (places[side][&id.session()], (id, address)));
+            sockets.collect::<HashMap<_, _>>()
+        });
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).expect("a kernel with epoll");
+        let lines = (0..ENDPOINTS / 2).map(|at| {
+            let socket = || UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+            let mut sockets = [Some(socket()), Some(socket())];
+            let addresses = sockets.each_ref().map(|socket| {
+                let socket = socket.as_ref().expect("just made");
+                socket.local_addr().expect("bound")
+            });
+            [0, 1].map(|side| {
+                let socket = sockets[side].take().expect("once");
+                socket.connect(addresses[1 - side]).expect("it is there");
+                socket.set_nonblocking(true).expect("a socket");
+                let number = 2 * at + side;
+                let data = epoll::EventData::new_u64(number as u64);
+                let added = epoll::add(&epoll, &socket, data, epoll::EventFlags::IN);
+                added.expect("room for one more");
+                Line {
+                    socket,
+                    id: known[side][&at].0,
+                    peer: known[1 - side][&at].1,
+                    // As evenly as callers are who know nothing of each other.
+                    next: FRAME * (number * 617 % ENDPOINTS) as u32 / ENDPOINTS as u32,
+                }
+            })
+        });
+        let lines = lines.collect();
+        let begun = phones.room().now;
         Self {
+            begun,
             phones,
-            sockets,
-            next: [phase(0), phase(1)],
+            lines,
+            places,
+            epoll,
         }
     }
 
-    fn speak(&mut self, side: usize) {
-        self.phones.speak(side);
-        self.drain(side);
-    }
-
+    /// What one side has to say leaves.
     fn drain(&mut self, side: usize) {
         let room = self.phones.room();
         room.drain(side);
-        for (from, packet) in room.carried() {
+        for carried in room.carried() {
+            let at = self.places[carried.side][&carried.socket.session()];
             // What the kernel does not take is lost.
-            let _ = self.sockets[from].send(&packet);
+            let _ = self.lines[at][carried.side].socket.send(&carried.payload);
         }
     }
 
-    fn hear(&mut self, side: usize) -> usize {
+    fn speak(&mut self, at: usize, side: usize) {
+        let room = self.phones.room();
+        if room.due(side).is_some_and(|due| due <= room.now) {
+            room.wake();
+        }
+        self.phones.speak(at, side);
+        self.drain(side);
+    }
+
+    fn hear(&mut self, at: usize, side: usize) -> usize {
         let mut buffer = [0; 2_048];
+        let line = &self.lines[at][side];
         loop {
-            match self.sockets[side].recv(&mut buffer) {
+            match line.socket.recv(&mut buffer) {
                 Ok(size) => {
                     let packet = bytes::Bytes::copy_from_slice(&buffer[..size]);
-                    self.phones.room().deliver(side, packet);
+                    self.phones.room().deliver(side, line.id, line.peer, packet);
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break,
                 Err(error) => panic!("{error}"),
             }
         }
         self.drain(side);
-        self.phones.listen(side)
+        self.phones.listen(at, side)
     }
-}
 
-/// Until so long after the beginning.
-fn serve(
-    lines: &mut [Line],
-    epoll: &impl std::os::fd::AsFd,
-    start: Instant,
-    begun: &[Instant],
-    until: Duration,
-) -> Counts {
-    let mut counts = Counts::default();
-    // Whoever is due first, first: everybody speaks once in each frame, always in the same order.
-    let mut order: Vec<(usize, usize)> =
-        (0..lines.len()).flat_map(|at| [(at, 0), (at, 1)]).collect();
-    order.sort_unstable_by_key(|(at, side)| lines[*at].next[*side]);
-    let mut turn = 0;
-    let mut events: Vec<epoll::Event> = Vec::with_capacity(256);
-    loop {
-        let mut now = start.elapsed();
-        if now >= until {
-            return counts;
-        }
-        for _ in 0..256 {
+    /// Until so long after the beginning.
+    fn serve(&mut self, start: Instant, until: Duration) -> Counts {
+        let mut counts = Counts::default();
+        let begun = self.begun;
+        // Whoever is due first, first: everybody speaks once in each frame, always in the same order.
+        let mut order: Vec<(usize, usize)> = (0..self.lines.len())
+            .flat_map(|at| [(at, 0), (at, 1)])
+            .collect();
+        order.sort_unstable_by_key(|&(at, side)| self.lines[at][side].next);
+        let mut turn = 0;
+        let mut events: Vec<epoll::Event> = Vec::with_capacity(256);
+        loop {
+            let mut now = start.elapsed();
+            if now >= until {
+                return counts;
+            }
+            for _ in 0..256 {
+                let (at, side) = order[turn];
+                let due = self.lines[at][side].next;
+                if due > now {
+                    break;
+                }
+                self.phones.room().now = begun + now;
+                self.speak(at, side);
+                now = start.elapsed();
+                counts.late.push((now - due).as_secs_f64() * 1e3);
+                counts.sent += 1;
+                self.lines[at][side].next = due + FRAME;
+                turn = (turn + 1) % order.len();
+            }
             let (at, side) = order[turn];
-            let line = &mut lines[at];
-            let due = line.next[side];
-            if due > now {
-                break;
+            let wait = self.lines[at][side].next.saturating_sub(start.elapsed());
+            let wait = Timespec::try_from(wait).expect("a frame is short");
+            events.clear();
+            epoll::wait(&self.epoll, spare_capacity(&mut events), Some(&wait)).expect("ours");
+            self.phones.room().now = begun + start.elapsed();
+            for event in &events {
+                let number = event.data.u64() as usize;
+                counts.heard += self.hear(number / 2, number % 2) as u64;
             }
-            let room = line.phones.room();
-            room.now = begun[at] + now;
-            if room.due(side).is_some_and(|due| due <= room.now) {
-                room.wake();
-            }
-            line.speak(side);
-            now = start.elapsed();
-            counts.late.push((now - due).as_secs_f64() * 1e3);
-            counts.sent += 1;
-            line.next[side] = due + FRAME;
-            turn = (turn + 1) % order.len();
-        }
-        let (at, side) = order[turn];
-        let wait = lines[at].next[side].saturating_sub(start.elapsed());
-        let wait = Timespec::try_from(wait).expect("a frame is short");
-        events.clear();
-        epoll::wait(epoll, spare_capacity(&mut events), Some(&wait)).expect("ours");
-        let now = start.elapsed();
-        for event in &events {
-            let number = event.data.u64() as usize;
-            let line = &mut lines[number / 2];
-            line.phones.room().now = begun[number / 2] + now;
-            counts.heard += line.hear(number % 2) as u64;
         }
     }
 }

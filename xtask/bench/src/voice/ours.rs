@@ -1,6 +1,7 @@
-//! A call of ours: sessions, ICE, keys by DTLS, RTP, SRTP and a jitter buffer on both sides.
+//! Calls of ours: sessions, ICE, keys by DTLS, RTP, SRTP and a jitter buffer on both sides. As in a program, there is one
+//! manager for all calls; there are two, so that they have somebody to talk to.
 
-use super::{Call, FRAME, PAYLOAD};
+use super::{Calls, FRAME, PAYLOAD};
 use crate::room::Room;
 use session_core::{Config, Role, SeededEntropy, SessionId, SessionManager, testing::epoch};
 use session_voice::{
@@ -18,9 +19,10 @@ use transport_p2p::{
 };
 
 pub(super) type Client = VoiceClient<JingleForm>;
-type Packets = Arc<Mutex<Vec<MediaPacket>>>;
+type Packets = Arc<Mutex<Vec<(SessionId, MediaPacket)>>>;
 
-const SECOND: Duration = Duration::from_secs(1);
+/// How soon a call stands.
+const LIMIT: Duration = Duration::from_secs(10);
 
 /// One certificate for the whole process, as a program has one.
 static LAYER: LazyLock<Arc<DtlsLayer>> = LazyLock::new(|| {
@@ -32,9 +34,13 @@ static LAYER: LazyLock<Arc<DtlsLayer>> = LazyLock::new(|| {
 
 pub(super) struct Phones {
     room: Room,
+    calls: Vec<Call>,
+    packets: [Packets; 2],
+}
+
+struct Call {
     sessions: [SessionId; 2],
     streams: [MediaStream; 2],
-    packets: [Packets; 2],
 }
 
 /// A manager for calls by ICE, which answers at once, and hands the packets of its calls to `sink`.
@@ -48,6 +54,7 @@ pub(super) fn manager(
     audio.rtcp_mux = true;
     let mut client = Client::new(CallConfig {
         layer: Some(LAYER.clone()),
+        calls_max: usize::MAX,
         ..CallConfig::new(audio)
     });
     let mut sink = sink;
@@ -76,46 +83,39 @@ pub(super) fn stream(
     Some(MediaStream::new(config, protection, seed, now))
 }
 
-impl Call for Phones {
-    fn connect(number: usize) -> Self {
+impl Calls for Phones {
+    fn connect(count: usize) -> Self {
         let packets = [Packets::default(), Packets::default()];
         let side = |side: usize| {
             let packets = packets[side].clone();
             let address = Ipv4Addr::new(10, 0, 0, 1 + side as u8).into();
-            manager((2 * number + side) as u64, address, move |_, packet| {
-                lock(&packets).push(packet);
+            manager(side as u64, address, move |session, packet| {
+                lock(&packets).push((session, packet));
             })
         };
-        let mut room = Room::new([side(0), side(1)], epoch());
-        let alice = &mut room.sides[0];
-        let id = alice
-            .create_session("alice@a.example/1".into(), RTP, epoch())
-            .expect("room");
-        Client::dial(alice, id, "bob@b.example/2".into(), epoch()).expect("new");
-        room.advance(epoch() + 2 * SECOND);
-        let bobs = room.sides[1].find_client::<Client>();
-        let bobs = bobs.and_then(|client| client.sessions().next());
-        let sessions = [id, bobs.expect("it was called")];
-        let now = room.now;
-        let streams = [0, 1].map(|side: usize| {
-            stream(&mut room.sides[side], sessions[side], now).expect("the call stands")
-        });
-        Self {
-            room,
-            sessions,
-            streams,
+        let mut this = Self {
+            room: Room::new([side(0), side(1)], epoch()),
+            calls: Vec::with_capacity(count),
             packets,
+        };
+        for number in 0..count {
+            let call = this.call(number);
+            this.calls.push(call);
         }
+        this
     }
 
     fn frame(&mut self) -> usize {
-        let now = self.room.now + FRAME;
-        self.room.advance(now);
-        for side in 0..2 {
-            self.speak(side);
+        self.room.advance(self.room.now + FRAME);
+        let mut heard = 0;
+        for call in 0..self.calls.len() {
+            for side in 0..2 {
+                self.speak(call, side);
+            }
+            self.room.run();
+            heard += (0..2).map(|side| self.listen(call, side)).sum::<usize>();
         }
-        self.room.run();
-        (0..2).map(|side| self.listen(side)).sum()
+        heard
     }
 
     fn idle(&mut self, time: Duration) {
@@ -124,11 +124,36 @@ impl Call for Phones {
 }
 
 impl Phones {
-    /// One side sends a frame, and whatever else is due now.
-    pub(super) fn speak(&mut self, side: usize) {
+    /// Somebody calls and is answered.
+    fn call(&mut self, number: usize) -> Call {
+        let (begun, room) = (self.room.now, &mut self.room);
+        let alice = format!("alice{number}@a.example/1").into();
+        let sides = &mut room.sides;
+        let id = sides[0].create_session(alice, RTP, begun).expect("room");
+        Client::dial(&mut sides[0], id, "bob@b.example/2".into(), begun).expect("new");
+        loop {
+            let now = room.now + FRAME;
+            assert!(now < begun + LIMIT, "it does not connect");
+            room.advance(now);
+            let bobs = room.sides[1].find_client::<Client>();
+            let Some(bobs) = bobs.and_then(|client| client.sessions().last()) else {
+                continue;
+            };
+            let sessions = [id, bobs];
+            let streams = [0, 1].map(|side| stream(&mut room.sides[side], sessions[side], now));
+            if let [Some(alice), Some(bob)] = streams {
+                let streams = [alice, bob];
+                return Call { sessions, streams };
+            }
+        }
+    }
+
+    /// One side of a call sends a frame, and whatever else of it is due now.
+    pub(super) fn speak(&mut self, call: usize, side: usize) {
         let now = self.room.now;
-        let (manager, session) = (&mut self.room.sides[side], self.sessions[side]);
-        let stream = &mut self.streams[side];
+        let call = &mut self.calls[call];
+        let (manager, session) = (&mut self.room.sides[side], call.sessions[side]);
+        let stream = &mut call.streams[side];
         let packet = stream
             .send_frame(&[5; PAYLOAD], FRAME, now)
             .expect("no digit sounds");
@@ -145,15 +170,17 @@ impl Phones {
         }
     }
 
-    /// One side takes what has come, and plays a frame; how many frames have come.
-    pub(super) fn listen(&mut self, side: usize) -> usize {
-        let (now, mut played) = (self.room.now, 0);
-        let (stream, packets) = (&mut self.streams[side], &self.packets[side]);
-        for packet in lock(packets).drain(..) {
+    /// One side of a call takes what has come for it, and plays a frame; how many frames have come.
+    pub(super) fn listen(&mut self, call: usize, side: usize) -> usize {
+        let (now, mut heard) = (self.room.now, 0);
+        let call = &mut self.calls[call];
+        let (stream, session) = (&mut call.streams[side], call.sessions[side]);
+        for (whose, packet) in lock(&self.packets[side]).drain(..) {
+            assert_eq!(whose, session, "nobody else has spoken");
             match packet {
                 MediaPacket::Rtp(packet) => {
                     stream.handle_rtp(packet, now).expect("the peer's");
-                    played += 1;
+                    heard += 1;
                 }
                 MediaPacket::Rtcp(packet) => {
                     stream.handle_rtcp(packet, now).expect("the peer's");
@@ -164,7 +191,12 @@ impl Phones {
         // What is played stands for what was heard some frames ago.
         let (playout, _) = stream.pull(now);
         std::hint::black_box(matches!(playout, Playout::Packet(_)));
-        played
+        heard
+    }
+
+    /// How many calls there are, and whose session each has on one side.
+    pub(super) fn sessions(&self, side: usize) -> impl Iterator<Item = SessionId> {
+        self.calls.iter().map(move |call| call.sessions[side])
     }
 
     pub(super) fn room(&mut self) -> &mut Room {
@@ -172,6 +204,6 @@ impl Phones {
     }
 }
 
-fn lock(packets: &Packets) -> std::sync::MutexGuard<'_, Vec<MediaPacket>> {
+fn lock(packets: &Packets) -> std::sync::MutexGuard<'_, Vec<(SessionId, MediaPacket)>> {
     packets.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,6 +1,6 @@
 //! The same by str0m, in the mode that hands out RTP packets.
 
-use super::{Call, FRAME, PAYLOAD};
+use super::{Calls, FRAME, PAYLOAD};
 use std::{
     net::SocketAddr,
     time::{Duration, Instant},
@@ -15,7 +15,9 @@ use str0m::{
 
 const LIMIT: Duration = Duration::from_secs(10);
 
-pub(super) struct Phones {
+pub(super) struct Phones(Vec<Call>);
+
+struct Call {
     ends: [End; 2],
     now: Instant,
 }
@@ -54,8 +56,22 @@ fn host(address: SocketAddr) -> Candidate {
     Candidate::host(address, "udp").expect("an address")
 }
 
-impl Call for Phones {
-    fn connect(_: usize) -> Self {
+impl Calls for Phones {
+    fn connect(count: usize) -> Self {
+        Self((0..count).map(|_| Call::connect()).collect())
+    }
+
+    fn frame(&mut self) -> usize {
+        self.0.iter_mut().map(Call::frame).sum()
+    }
+
+    fn idle(&mut self, time: Duration) {
+        self.0.iter_mut().for_each(|call| call.idle(time));
+    }
+}
+
+impl Call {
+    fn connect() -> Self {
         let now = Instant::now();
         let mut ends = [End::new(0, now), End::new(1, now)];
         let [first, second] = &mut ends;
@@ -133,9 +149,7 @@ impl Call for Phones {
         }
         self.now = until;
     }
-}
 
-impl Phones {
     /// Until neither has anything left to say now.
     fn carry(&mut self) {
         loop {

@@ -1,0 +1,100 @@
+//! The frames that wait, by their timestamps: few, nearly always in order, and touched with every packet, so that they lie
+//! beside each other.
+
+use super::Waiting;
+use std::collections::VecDeque;
+
+/// Sorted by timestamp, each of which is there once. The names of the methods are those of a map.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Queue(VecDeque<(u64, Waiting)>);
+
+impl Queue {
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.0.clear();
+    }
+
+    /// The earliest timestamp.
+    pub(super) fn first(&self) -> Option<u64> {
+        self.0.front().map(|(timestamp, _)| *timestamp)
+    }
+
+    pub(super) fn contains(&self, timestamp: u64) -> bool {
+        self.position(timestamp).is_ok()
+    }
+
+    pub(super) fn get(&self, timestamp: u64) -> Option<&Waiting> {
+        let at = self.position(timestamp).ok()?;
+        self.0.get(at).map(|(_, frame)| frame)
+    }
+
+    /// A frame whose timestamp is not there yet.
+    pub(super) fn insert(&mut self, timestamp: u64, frame: Waiting) {
+        if let Err(at) = self.position(timestamp) {
+            self.0.insert(at, (timestamp, frame));
+        }
+    }
+
+    pub(super) fn remove(&mut self, timestamp: u64) -> Option<Waiting> {
+        let at = self.position(timestamp).ok()?;
+        self.0.remove(at).map(|(_, frame)| frame)
+    }
+
+    pub(super) fn pop_first(&mut self) -> Option<(u64, Waiting)> {
+        self.0.pop_front()
+    }
+
+    /// Where it is, or where it belongs: most often at one of the ends.
+    fn position(&self, timestamp: u64) -> Result<usize, usize> {
+        match (self.0.front(), self.0.back()) {
+            (_, Some((last, _))) if *last < timestamp => Err(self.0.len()),
+            (Some((first, _)), _) if *first == timestamp => Ok(0),
+            _ => self.0.binary_search_by_key(&timestamp, |(known, _)| *known),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+
+    proptest! {
+        /// It does what a map does.
+        #[test]
+        fn as_a_map(steps in prop::collection::vec((0..4, 0..40_u64), 1..200)) {
+            let (mut queue, mut map) = (Queue::default(), BTreeMap::new());
+            for (step, timestamp) in steps {
+                match step {
+                    0 | 1 => {
+                        prop_assert_eq!(queue.contains(timestamp), map.contains_key(&timestamp));
+                        let copies = map.len() as u32;
+                        queue.insert(timestamp, Waiting { copies, ..Waiting::default() });
+                        map.entry(timestamp).or_insert(copies);
+                    }
+                    2 => {
+                        let removed = queue.remove(timestamp).map(|frame| frame.copies);
+                        prop_assert_eq!(removed, map.remove(&timestamp));
+                    }
+                    _ => {
+                        let popped = queue.pop_first().map(|(at, frame)| (at, frame.copies));
+                        prop_assert_eq!(popped, map.pop_first());
+                    }
+                }
+                prop_assert_eq!(queue.len(), map.len());
+                prop_assert_eq!(queue.is_empty(), map.is_empty());
+                prop_assert_eq!(queue.first(), map.keys().next().copied());
+                let found = queue.get(timestamp).map(|frame| frame.copies);
+                prop_assert_eq!(found, map.get(&timestamp).copied());
+            }
+        }
+    }
+}
