@@ -11,7 +11,8 @@ use std::{cmp::Reverse, time::Instant};
 const SPARES_MAX: usize = 32;
 
 impl SessionManager {
-    /// The next thing to do. Call it until it is [`Output::Wait`]. Clients react while this is being drained.
+    /// The next thing to do. Call it until it is [`Output::Wait`]. Clients react while this is being drained, and to data
+    /// sometimes before ([`handle_input`](Self::handle_input)).
     #[must_use]
     pub fn poll_output(&mut self, now: Instant) -> Output {
         for id in self.shared.woken() {

@@ -9,7 +9,8 @@ use crate::{
 use std::{sync::Arc, time::Instant};
 
 impl SessionManager {
-    /// Something happened. Follow with [`poll_output`](Self::poll_output) until it waits.
+    /// Something happened. Follow with [`poll_output`](Self::poll_output) until it waits. Datagrams of a session at rest
+    /// reach its client from here, where a channel has a [direct path](crate::DirectPath).
     pub fn handle_input(&mut self, input: Input, now: Instant) {
         match input {
             Input::Datagram {
