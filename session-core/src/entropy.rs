@@ -2,11 +2,12 @@
 
 /// Where random bytes come from.
 ///
-/// The core draws session ids and the seeds of transports from here and from nowhere else. An application passes
-/// one that the operating system fills; a test passes a seeded one and gets the same run every time.
+/// The core draws session ids, the seeds of transports and what clients ask for
+/// ([`Session::fill_random`](crate::Session::fill_random)) from here and from nowhere else. An application passes one that
+/// the operating system fills; a test passes a seeded one and gets the same run every time.
 ///
 /// # For implementers
-/// What is drawn must be unpredictable to peers: session ids and transport credentials depend on it.
+/// What is drawn must be unpredictable to peers: session ids, transport credentials and keys depend on it.
 pub trait Entropy: Send {
     /// Fills `buffer` with random bytes.
     fn fill(&mut self, buffer: &mut [u8]);

@@ -66,9 +66,13 @@ impl Shared {
         }
     }
 
+    pub(crate) fn fill(&self, buffer: &mut [u8]) {
+        lock(&self.entropy).fill(buffer);
+    }
+
     pub(crate) fn seed(&self) -> [u8; 32] {
         let mut seed = [0; 32];
-        lock(&self.entropy).fill(&mut seed);
+        self.fill(&mut seed);
         seed
     }
 

@@ -425,6 +425,41 @@ fn the_same_sid_with_two_peers_is_two_sessions() {
 }
 
 #[test]
+fn what_an_offer_says_of_a_contents_security_is_known_to_both() {
+    let mut t = Table::new(Setup::default());
+    let (name, to, now) = (t.alice.name.clone(), t.bob.name.clone(), t.now);
+    t.alice.manager.create_session(name, TYPE, now).unwrap();
+    let session = t.only(Alice);
+    let content = session.contents().next().unwrap().name().clone();
+    let security = Element::new("urn:example:security", "security").with("name", &content);
+    let other = session.set_security("another", &security);
+    assert_eq!(other, Err(Misuse::UnknownContent("another".into())));
+    session.set_security(&content, &security).unwrap();
+    session
+        .initiate_with(to, vec![], description("offer"), now)
+        .unwrap();
+    t.drain(Alice);
+    let late = t.act(Alice, |s, _| {
+        s.set_security("data", &Element::new("a", "b"))
+    });
+    assert!(matches!(late, Err(Misuse::TooLate(_))));
+    t.settle();
+    let theirs = t.only(Bob).content(&content).unwrap();
+    assert_eq!(theirs.security(), Some(&security));
+}
+
+#[test]
+fn what_clients_draw_is_what_the_manager_was_given() {
+    let mut t = Table::new(Setup::default());
+    let (name, now) = (t.alice.name.clone(), t.now);
+    t.alice.manager.create_session(name, TYPE, now).unwrap();
+    let (mut one, mut other) = ([0; 44], [0; 44]);
+    t.only(Alice).fill_random(&mut one);
+    t.only(Alice).fill_random(&mut other);
+    assert!(one != other && one != [0; 44]);
+}
+
+#[test]
 fn an_id_that_was_agreed_on_before_is_that_of_the_session() {
     let mut t = Table::new(Setup::default());
     let long = "x".repeat(Limits::default().sid_bytes + 1);

@@ -4,6 +4,8 @@ mod config;
 mod decide;
 mod events;
 mod exchange;
+mod keyring;
+mod propose;
 mod watch;
 
 pub use config::{
@@ -12,16 +14,15 @@ pub use config::{
 };
 
 use crate::{
-    Direction, File, FileDescription, Hasher, Integrity, Phase, Read, Transfer, TransferId,
-    file::FILE_TRANSFER,
-    moving,
-    transfer::{Fault, mark, suitable},
+    Direction, Hasher, Integrity, Phase, Read, Transfer, TransferId, file::FILE_TRANSFER,
+    transfer::Fault,
 };
 use bytes::Bytes;
 use exchange::{Exchange, end, reject};
+use keyring::Keyring;
 use session_core::{
-    ContentSpec, Misuse, Peer, Reason, ReasonCondition, Role, Senders, Session, SessionDescription,
-    SessionId, SessionManager, Signal,
+    ContentSpec, Misuse, Peer, Reason, ReasonCondition, Role, Session, SessionId, SessionManager,
+    Signal,
 };
 use std::{collections::BTreeMap, fmt, sync::Arc, time::Instant};
 
@@ -101,6 +102,7 @@ pub struct FileClient {
     config: FileConfig,
     exchanges: BTreeMap<SessionId, Exchange>,
     policy: Option<Policy>,
+    keyring: Keyring,
     signal_offer: Signal<FileOffer>,
 }
 
@@ -113,6 +115,7 @@ impl FileClient {
             config,
             exchanges: BTreeMap::new(),
             policy: None,
+            keyring: Keyring::default(),
             signal_offer: Signal::new(),
         }
     }
@@ -120,6 +123,13 @@ impl FileClient {
     /// Who decides about offers before the application is asked.
     pub fn set_policy(&mut self, policy: impl FnMut(&FileOffer) -> FileVerdict + Send + 'static) {
         self.policy = Some(Box::new(policy));
+    }
+
+    /// What seals the secrets of files that are encrypted within their stream (XEP-0391), and opens those of peers. Without
+    /// it such files are refused, with `security-error`.
+    #[cfg(feature = "jet")]
+    pub fn set_keys(&mut self, keys: impl crate::JetKeys + Send + 'static) {
+        self.keyring.set(Box::new(keys));
     }
 
     /// Announces each offer that waits for the application.
@@ -183,10 +193,13 @@ impl FileClient {
         let mut exchange = Exchange::new(to.clone(), Role::Initiator);
         let mut first = None;
         for proposal in proposals {
-            let spec = client.propose(&mut exchange, proposal);
+            let spec = client.propose(&mut exchange, proposal, session)?;
             if first.is_none() {
                 session.set_content_name(&spec.name)?;
                 session.set_senders(&spec.name, spec.senders, now)?;
+                if let Some(security) = &spec.security {
+                    session.set_security(&spec.name, security)?;
+                }
                 if let Some(layer) = &client.config.layer {
                     session.announce_layer_in(&spec.name, layer)?;
                 }
@@ -225,18 +238,21 @@ impl FileClient {
             .exchanges
             .remove(&id)
             .ok_or(FileError::UnknownSession(id))?;
-        let spec = client.propose(&mut exchange, proposal);
-        let content = spec.name.clone();
-        let result = client.add_content(session, spec, now);
-        if result.is_err() {
-            exchange.transfers.pop();
+        let files = exchange.transfers.len();
+        let proposed = client.propose(&mut exchange, proposal, session);
+        let added = proposed.and_then(|spec| {
+            let content = spec.name.clone();
+            client.add_content(session, spec, now)?;
+            Ok(content)
+        });
+        if added.is_err() {
+            exchange.transfers.truncate(files);
         }
-        exchange.linger_due = exchange.linger_due.filter(|_| result.is_err());
+        exchange.linger_due = exchange.linger_due.filter(|_| added.is_err());
         client.exchanges.insert(id, exchange);
-        result?;
         Ok(TransferId {
             session: id,
-            content,
+            content: added?,
         })
     }
 
@@ -348,12 +364,15 @@ impl FileClient {
                 None => FileError::Finished,
             });
         }
-        if let Some(most) = transfer.bytes()
+        if let Some(most) = transfer.most()
             && bytes.len() as u64 > most - transfer.progress().written
         {
             return Err(FileError::TooMuch(most));
         }
-        let (count, told) = transfer.write(bytes);
+        let Ok((count, told)) = transfer.write(bytes) else {
+            // That was looked at before.
+            return Ok(0);
+        };
         let infos: Vec<_> = told
             .into_iter()
             .map(|file| transfer.checksum_info(file).to_element())
@@ -548,60 +567,6 @@ impl FileClient {
         let exchange = self.exchanges.get_mut(&id.session);
         let transfer = exchange.and_then(|exchange| exchange.find_mut(&id.content));
         transfer.ok_or_else(|| FileError::Unknown(id.clone()))
-    }
-
-    /// Adds a transfer of ours, and gives the content that tells the peer.
-    fn propose(&self, exchange: &mut Exchange, proposal: Proposal) -> ContentSpec {
-        let (direction, mut file, prefix) = match proposal {
-            Proposal::Offer(file) => (Direction::Send, file, None),
-            Proposal::Request(file, prefix) => (Direction::Receive, file, prefix),
-        };
-        if self.config.blocks && !self.config.hashes_outside {
-            mark_blocks(&mut file);
-        }
-        file.extra.extend(self.config.moves.then(moving::mark));
-        let offset = file.range.as_ref().map_or(0, |range| range.offset);
-        let has = prefix
-            .as_ref()
-            .filter(|prefix| offset > 0 && prefix.length() == offset);
-        file.extra.extend(has.and_then(crate::resume::prefix_mark));
-        let name = exchange.next_name();
-        let sender = match direction {
-            Direction::Send => exchange.role,
-            Direction::Receive => exchange.role.other(),
-        };
-        let description = FileDescription::from(file.clone()).to_element();
-        let limits = self.config.limits;
-        let mut transfer = Transfer::new(
-            name.clone(),
-            exchange.role,
-            direction,
-            Phase::Waiting,
-            file,
-            limits,
-        );
-        transfer.set_prefix(prefix);
-        if direction == Direction::Receive {
-            let known = transfer.file().file_name().ok();
-            transfer.set_name(known);
-        }
-        exchange.transfers.push(transfer);
-        ContentSpec {
-            senders: match sender {
-                Role::Initiator => Senders::Initiator,
-                Role::Responder => Senders::Responder,
-            },
-            ..ContentSpec::new(name, description)
-        }
-    }
-}
-
-/// Offers the hashes of blocks for a file that has several.
-fn mark_blocks(file: &mut File) {
-    if let Some(size) = file.size.filter(|&size| size > suitable(size))
-        && crate::transfer::block_bytes(file).is_none()
-    {
-        file.extra.push(mark(suitable(size)));
     }
 }
 

@@ -90,6 +90,8 @@ impl Flow {
         }
     }
 
+    /// How many bytes of the stream have come how far. Of one that is encrypted within itself its tag is one, and what is
+    /// read is what was encrypted.
     pub(crate) fn progress(&self) -> Progress {
         self.progress
     }
@@ -156,9 +158,14 @@ impl Flow {
     }
 
     /// Somebody would write more if there were room, and is to be told when there is.
-    #[cfg(feature = "gtalk")]
     pub(crate) fn want_room(&mut self) {
         self.refused = true;
+    }
+
+    /// The last bytes of the stream, beyond what there is room for.
+    pub(crate) fn append(&mut self, bytes: Bytes) {
+        self.progress.written += bytes.len() as u64;
+        self.outgoing.push(bytes);
     }
 
     pub(crate) fn finish(&mut self) {
@@ -218,12 +225,26 @@ impl Flow {
     /// Bytes of the peer. More than our limit is taken: it was under way when we held the peer back. Whether they are
     /// the first to be read.
     pub(crate) fn receive(&mut self, bytes: Bytes, session: &mut Session, now: Instant) -> bool {
-        if bytes.is_empty() {
+        let carried = bytes.len();
+        self.receive_as(bytes, carried, session, now)
+    }
+
+    /// As [`receive`](Self::receive), where so many bytes of the stream were read as others.
+    pub(crate) fn receive_as(
+        &mut self,
+        bytes: Bytes,
+        carried: usize,
+        session: &mut Session,
+        now: Instant,
+    ) -> bool {
+        if carried == 0 {
             return false;
         }
-        self.progress.received += bytes.len() as u64;
-        let was_empty = self.incoming.is_empty();
-        self.incoming.push(bytes);
+        self.progress.received += carried as u64;
+        let is_first = self.incoming.is_empty() && !bytes.is_empty();
+        if !bytes.is_empty() {
+            self.incoming.push(bytes);
+        }
         if !self.paused
             && self.incoming.length() >= self.receive_bytes
             && let Some(channel) = self.channel
@@ -234,7 +255,7 @@ impl Flow {
         if self.retained.is_proven() && self.is_time_to_tell(now) {
             self.tell(None, session, now);
         }
-        was_empty
+        is_first
     }
 
     fn is_time_to_tell(&self, now: Instant) -> bool {

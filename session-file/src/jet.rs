@@ -41,7 +41,7 @@ pub const JET_BYTES_MAX: u64 = (1 << 36) - 32;
 /// Bytes of an initialization vector.
 pub(crate) const IV_BYTES: usize = 12;
 
-/// How bytes are encrypted (XEP-0391 §6).
+/// How bytes are encrypted (XEP-0391 §5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum JetCipher {
     /// AES-128, which Conversations and Dino use.
@@ -142,7 +142,7 @@ impl JetSecurity {
 }
 
 /// A key and its initialization vector. They are for one file: a second one, or the rest of one that was interrupted, needs
-/// others (XEP-0391 §5.3).
+/// others (XEP-0391 §4.3).
 #[derive(Clone, PartialEq, Eq)]
 pub struct JetSecret {
     cipher: JetCipher,
@@ -259,6 +259,15 @@ pub enum JetError {
     /// Sealed by an encryption that we do not have.
     #[error("sealed by {0}, which is not known here")]
     Kind(Arc<str>),
+    /// No end-to-end encryption was set ([`FileClient::set_keys`](crate::FileClient::set_keys)).
+    #[error("there is no end-to-end encryption here")]
+    NoKeys,
+    /// A tree, whose bytes flow both ways.
+    #[error("a tree cannot be encrypted: its files can, each for itself")]
+    Tree,
+    /// The rest of a file, without the hasher of what is there: nothing would prove that.
+    #[error("the rest of an encrypted file needs the hash of what is there")]
+    NoPrefix,
     /// The end-to-end encryption's own reason.
     #[error("{0}")]
     Keys(Arc<str>),

@@ -3,23 +3,30 @@
 mod again;
 mod blocks;
 mod check;
+mod ending;
 mod outcome;
+mod receiving;
+#[cfg(feature = "jet")]
+mod sealed;
+#[cfg(not(feature = "jet"))]
+#[path = "transfer/unsealed.rs"]
+mod sealed;
 
 pub(crate) use blocks::{block_bytes, mark, suitable};
-#[cfg(feature = "cli")]
+#[cfg(any(feature = "cli", feature = "jet"))]
 pub(crate) use check::algorithms;
 pub(crate) use check::{Check, Judgement};
 pub(crate) use outcome::reason_of;
 pub use outcome::{Direction, Fault, Integrity, Outcome, TransferId};
+pub(crate) use sealed::Sealed;
 
 use crate::{
-    Change, Completeness, File, FileInfo, FileLimits, FileName, FileRange, Hash, Hasher, Phase,
-    Progress, Read,
+    Change, File, FileInfo, FileLimits, FileName, FileRange, Hash, Hasher, Phase, Progress,
     flow::Flow,
     moving::{self, Keep},
 };
 use bytes::Bytes;
-use session_core::{ChannelId, Reason, Role, Secured, Session, Signal};
+use session_core::{Reason, Role, Secured, Session, Signal};
 use std::{sync::Arc, time::Instant};
 
 /// One file, seen from our side. It is there from the offer until [`FileClient::release`](crate::FileClient::release),
@@ -55,6 +62,8 @@ pub struct Transfer {
     gives_again: bool,
     /// It is to, and has not heard of it.
     rewound: bool,
+    /// What encrypts its bytes within the stream, or decrypts them.
+    sealed: Option<Sealed>,
     outcome: Option<Outcome>,
     pub(crate) secured: Option<Box<Secured>>,
     signal: Signal<Change>,
@@ -100,7 +109,21 @@ impl Transfer {
 
     /// How many bytes have come how far, of those that this transfer has.
     pub fn progress(&self) -> Progress {
-        self.flow.progress()
+        let stream = self.flow.progress();
+        self.sealed
+            .as_ref()
+            .map_or(stream, |sealed| sealed.of_file(stream))
+    }
+
+    /// Whether its bytes are encrypted within the stream (XEP-0391), whatever carries that.
+    pub fn is_encrypted(&self) -> bool {
+        self.sealed.is_some()
+    }
+
+    /// How its bytes are encrypted within the stream; `None` when they are not.
+    #[cfg(feature = "jet")]
+    pub fn cipher(&self) -> Option<crate::JetCipher> {
+        self.sealed.as_ref().map(Sealed::cipher)
     }
 
     /// How many bytes can be written now.
@@ -110,12 +133,8 @@ impl Transfer {
             (Phase::Ended, _) | (_, Direction::Receive) => 0,
             _ if self.rewound => 0,
             (_, Direction::Send) => {
-                let left = self
-                    .bytes()
-                    .map_or(u64::MAX, |bytes| bytes - self.progress().written.min(bytes));
-                self.flow
-                    .room()
-                    .min(usize::try_from(left).unwrap_or(usize::MAX))
+                let left = usize::try_from(self.left()).unwrap_or(usize::MAX);
+                self.flow.room().min(left)
             }
         }
     }
@@ -141,7 +160,8 @@ impl Transfer {
         self.outcome.as_ref()
     }
 
-    /// What protects its bytes, or did; `None` when nothing does, or none has left yet.
+    /// What protects its bytes on the path that they take now, or took last; `None` when nothing does there, or none has
+    /// left yet. They may be encrypted within the stream beside that ([`is_encrypted`](Self::is_encrypted)).
     pub fn secured(&self) -> Option<&Secured> {
         self.secured.as_deref()
     }
@@ -157,6 +177,12 @@ impl Transfer {
     /// Whether its stream carries the frames of a tree, because both sides know them. Then both write and both read.
     pub fn is_tree(&self) -> bool {
         self.duplex
+    }
+
+    /// Whether its bytes pass now as they are, and nothing protects them.
+    pub(crate) fn is_bare(&self, session: &Session) -> bool {
+        let bare = |channel| session.writable(channel) && session.secured(channel).is_none();
+        self.sealed.is_none() && self.flow.channel.is_some_and(bare)
     }
 
     /// Whether our application has read the end of what was received.
@@ -205,6 +231,7 @@ impl Transfer {
             outside: false,
             gives_again: false,
             rewound: false,
+            sealed: None,
             outcome: None,
             secured: None,
             signal: Signal::new(),
@@ -220,6 +247,17 @@ impl Transfer {
         self.prefix = prefix;
     }
 
+    /// Its bytes are encrypted within the stream. The hashes of blocks are not named then, which would tell whoever carries
+    /// signalling of parts of the file; a tree is none, as its bytes flow both ways.
+    #[cfg(feature = "jet")]
+    pub(crate) fn set_sealed(&mut self, sealed: Sealed) {
+        let other = |extra: &session_core::Element| {
+            !extra.is(crate::OWN, "blocks") && !extra.is(crate::OWN, "tree")
+        };
+        self.file.extra.retain(other);
+        self.sealed = Some(sealed);
+    }
+
     pub(crate) fn set_file(&mut self, file: File) {
         self.file = file;
     }
@@ -231,7 +269,8 @@ impl Transfer {
             return;
         }
         self.phase = Phase::Open;
-        self.duplex = crate::tree::mark(&self.file).is_some() && self.bytes().is_none();
+        let is_tree = crate::tree::mark(&self.file).is_some() && self.bytes().is_none();
+        self.duplex = is_tree && self.sealed.is_none();
         // Who may have to compare what comes again hashes by himself.
         let compares = self.direction == Direction::Receive
             && self.bytes().is_some()
@@ -246,7 +285,7 @@ impl Transfer {
         let offset = self.offset();
         let prefix = self.prefix.clone();
         let prefix = prefix.filter(|prefix| prefix.length() == offset);
-        let block = block_bytes(&self.file);
+        let block = block_bytes(&self.file).filter(|_| self.sealed.is_none());
         let bytes = self.bytes();
         // A tree says the size of each of its files, and is bounded by that.
         let unsized_bytes = match self.duplex {
@@ -378,16 +417,30 @@ impl Transfer {
         Ok(self.check.as_mut().is_some_and(|check| check.prime(prefix)))
     }
 
-    /// Takes as much of `bytes` as there is room for. What is to be told to the peer by now comes with it.
-    pub(crate) fn write(&mut self, bytes: &mut Bytes) -> (usize, Vec<File>) {
+    /// Most bytes that it has; `None` when that is not known.
+    pub(crate) fn most(&self) -> Option<u64> {
+        self.bytes().or_else(|| Some(self.sealed.as_ref()?.most()))
+    }
+
+    /// How many bytes may be written yet.
+    fn left(&self) -> u64 {
         let written = self.progress().written;
-        let left = self
-            .bytes()
-            .map_or(u64::MAX, |bytes| bytes.saturating_sub(written));
+        self.most()
+            .map_or(u64::MAX, |most| most.saturating_sub(written))
+    }
+
+    /// Takes as much of `bytes` as there is room for. What is to be told to the peer by now comes with it.
+    ///
+    /// # Errors
+    /// [`Fault::TooMuch`]: more than a key is for.
+    pub(crate) fn write(&mut self, bytes: &mut Bytes) -> Result<(usize, Vec<File>), Fault> {
         let mut front = bytes.clone();
-        front.truncate(usize::try_from(left).unwrap_or(usize::MAX));
-        let offered = front.clone();
-        let count = self.flow.write(&mut front);
+        front.truncate(usize::try_from(self.left()).unwrap_or(usize::MAX));
+        if front.len() > self.flow.room() {
+            front.truncate(self.flow.room());
+            self.flow.want_room();
+        }
+        let count = front.len();
         let _ = bytes.split_to(count);
         let mut told = Vec::new();
         if let Some(check) = self
@@ -395,9 +448,14 @@ impl Transfer {
             .as_mut()
             .filter(|_| self.direction == Direction::Send)
         {
-            told = check.pass(&offered[..count]);
+            told = check.pass(&front);
         }
-        (count, told)
+        let mut front = match &mut self.sealed {
+            Some(sealed) => sealed.seal(front)?,
+            None => front,
+        };
+        self.flow.write(&mut front);
+        Ok((count, told))
     }
 
     /// Whether every byte of the part was written, and hashed.
@@ -429,11 +487,23 @@ impl Transfer {
         let Some(check) = &self.check else {
             return Ok(None);
         };
-        if let Judgement::Differs(_) = check.judge() {
+        if let Judgement::Differs(_) = check.judge(&[]) {
             return Err(Fault::Changed);
+        }
+        if let Some(tag) = self.sealed.as_mut().and_then(Sealed::tag) {
+            self.flow.append(tag);
         }
         self.flow.finish();
         Ok(check.checksum())
+    }
+
+    /// What tells the peer a hash.
+    pub(crate) fn checksum_info(&self, file: File) -> FileInfo {
+        FileInfo::Checksum {
+            creator: Some(self.creator),
+            content: Some(self.content.clone()),
+            file: Box::new(file),
+        }
     }
 
     /// The peer's application has it.
@@ -445,9 +515,10 @@ impl Transfer {
         }
     }
 
-    /// Whether the transport has every byte. A file without bytes can be taken before there is a path.
+    /// Whether the transport has every byte. A stream without bytes can be taken before there is a path.
     pub(crate) fn is_out(&self) -> bool {
-        self.flow.is_handed_over() || self.flow.is_finished() && self.bytes() == Some(0)
+        let is_empty = self.bytes() == Some(0) && self.sealed.is_none();
+        self.flow.is_handed_over() || self.flow.is_finished() && is_empty
     }
 
     pub(crate) fn everything_delivered(&mut self) {
@@ -461,223 +532,5 @@ impl Transfer {
             self.signal.emit(Change::Writable);
         }
         Ok(())
-    }
-}
-
-/// Receiving.
-impl Transfer {
-    /// Bytes of the peer.
-    ///
-    /// # Errors
-    /// They are not what was announced.
-    pub(crate) fn receive(
-        &mut self,
-        mut bytes: Bytes,
-        session: &mut Session,
-        now: Instant,
-    ) -> Result<(), Fault> {
-        let Some(check) = self.check.as_mut().filter(|_| self.phase == Phase::Open) else {
-            return Ok(());
-        };
-        match self.direction {
-            Direction::Receive => {
-                check.skip(&mut bytes)?;
-                check.arrive(&bytes)?;
-            }
-            // What flows back is the other side of a tree.
-            Direction::Send if self.duplex => {}
-            Direction::Send => return Ok(()),
-        }
-        if self.flow.receive(bytes, session, now) {
-            self.signal.emit(Change::Readable);
-        }
-        Ok(())
-    }
-
-    /// What the peer says of the hash, while it sends or after that.
-    ///
-    /// # Errors
-    /// It differs from what arrived.
-    pub(crate) fn told(&mut self, file: &File) -> Result<(), Fault> {
-        match (&mut self.check, self.direction) {
-            (Some(check), Direction::Receive) => check.told(file),
-            (None, _) | (_, Direction::Send) => Ok(()),
-        }
-    }
-
-    /// Whether every byte has arrived, as far as we can know.
-    pub(crate) fn is_complete(&self) -> bool {
-        self.check
-            .as_ref()
-            .is_some_and(|check| check.is_complete(self.flow.has_peer_finished()))
-    }
-
-    /// Judges a file that is complete. `Some` is how long the peer may take to name a hash.
-    ///
-    /// # Errors
-    /// It is another than announced.
-    pub(crate) fn judge(
-        &mut self,
-        patience: [std::time::Duration; 2],
-    ) -> Result<Option<std::time::Duration>, Fault> {
-        let Some(check) = self.check.as_ref().filter(|_| self.integrity.is_none()) else {
-            return Ok(None);
-        };
-        if check.awaits() {
-            return Ok(None);
-        }
-        match check.judge() {
-            Judgement::Equal(algorithm) => {
-                self.settle(Integrity::Verified(algorithm));
-                Ok(None)
-            }
-            Judgement::EqualPart(algorithm) => {
-                self.settle(Integrity::Part(algorithm));
-                Ok(None)
-            }
-            Judgement::Differs(algorithm) => Err(Fault::WrongHash(algorithm)),
-            // Each file of a tree has its own hash, in the stream.
-            Judgement::Open { .. } if self.duplex => {
-                self.settle(Integrity::Unverified);
-                Ok(None)
-            }
-            Judgement::Open { announced } => Ok(Some(patience[usize::from(announced)])),
-        }
-    }
-
-    pub(crate) fn settle(&mut self, integrity: Integrity) {
-        self.integrity = Some(integrity);
-        self.verdict_due = None;
-        self.signal.emit(Change::Readable);
-    }
-
-    /// The peer said that nothing more follows.
-    ///
-    /// # Errors
-    /// Something was to follow.
-    pub(crate) fn peer_finished(&mut self) -> Result<(), Fault> {
-        if self.direction == Direction::Send || !self.flow.peer_finished() {
-            return Ok(());
-        }
-        self.see_end()
-    }
-
-    /// The stream has come to its end. An application that hashes by itself waits for nothing else.
-    ///
-    /// # Errors
-    /// Something was to follow.
-    pub(crate) fn see_end(&mut self) -> Result<(), Fault> {
-        self.signal.emit(Change::Readable);
-        match self.check.as_ref().map(Check::missing) {
-            Some(Some((received, expected))) => Err(Fault::TooLittle { received, expected }),
-            Some(None) | None => Ok(()),
-        }
-    }
-
-    /// The next bytes, and whether the peer may go on now.
-    pub(crate) fn read(&mut self, max: usize) -> (Read, bool) {
-        if let Some((bytes, resume)) = self.flow.read(max) {
-            return (Read::Bytes(bytes), resume);
-        }
-        let read = match (&self.outcome, self.integrity) {
-            (Some(Outcome::Failed(fault)), _) => Read::Broken(outcome::cause_of(fault)),
-            (_, Some(_)) => Read::End(self.completeness()),
-            (_, None) => Read::Pending,
-        };
-        (read, false)
-    }
-
-    /// Our application has read the end. Whether that is news.
-    pub(crate) fn acknowledge(&mut self) -> bool {
-        !std::mem::replace(&mut self.acknowledged, true)
-    }
-
-    /// What tells the peer that we have the file.
-    pub(crate) fn received_info(&self) -> FileInfo {
-        FileInfo::Received {
-            creator: Some(self.creator),
-            content: Some(self.content.clone()),
-        }
-    }
-
-    /// What tells the peer a hash.
-    pub(crate) fn checksum_info(&self, file: File) -> FileInfo {
-        FileInfo::Checksum {
-            creator: Some(self.creator),
-            content: Some(self.content.clone()),
-            file: Box::new(file),
-        }
-    }
-
-    fn completeness(&self) -> Completeness {
-        let known = self
-            .check
-            .as_ref()
-            .is_some_and(|check| check.is_complete(self.flow.has_peer_finished()));
-        if known {
-            Completeness::Verified
-        } else {
-            Completeness::Unverified
-        }
-    }
-}
-
-/// Ending.
-impl Transfer {
-    pub(crate) fn channel(&self) -> Option<ChannelId> {
-        self.flow.channel
-    }
-
-    /// It failed: what was not read is of no use.
-    pub(crate) fn fail(&mut self, fault: Fault) {
-        if self.is_live() {
-            self.flow.discard();
-            self.end(Outcome::Failed(fault));
-        }
-    }
-
-    /// The session, or its content, is over. What it means for the file depends on how far it was.
-    pub(crate) fn ended(&mut self, fault: Fault, success: bool) {
-        if !self.is_live() {
-            return;
-        }
-        let outcome = match self.direction {
-            Direction::Send if self.confirmed || success && self.is_out() => {
-                Outcome::Sent { confirmed: true }
-            }
-            Direction::Send if self.flow.is_delivered() => Outcome::Sent { confirmed: false },
-            Direction::Send => Outcome::Failed(fault),
-            Direction::Receive => {
-                let unsized_end = success
-                    && self.phase == Phase::Open
-                    && self.check.as_ref().is_some_and(Check::may_end);
-                // What our application has not hashed yet nobody knows to be whole; it goes on another time.
-                let hashed = !self.awaits_hash();
-                if self.integrity.is_none() && hashed && (self.is_complete() || unsized_end) {
-                    // No word of its hash can come any more.
-                    match self.judge(Default::default()) {
-                        Ok(_) => {
-                            let integrity = self.integrity.unwrap_or(Integrity::Unverified);
-                            self.settle(integrity);
-                        }
-                        Err(fault) => return self.fail(fault),
-                    }
-                }
-                match self.integrity {
-                    Some(integrity) => Outcome::Received(integrity),
-                    None => Outcome::Failed(fault),
-                }
-            }
-        };
-        self.end(outcome);
-    }
-
-    fn end(&mut self, outcome: Outcome) {
-        self.phase = Phase::Ended;
-        self.verdict_due = None;
-        self.move_due = None;
-        self.outcome = Some(outcome);
-        self.flow.close(true);
-        self.signal.emit(Change::Ended);
     }
 }

@@ -2,54 +2,17 @@
 #![cfg(feature = "jet")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+#[path = "common/keys.rs"]
+mod keys;
+
+use keys::{STUB, Stub};
 use proptest::prelude::*;
 use session_core::{Element, Peer};
-use session_file::{
-    JET, JetCipher, JetError, JetKeys, JetOpener, JetSealer, JetSecret, JetSecurity,
-};
+use session_file::{JET, JetCipher, JetError, JetOpener, JetSealer, JetSecret, JetSecurity};
 use std::sync::Arc;
-use zeroize::Zeroizing;
-
-/// The namespace of the specification's examples.
-const STUB: &str = "urn:xmpp:encryption:stub:0";
-
-/// An encryption that is none: it says who may open, in clear.
-struct Stub;
-
-impl JetKeys for Stub {
-    fn kind(&self) -> &str {
-        STUB
-    }
-
-    fn seal(&mut self, to: &Peer, secret: &JetSecret) -> Result<Element, JetError> {
-        let hex: String = secret
-            .as_bytes()
-            .iter()
-            .map(|b| format!("{b:02x}"))
-            .collect();
-        let payload = Element::new(STUB, "payload").text(&hex);
-        Ok(Element::new(STUB, "encrypted")
-            .with("for", to)
-            .child(payload))
-    }
-
-    fn open(&mut self, from: &Peer, envelope: &Element) -> Result<Zeroizing<Vec<u8>>, JetError> {
-        let payload = envelope.find(STUB, "payload");
-        let payload =
-            payload.ok_or_else(|| JetError::Keys(format!("{from} sealed nothing").into()))?;
-        let text = payload.text_content().into_owned();
-        let byte = |at: usize| u8::from_str_radix(&text[at..at + 2], 16).unwrap();
-        Ok((0..text.len())
-            .step_by(2)
-            .map(byte)
-            .collect::<Vec<_>>()
-            .into())
-    }
-}
 
 fn hex(text: &str) -> Vec<u8> {
-    let byte = |at: usize| u8::from_str_radix(&text[at..at + 2], 16).unwrap();
-    (0..text.len()).step_by(2).map(byte).collect()
+    keys::hex(text).unwrap()
 }
 
 fn seal(secret: &JetSecret, text: &[u8], piece: usize) -> Vec<u8> {
@@ -123,7 +86,7 @@ fn a_name_is_written_always_and_need_not_be_read() {
     let name: Arc<str> = "a-file-offer".into();
     let secret = JetSecret::new(JetCipher::Aes256Gcm, &[9; 44]).unwrap();
     let to = Peer::from("juliet@capulet.example/yn0cl4bnw0yr3vym");
-    let said = JetSecurity::seal(&mut Stub, &to, name.clone(), &secret).unwrap();
+    let said = JetSecurity::seal(&mut Stub::default(), &to, name.clone(), &secret).unwrap();
     let element = said.to_element();
     assert_eq!(
         element.attribute("name"),
@@ -132,7 +95,7 @@ fn a_name_is_written_always_and_need_not_be_read() {
     );
     let read = JetSecurity::from_element(element.view(), &name).unwrap();
     assert_eq!(read.as_ref(), Some(&said));
-    assert_eq!(read.unwrap().open(&mut Stub, &to), Ok(secret));
+    assert_eq!(read.unwrap().open(&mut Stub::default(), &to), Ok(secret));
 
     // As Dino writes it, and with the cipher as the examples have it.
     let bare = Element::new(JET, "security")
@@ -176,7 +139,7 @@ fn what_cannot_be_is_refused() {
         .unwrap()
         .unwrap();
     assert!(matches!(
-        kind.open(&mut Stub, &peer),
+        kind.open(&mut Stub::default(), &peer),
         Err(JetError::Kind(_))
     ));
     let short = envelope().child(Element::new(STUB, "payload").text("00ff"));
@@ -189,7 +152,7 @@ fn what_cannot_be_is_refused() {
         bytes: 2,
         expected: 28,
     });
-    assert_eq!(short.open(&mut Stub, &peer), expected);
+    assert_eq!(short.open(&mut Stub::default(), &peer), expected);
     let secret = JetSecret::new(JetCipher::Aes128Gcm, &[0xAB; 28]).unwrap();
     assert!(
         !format!("{secret:?}").contains("171"),

@@ -7,6 +7,12 @@
     reason = "it is about files and time"
 )]
 
+#[cfg(feature = "jet")]
+#[path = "pcp/encrypted.rs"]
+mod encrypted;
+#[cfg(feature = "jet")]
+#[path = "common/keys.rs"]
+mod keys;
 #[path = "pcp/kit.rs"]
 mod kit;
 #[path = "pcp/names.rs"]

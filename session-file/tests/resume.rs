@@ -139,6 +139,8 @@ impl Program {
 /// One session, cut after so many steps of the world.
 struct Round {
     carrier: Carrier,
+    /// Encrypted within its stream (XEP-0391), where that can be.
+    sealed: bool,
     asks: bool,
     steps: usize,
     sync_every: usize,
@@ -165,12 +167,15 @@ fn round(
         *program = Program::fresh(file);
     }
     let hasher = program.hasher.clone();
+    let sealed = round.sealed;
+    share_keys(&mut world);
     if round.asks {
         let theirs = file.clone();
         set_policy(&mut world, ALICE, move |offer| {
             let asked = &offer.files[0];
             assert_eq!(asked.direction, Direction::Send);
             assert!(asked.file.selects(&theirs));
+            assert_eq!(asked.encrypted, sealed && cfg!(feature = "jet"));
             FileVerdict::Decide(vec![(
                 asked.content.clone(),
                 Decision::Provide(theirs.clone()),
@@ -186,7 +191,7 @@ fn round(
                 None,
             ),
         };
-        open(&mut world, BOB, vec![proposal]).unwrap();
+        open(&mut world, BOB, vec![seal(proposal, sealed)]).unwrap();
     } else {
         let acceptance =
             token.map_or_else(Acceptance::default, |token| token.acceptance(None, hasher));
@@ -198,7 +203,8 @@ fn round(
                 Decision::Accept(acceptance),
             )])
         });
-        open(&mut world, ALICE, vec![Proposal::Offer(file.clone())]).unwrap();
+        let proposal = seal(Proposal::Offer(file.clone()), sealed);
+        open(&mut world, ALICE, vec![proposal]).unwrap();
     }
     let mut alice = App {
         piece: 9_000,
@@ -266,12 +272,13 @@ fn file(size: usize) -> File {
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(96))]
-    /// Cut at any moment, whatever the crash leaves, over any transport, asked for or offered: in the end the file is
-    /// there, once and whole, and nothing was sent again but what was lost.
+    /// Cut at any moment, whatever the crash leaves, over any transport, asked for or offered, encrypted each time with
+    /// another key or not: in the end the file is there, once and whole, and nothing was sent again but what was lost.
     #[test]
     fn a_file_that_is_cut_again_and_again_arrives_exactly_once(
         size in 1..400_000usize,
-        cuts in prop::collection::vec((0..CARRIERS.len(), any::<bool>(), 1..120usize, 1..9usize, 0.0..1.0f64, 0.0..1.0f64, any::<bool>()), 0..8),
+        cuts in prop::collection::vec(((0..CARRIERS.len(), any::<bool>(), any::<bool>()), 1..120usize, 1..9usize, 0.0..1.0f64, 0.0..1.0f64, any::<bool>()), 0..8),
+        sealed_at_last in any::<bool>(),
         seed in any::<u64>(),
     ) {
         let source = data("f", size);
@@ -279,9 +286,9 @@ proptest! {
         let mut program = Program::fresh(&file);
         let mut token = None;
         let (mut came, mut lost) = (0, 0);
-        let last = (0, false, usize::MAX, 5, 1.0, 1.0, false);
-        for (at, (carrier, asks, steps, sync_every, kept, torn, garbage)) in cuts.into_iter().chain([last]).enumerate() {
-            let plan = Round { carrier: CARRIERS[carrier], asks, steps, sync_every, seed: seed ^ at as u64 };
+        let last = ((0, false, sealed_at_last), usize::MAX, 5, 1.0, 1.0, false);
+        for (at, ((carrier, asks, sealed), steps, sync_every, kept, torn, garbage)) in cuts.into_iter().chain([last]).enumerate() {
+            let plan = Round { carrier: CARRIERS[carrier], sealed, asks, steps, sync_every, seed: seed ^ at as u64 };
             let before = program.disk.bytes.len() as u64;
             prop_assert_eq!(token.as_ref().map_or(0, |token: &ResumeToken| token.offset), before);
             let (end, bytes) = round(&mut program, token.as_ref(), &source, &file, &plan);
@@ -305,7 +312,7 @@ proptest! {
 
     /// The sender's file is another one by the time: never a mixture.
     #[test]
-    fn a_file_that_changed_meanwhile_is_begun_anew(size in 30_000..200_000usize, steps in 20..100usize, asks in any::<bool>(), named in any::<bool>(), seed in any::<u64>()) {
+    fn a_file_that_changed_meanwhile_is_begun_anew(sealed in any::<bool>(), size in 30_000..200_000usize, steps in 20..100usize, asks in any::<bool>(), named in any::<bool>(), seed in any::<u64>()) {
         let (old, new) = (data("old", size), data("new", size));
         let name = |bytes: &Bytes| match named {
             true => file(size).with_hash(hashed(bytes).hashes()[1].clone()),
@@ -314,7 +321,7 @@ proptest! {
         let mut program = Program::fresh(&name(&old));
         let mut token = None;
         for (at, (source, steps)) in [(&old, steps), (&new, usize::MAX), (&new, usize::MAX)].into_iter().enumerate() {
-            let plan = Round { carrier: Carrier::Stream, asks, steps, sync_every: 1, seed: seed ^ at as u64 };
+            let plan = Round { carrier: Carrier::Stream, sealed, asks, steps, sync_every: 1, seed: seed ^ at as u64 };
             let (end, _) = round(&mut program, token.as_ref(), source, &name(source), &plan);
             if program.done {
                 let whole = if at == 0 { &old } else { &new };

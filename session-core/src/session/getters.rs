@@ -98,6 +98,11 @@ impl Session {
         }
     }
 
+    /// Fills `buffer` from the manager's [`Entropy`](crate::Entropy): for keys of clients, which draw from nowhere else.
+    pub fn fill_random(&self, buffer: &mut [u8]) {
+        self.shared.fill(buffer);
+    }
+
     /// Its contents; the first is the default one.
     pub fn contents(&self) -> impl Iterator<Item = &Content> {
         self.contents.iter()

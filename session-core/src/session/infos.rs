@@ -171,6 +171,20 @@ impl Session {
         self.sid = sid.into();
         Ok(())
     }
+
+    /// What the offer says of a content's security (`<security/>`, XEP-0166 §7.3). That of a content which is added to a
+    /// session that runs, or beside the first, stands in its [`ContentSpec`](crate::ContentSpec).
+    ///
+    /// # Errors
+    /// [`Misuse::TooLate`] after [`State::Init`]; [`Misuse::UnknownContent`].
+    pub fn set_security(&mut self, content: &str, security: &Element) -> Result<(), Misuse> {
+        self.only_in_init()?;
+        let mut contents = self.contents.iter_mut();
+        let found = contents.find(|known| &*known.name == content);
+        let found = found.ok_or_else(|| Misuse::UnknownContent(content.into()))?;
+        found.security = Some(security.detach());
+        Ok(())
+    }
 }
 
 /// Candidates in the offer or the answer itself, for peers that cannot take them one by one.

@@ -1,6 +1,8 @@
 //! How files are transferred, and what is said about them.
 
 use crate::{Direction, File, FileName, Hasher, NameError, TransferId};
+#[cfg(feature = "jet")]
+use crate::{JetCipher, JetError};
 use session_core::{ChannelLayer, Misuse, Peer, Reason, SessionId};
 use std::{fmt, sync::Arc, time::Duration};
 use thiserror::Error;
@@ -39,6 +41,10 @@ pub struct FileConfig {
     /// [`FileClient::show`](crate::FileClient::show). Then the hashes of blocks are not named. Default false: this client
     /// hashes while bytes pass.
     pub hashes_outside: bool,
+    /// Whether bytes may pass that nothing protects: neither what carries them ([`session_core::Secured`]) nor their own
+    /// encryption (XEP-0391). Otherwise a file fails before the first of them does, in either direction, as
+    /// [`Fault::Unprotected`](crate::Fault::Unprotected). Default true: most clients have neither.
+    pub plaintext: bool,
     /// Bounds.
     pub limits: FileLimits,
 }
@@ -66,6 +72,7 @@ impl Default for FileConfig {
             gives_again: false,
             blocks: true,
             hashes_outside: false,
+            plaintext: true,
             limits: FileLimits::default(),
         }
     }
@@ -110,6 +117,28 @@ pub enum Proposal {
     /// The peer is to send the file that this picks (XEP-0234 §6.2). With an offset in its range we have what is in front
     /// of that, and the hasher of it, if any, lets the whole file be verified.
     Request(File, Option<Hasher>),
+    /// As [`Offer`](Self::Offer), encrypted within the stream (XEP-0391). Each proposal has a secret of its own, so that a
+    /// file that was interrupted goes on with another. To be proposed to who announces [`JET`](crate::JET) and the
+    /// encryption of its keys: others keep what was encrypted.
+    #[cfg(feature = "jet")]
+    EncryptedOffer(File, JetCipher),
+    /// As [`Request`](Self::Request), and the peer is to encrypt it with our secret (XEP-0391 §4.2).
+    #[cfg(feature = "jet")]
+    EncryptedRequest(File, Option<Hasher>, JetCipher),
+}
+
+#[cfg(feature = "jet")]
+impl Proposal {
+    /// The same, encrypted.
+    #[must_use]
+    pub fn encrypted(self, cipher: JetCipher) -> Self {
+        match self {
+            Self::Offer(file) | Self::EncryptedOffer(file, _) => Self::EncryptedOffer(file, cipher),
+            Self::Request(file, prefix) | Self::EncryptedRequest(file, prefix, _) => {
+                Self::EncryptedRequest(file, prefix, cipher)
+            }
+        }
+    }
 }
 
 /// Files that a peer offers, or asks for.
@@ -132,6 +161,8 @@ pub struct OfferedFile {
     pub direction: Direction,
     /// The file. What is said in it is the peer's word.
     pub file: File,
+    /// Whether its bytes are encrypted within the stream (XEP-0391). Its secret is known then.
+    pub encrypted: bool,
 }
 
 /// What is decided about one file that a peer offers or asks for.
@@ -230,6 +261,10 @@ pub enum FileError {
     /// Our direction was finished.
     #[error("nothing can be written after the end")]
     Finished,
+    /// It cannot be encrypted, or not go on so.
+    #[cfg(feature = "jet")]
+    #[error("not encrypted: {0}")]
+    Encryption(#[from] JetError),
     /// The session does not allow it.
     #[error(transparent)]
     Session(#[from] Misuse),

@@ -1,12 +1,17 @@
 //! What is decided about files that a peer offers or asks for.
 
-use super::{Acceptance, Decision, FileError, exchange::Exchange};
+use super::{
+    Acceptance, Decision, FileError,
+    exchange::Exchange,
+    keyring::{JET_NAMESPACE, Keyring},
+};
 use crate::{
-    Direction, File, FileDescription, FileRange, Phase, Transfer, TransferId, file_not_available,
-    moving, resume::prefix_mark, transfer::block_bytes,
+    Direction, File, FileDescription, FileRange, Hasher, Phase, Transfer, TransferId,
+    file_not_available, moving, resume::prefix_mark, transfer::block_bytes,
 };
 use session_core::{
-    Content, ContentState, Element, Reason, ReasonCondition, Role, SessionDescription, SessionId,
+    Content, ContentState, Element, Peer, Reason, ReasonCondition, Role, SessionDescription,
+    SessionId,
 };
 use std::sync::Arc;
 
@@ -116,6 +121,7 @@ fn accept(
     if !acceptance.tree {
         file.extra.retain(|extra| !extra.is(crate::OWN, "tree"));
     }
+    check_encryption(transfer, &file, acceptance.prefix.as_ref())?;
     let prefix = acceptance
         .prefix
         .as_ref()
@@ -148,6 +154,7 @@ fn provide(transfer: &Transfer, mut file: File, blocks: bool) -> Result<Taken, F
             hashes: Vec::new(),
         });
     }
+    check_encryption(transfer, &file, None)?;
     drop_blocks(&mut file);
     if let Some(mark) = transfer
         .file()
@@ -178,6 +185,28 @@ fn provide(transfer: &Transfer, mut file: File, blocks: bool) -> Result<Taken, F
     })
 }
 
+/// Whether what is encrypted can go on as it is decided.
+#[cfg(feature = "jet")]
+fn check_encryption(
+    transfer: &Transfer,
+    file: &File,
+    prefix: Option<&Hasher>,
+) -> Result<(), FileError> {
+    match transfer.is_encrypted() {
+        true => super::keyring::check(file, transfer.direction(), prefix),
+        false => Ok(()),
+    }
+}
+
+#[cfg(not(feature = "jet"))]
+#[allow(
+    clippy::unnecessary_wraps,
+    reason = "nothing is encrypted without the feature `jet`"
+)]
+fn check_encryption(_: &Transfer, _: &File, _: Option<&Hasher>) -> Result<(), FileError> {
+    Ok(())
+}
+
 /// What of an offer is worth repeating in the answer.
 fn brief(file: &File) -> File {
     File {
@@ -197,8 +226,27 @@ fn drop_blocks(file: &mut File) {
     file.extra.retain(|extra| !extra.is(crate::OWN, "blocks"));
 }
 
-/// A content that the peer proposes, as a transfer; `None` when it makes no sense.
-pub(super) fn offered(content: &Content, limits: crate::FileLimits) -> Option<Transfer> {
+/// A content that the peer proposes, as a transfer.
+///
+/// # Errors
+/// Why it is refused: it makes no sense, or it is encrypted, and nobody here has its secret.
+pub(super) fn offered(
+    content: &Content,
+    limits: crate::FileLimits,
+    keyring: &mut Keyring,
+    from: &Peer,
+) -> Result<Transfer, Reason> {
+    let senseless = || Reason::new(ReasonCondition::IncompatibleParameters);
+    let mut transfer = read(content, limits).ok_or_else(senseless)?;
+    let security = content.security();
+    if let Some(security) = security.filter(|said| said.namespace() == JET_NAMESPACE) {
+        keyring.unseal(&mut transfer, security, from)?;
+    }
+    Ok(transfer)
+}
+
+/// What a content says of a file; `None` when it makes no sense.
+fn read(content: &Content, limits: crate::FileLimits) -> Option<Transfer> {
     let ours = matches!(
         content.state(),
         ContentState::Offered | ContentState::ProposedThere

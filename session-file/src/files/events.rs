@@ -60,10 +60,14 @@ impl SessionClient for FileClient {
         packet: Bytes,
         now: Instant,
     ) {
+        let plaintext = self.config.plaintext;
         let Some(transfer) = self.transfer_of(session, channel) else {
             return;
         };
         let content = transfer.content().clone();
+        if !plaintext && transfer.is_bare(session) {
+            return self.fail(session, &content, Fault::Unprotected, now);
+        }
         match transfer.receive(packet, session, now) {
             Ok(()) => self.review(session, &content, now),
             Err(fault) => self.fail(session, &content, fault, now),
@@ -338,6 +342,8 @@ impl FileClient {
         let Some(transfer) = self.live_transfer(session, content) else {
             return;
         };
+        // What protected it may not protect it any more.
+        transfer.secured = None;
         if transfer.replaced(session, now) {
             let anew = transfer.is_rewound();
             if let Some(exchange) = self.exchanges.get_mut(&session.id()).filter(|_| anew) {

@@ -7,7 +7,7 @@ use super::{
     watch::Watch,
 };
 use crate::{
-    Direction, FileDescription, Integrity, Phase, Transfer, TransferId,
+    Direction, FileDescription, Phase, Transfer, TransferId,
     transfer::{Fault, reason_of},
 };
 use session_core::{
@@ -92,6 +92,7 @@ impl Exchange {
                 content: transfer.content().clone(),
                 direction: transfer.direction(),
                 file: transfer.file().clone(),
+                encrypted: transfer.is_encrypted(),
             })
             .collect();
         (!files.is_empty()).then(|| FileOffer {
@@ -116,22 +117,21 @@ impl FileClient {
         }
         let mut exchange = Exchange::new(session.remote_name().clone(), Role::Responder);
         let limits = self.config.limits;
-        exchange.transfers = session
-            .contents()
-            .filter_map(|content| offered(content, limits))
-            .collect();
-        let unreadable: Vec<_> = session
-            .contents()
-            .filter(|content| exchange.find(content.name()).is_none())
-            .map(|content| content.name().clone())
-            .collect();
-        if exchange.transfers.is_empty() {
-            return reject(session, ReasonCondition::IncompatibleParameters.into(), now);
+        let mut refused = Vec::new();
+        for content in session.contents() {
+            match offered(content, limits, &mut self.keyring, &exchange.peer) {
+                Ok(transfer) => exchange.transfers.push(transfer),
+                Err(reason) => refused.push((content.name().clone(), reason)),
+            }
         }
-        for name in unreadable {
+        if exchange.transfers.is_empty() {
+            let first = refused.into_iter().next().map(|(_, reason)| reason);
+            let nothing = || ReasonCondition::IncompatibleParameters.into();
+            return reject(session, first.unwrap_or_else(nothing), now);
+        }
+        for (name, reason) in refused {
             // It is gone if that is not possible any more.
-            let _ =
-                session.remove_content(&name, ReasonCondition::IncompatibleParameters.into(), now);
+            let _ = session.remove_content(&name, reason, now);
         }
         self.exchanges.insert(session.id(), exchange);
         self.decide(session, |_| true, now);
@@ -142,27 +142,27 @@ impl FileClient {
         let id = session.id();
         let limits = self.config.limits;
         let waiting = self.offers().count();
-        let transfer = session
-            .content(name)
-            .and_then(|content| offered(content, limits));
+        let peer = session.remote_name().clone();
         let exchange = self.exchanges.get_mut(&id);
-        let full = exchange
-            .as_ref()
-            .is_none_or(|e| e.transfers.len() >= limits.files);
-        let busy = full || waiting >= limits.offers;
-        match (transfer, exchange) {
-            (Some(transfer), Some(exchange)) if !busy && exchange.find(name).is_none() => {
-                exchange.transfers.push(transfer);
-                exchange.linger_due = None;
-                self.decide(session, |transfer| &**transfer.content() == name, now);
+        let exchange = exchange
+            .filter(|exchange| exchange.transfers.len() < limits.files && waiting < limits.offers);
+        let accepted = match (exchange, session.content(name)) {
+            (Some(exchange), Some(content)) if exchange.find(name).is_none() => {
+                // What is refused anyway is not opened.
+                let transfer = offered(content, limits, &mut self.keyring, &peer);
+                transfer.map(|transfer| {
+                    exchange.transfers.push(transfer);
+                    exchange.linger_due = None;
+                })
             }
-            (transfer, _) => {
-                let condition = match transfer {
-                    Some(_) => ReasonCondition::Busy,
-                    None => ReasonCondition::IncompatibleParameters,
-                };
+            (Some(_), _) => Err(ReasonCondition::IncompatibleParameters.into()),
+            (None, _) => Err(ReasonCondition::Busy.into()),
+        };
+        match accepted {
+            Ok(()) => self.decide(session, |transfer| &**transfer.content() == name, now),
+            Err(reason) => {
                 // It is gone if that is not possible any more.
-                let _ = session.reject_content(name, condition.into(), now);
+                let _ = session.reject_content(name, reason, now);
             }
         }
     }
@@ -364,9 +364,14 @@ impl FileClient {
     }
 
     pub(super) fn pump(&mut self, session: &mut Session, content: &str, now: Instant) {
-        if let Some(transfer) = self.live_transfer(session, content)
-            && let Err(reason) = transfer.pump(session, now)
-        {
+        let plaintext = self.config.plaintext;
+        let Some(transfer) = self.live_transfer(session, content) else {
+            return;
+        };
+        if !plaintext && transfer.is_bare(session) {
+            return self.fail(session, content, Fault::Unprotected, now);
+        }
+        if let Err(reason) = transfer.pump(session, now) {
             self.fail(session, content, Fault::Aborted(Some(reason)), now);
         }
     }
@@ -479,6 +484,7 @@ impl FileClient {
             return;
         };
         let (mut lost, mut cut) = (Vec::new(), Vec::new());
+        let mut unproven = Vec::new();
         for transfer in &mut exchange.transfers {
             if transfer.move_due.is_some_and(|due| due <= now) {
                 lost.push(transfer.content().clone());
@@ -488,7 +494,11 @@ impl FileClient {
                     Direction::Receive if !transfer.is_complete() => {
                         cut.push(transfer.content().clone())
                     }
-                    Direction::Receive => transfer.settle(Integrity::Unverified),
+                    Direction::Receive => {
+                        if let Err(fault) = transfer.settle_unnamed() {
+                            unproven.push((transfer.content().clone(), fault));
+                        }
+                    }
                     Direction::Send
                         if transfer.can_begin_anew()
                             && session.fall_back(transfer.content(), now) =>
@@ -502,6 +512,9 @@ impl FileClient {
         let ends = exchange.end_due.is_some_and(|due| due <= now);
         for content in lost {
             self.fail(session, &content, lost_channel(), now);
+        }
+        for (content, fault) in unproven {
+            self.fail(session, &content, fault, now);
         }
         for content in cut {
             let ended = self.live_transfer(session, &content).map(Transfer::see_end);

@@ -104,7 +104,14 @@ pub(super) fn fault(what: &str, fault: &Fault) -> Problem {
     let (exit, code, hint) = match fault {
         Fault::Declined(_) => (Exit::Declined, "declined", "ask whoever is there"),
         Fault::Changed => (Exit::Failed, "file-changed", AGAIN),
-        Fault::WrongHash(_) => (Exit::Failed, "damaged", "give the same command again"),
+        Fault::WrongHash(_) | Fault::Forged | Fault::Unproven => {
+            (Exit::Failed, "damaged", "give the same command again")
+        }
+        Fault::Unprotected => (
+            Exit::Failed,
+            "not-encrypted",
+            "--allow-plaintext, if whoever is on the way may read it",
+        ),
         Fault::Session(cause) => of_cause(cause),
         Fault::Aborted(Some(reason)) if reason.condition == ReasonCondition::FailedTransport => {
             (Exit::Failed, "connection-lost", AGAIN)

@@ -122,6 +122,8 @@ pub fn client(ways: &Ways) -> FileClient {
         layer: Some(ways.layer()),
         hashes_outside: true,
         gives_again: true,
+        // No such way is offered either.
+        plaintext: ways.plaintext,
         ..FileConfig::default()
     };
     config.limits.send_bytes = 1 << 20;

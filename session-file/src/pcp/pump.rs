@@ -275,16 +275,19 @@ impl Line {
     pub(super) fn protection(&self) -> String {
         let told = self.look(|t| {
             let progress = t.progress();
-            (t.secured().cloned(), progress.sent + progress.received)
+            let moved = progress.sent + progress.received;
+            (t.secured().cloned(), t.is_encrypted(), moved)
         });
-        let (secured, moved) = told.unwrap_or_default();
-        match secured {
-            None if moved == 0 => "no byte was sent".to_owned(),
-            None => "not encrypted".to_owned(),
-            Some(secured) => match &secured.peer_fingerprint {
-                Some(peer) => format!("encrypted: {}, their key {peer}", secured.protocol),
-                None => format!("encrypted: {}", secured.protocol),
-            },
+        let (secured, within, moved) = told.unwrap_or_default();
+        let carrier = secured.map(|secured| match &secured.peer_fingerprint {
+            Some(peer) => format!("{}, their key {peer}", secured.protocol),
+            None => secured.protocol.to_string(),
+        });
+        match (within.then(|| WITHIN.to_owned()), carrier) {
+            (None, None) if moved == 0 => "no byte was sent".to_owned(),
+            (None, None) => "not encrypted".to_owned(),
+            (Some(within), Some(carrier)) => format!("encrypted: {within}, over {carrier}"),
+            (Some(one), None) | (None, Some(one)) => format!("encrypted: {one}"),
         }
     }
 
@@ -292,6 +295,9 @@ impl Line {
         &self.id
     }
 }
+
+/// Encryption of the stream's own (XEP-0391), for people.
+const WITHIN: &str = "by itself (JET)";
 
 fn readable(manager: &mut SessionManager, id: &TransferId) -> bool {
     let client = manager.find_client::<FileClient>();

@@ -134,6 +134,7 @@ impl Shelf {
             content,
             direction,
             file,
+            ..
         } in &offer.files
         {
             let decision = match direction {

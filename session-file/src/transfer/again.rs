@@ -31,8 +31,10 @@ impl Transfer {
     pub(crate) fn can_begin_anew(&self) -> bool {
         let is_open = self.phase == Phase::Open && !self.duplex && !self.confirmed;
         let is_sized = self.bytes().is_some();
+        // A key is for one pass: what is given again may be something else.
         is_open
             && is_sized
+            && self.sealed.is_none()
             && !self.flow.can_move()
             && match self.direction {
                 Direction::Send => self.gives_again,

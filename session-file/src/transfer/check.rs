@@ -281,10 +281,15 @@ impl Check {
         (self.passed < expected).then_some((self.passed, expected))
     }
 
-    /// What the hashes say, once every byte is there.
-    pub(crate) fn judge(&self) -> Judgement {
+    /// What the hashes say, once every byte is there. `wire`: those of the stream where it is encrypted, which some name
+    /// instead of the file's (jingle-peers: 3.1).
+    pub(crate) fn judge(&self, wire: &[Hash]) -> Judgement {
         let whole = self.whole.as_ref().filter(|_| self.to_end);
         let whole = whole.and_then(|hasher| compare(&hasher.hashes(), &self.hashes));
+        let whole = match (whole, compare(wire, &self.hashes)) {
+            (Some((_, false)), Some((algorithm, true))) => Some((algorithm, true)),
+            (whole, _) => whole,
+        };
         let part = self
             .part
             .as_ref()

@@ -37,6 +37,9 @@ pub enum Integrity {
     /// What arrived now has the hash that the peer named for this part. What is in front of it was not compared: the
     /// peer did not name the hash of the whole, or we did not give the hasher of what we have.
     Part(HashAlgorithm),
+    /// The peer named none that we could compare, but the stream was encrypted within itself (XEP-0391), and its tag says
+    /// that all of it is what the peer has encrypted.
+    Authenticated,
     /// The peer named none that we could compare.
     Unverified,
 }
@@ -62,6 +65,18 @@ pub enum Fault {
     /// What was sent is not what the hash was named of, or not what was sent before, when all of it was sent again.
     #[error("the file is another than the one that was offered")]
     Changed,
+    /// What arrived encrypted within the stream (XEP-0391) is not what the peer has encrypted, or its tag is missing. None
+    /// of it may be used.
+    #[error("what arrived is not what the other side has encrypted")]
+    Forged,
+    /// The rest of an encrypted file arrived as it should, but the peer named no hash of the whole, and nothing else proves
+    /// what is in front of the rest: its tag never came. None of it may be used.
+    #[error("nothing proves what had arrived of the encrypted file before")]
+    Unproven,
+    /// Nothing would protect it on its way ([`FileConfig::plaintext`](crate::FileConfig::plaintext)). No byte of it has
+    /// passed.
+    #[error("nothing would protect it on its way")]
+    Unprotected,
     /// The peer answered with a part that was not asked for.
     #[error("the peer answered with another part of the file")]
     WrongRange,
@@ -107,6 +122,9 @@ pub(crate) fn reason_of(fault: &Fault) -> Reason {
         Fault::TooLittle { .. } | Fault::WrongHash(_) | Fault::Changed => {
             text(ReasonCondition::MediaError)
         }
+        Fault::Forged | Fault::Unproven | Fault::Unprotected => {
+            text(ReasonCondition::SecurityError)
+        }
         Fault::WrongRange => text(ReasonCondition::IncompatibleParameters),
         Fault::Declined(Some(reason)) | Fault::Aborted(Some(reason)) => reason.clone(),
         Fault::Declined(None) => Reason::new(ReasonCondition::Decline),
@@ -123,6 +141,9 @@ pub(super) fn cause_of(fault: &Fault) -> Cause {
         | Fault::TooLittle { .. }
         | Fault::WrongHash(_)
         | Fault::Changed
+        | Fault::Forged
+        | Fault::Unproven
+        | Fault::Unprotected
         | Fault::WrongRange => Cause::Local(reason_of(fault)),
     }
 }

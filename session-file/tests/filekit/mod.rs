@@ -2,6 +2,9 @@
 #![allow(dead_code, unreachable_pub)]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+#[cfg(feature = "jet")]
+#[path = "../common/keys.rs"]
+pub mod keys;
 pub mod persona;
 #[path = "../common/plain.rs"]
 pub mod plain;
@@ -18,7 +21,15 @@ use session_file::{
     FileOffer, FileVerdict, Hasher, Outcome, Phase, Proposal, Read, Transfer, TransferId,
 };
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
-use transport_p2p::{pseudotcp::PseudoTcpLayer, raw_udp::RawUdp};
+use transport_p2p::{
+    ice::{IceConfig, IceTransportFactory},
+    pseudotcp::PseudoTcpLayer,
+    raw_udp::RawUdp,
+};
+use transport_relay::{
+    ibb::Ibb,
+    s5b::{S5b, S5bConfig},
+};
 
 pub const ALICE: usize = 0;
 pub const BOB: usize = 1;
@@ -35,14 +46,24 @@ pub enum Carrier {
     PseudoTcp,
     /// First a stream that fails after so long, then one that works.
     Failing(Duration),
+    /// SOCKS5 bytestreams.
+    S5b,
+    /// In-band bytestreams.
+    Ibb,
+    /// PseudoTCP over ICE.
+    Ice,
 }
 
 pub const CARRIERS: [Carrier; 3] = [Carrier::Stream, Carrier::Plain, Carrier::PseudoTcp];
 
+/// Whatever carries streams between other people's clients, too.
+pub const STREAMS: [Carrier; 3] = [Carrier::S5b, Carrier::Ibb, Carrier::Ice];
+
 pub fn config(carrier: Carrier) -> FileConfig {
     match carrier {
-        Carrier::PseudoTcp => FileConfig::new(Arc::new(PseudoTcpLayer::default())),
+        Carrier::PseudoTcp | Carrier::Ice => FileConfig::new(Arc::new(PseudoTcpLayer::default())),
         Carrier::Stream | Carrier::Plain | Carrier::Failing(_) => FileConfig::new(Arc::new(Plain)),
+        Carrier::S5b | Carrier::Ibb => FileConfig::default(),
     }
 }
 
@@ -51,12 +72,18 @@ pub fn add_transports(
     carrier: Carrier,
     host: usize,
 ) -> Result<(), session_core::Misuse> {
+    let address = Network::<HostSocket>::address_of(host);
     match carrier {
         Carrier::Stream => manager.add_transport(MemoryStream::new()),
         Carrier::Plain => manager.add_transport(MemoryDatagram::new()),
-        Carrier::PseudoTcp => {
-            let address = SocketAddr::new(Network::<HostSocket>::address_of(host), 0);
-            manager.add_transport(RawUdp::new(address))
+        Carrier::PseudoTcp => manager.add_transport(RawUdp::new(SocketAddr::new(address, 0))),
+        Carrier::S5b => manager.add_transport(S5b::new(S5bConfig {
+            listen: vec![address],
+            ..S5bConfig::default()
+        })),
+        Carrier::Ibb => manager.add_transport(Ibb::new()),
+        Carrier::Ice => {
+            manager.add_transport(IceTransportFactory::new(IceConfig::new(vec![address])))
         }
         Carrier::Failing(after) => {
             let failing = MemoryStream::new().with_namespace("https://first.example/");
@@ -144,6 +171,30 @@ pub fn open(
 pub fn offer(world: &mut World, files: &[(&str, usize)]) -> Vec<TransferId> {
     let file = |(name, size): &(&str, usize)| Proposal::Offer(File::new(name, *size as u64));
     open(world, ALICE, files.iter().map(file).collect()).unwrap()
+}
+
+/// The same, encrypted within its stream where it is to be and can.
+#[cfg(feature = "jet")]
+pub fn seal(proposal: Proposal, sealed: bool) -> Proposal {
+    match sealed {
+        true => proposal.encrypted(session_file::JetCipher::Aes128Gcm),
+        false => proposal,
+    }
+}
+
+#[cfg(not(feature = "jet"))]
+pub fn seal(proposal: Proposal, _: bool) -> Proposal {
+    proposal
+}
+
+/// Lets each open what the other has encrypted.
+pub fn share_keys(world: &mut World) {
+    #[cfg(feature = "jet")]
+    for host in [ALICE, BOB] {
+        client(world, host, |client| client.set_keys(keys::Stub::new(5)));
+    }
+    #[cfg(not(feature = "jet"))]
+    let _ = world;
 }
 
 /// The only session of a host.

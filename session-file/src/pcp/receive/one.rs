@@ -233,9 +233,14 @@ fn give_up(sink: &mut Sink, fault: &Fault) -> Result<(), DiskError> {
     match fault {
         // Of nothing there is nothing to go on with.
         _ if partial.offset() == 0 => partial.empty(),
-        Fault::WrongHash(_) | Fault::TooMuch(_) | Fault::Changed => partial.empty(),
+        Fault::WrongHash(_)
+        | Fault::TooMuch(_)
+        | Fault::Changed
+        | Fault::Forged
+        | Fault::Unproven => partial.empty(),
         Fault::TooLittle { .. }
         | Fault::WrongRange
+        | Fault::Unprotected
         | Fault::Declined(_)
         | Fault::Aborted(_)
         | Fault::Session(_) => partial.note(),
@@ -261,7 +266,9 @@ async fn compare(line: &mut Line, hasher: &Hasher) -> Result<Integrity, Fault> {
     line.show(hasher)?;
     match line.judged().await? {
         Integrity::Verified(algorithm) => Ok(Integrity::Verified(algorithm)),
-        Integrity::Part(_) | Integrity::Unverified => Err(Fault::Changed),
+        Integrity::Part(_) | Integrity::Authenticated | Integrity::Unverified => {
+            Err(Fault::Changed)
+        }
     }
 }
 
