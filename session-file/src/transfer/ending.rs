@@ -2,7 +2,7 @@
 
 use super::{Check, Direction, Fault, Outcome, Sealed, Transfer};
 use crate::{Change, Phase};
-use session_core::ChannelId;
+use session_core::{Cause, ChannelId, ReasonCondition};
 
 impl Transfer {
     pub(crate) fn channel(&self) -> Option<ChannelId> {
@@ -26,7 +26,9 @@ impl Transfer {
             Direction::Send if self.confirmed || success && self.is_out() => {
                 Outcome::Sent { confirmed: true }
             }
-            Direction::Send if self.flow.is_delivered() => Outcome::Sent { confirmed: false },
+            Direction::Send if self.flow.is_delivered() && !is_refused(&fault) => {
+                Outcome::Sent { confirmed: false }
+            }
             Direction::Send => Outcome::Failed(fault),
             Direction::Receive => match self.last_word(success) {
                 Ok(()) => self
@@ -66,4 +68,17 @@ impl Transfer {
         self.flow.close(true);
         self.signal.emit(Change::Ended);
     }
+}
+
+/// Whether the peer says that what it was given is of no use to it. That it was given everything changes nothing then.
+fn is_refused(fault: &Fault) -> bool {
+    let (Fault::Session(Cause::Remote(Some(reason))) | Fault::Aborted(Some(reason))) = fault else {
+        return false;
+    };
+    [
+        ReasonCondition::FailedApplication,
+        ReasonCondition::MediaError,
+        ReasonCondition::SecurityError,
+    ]
+    .contains(&reason.condition)
 }
