@@ -19,5 +19,7 @@ mod kills;
 mod kit;
 #[path = "pcp/names.rs"]
 mod names;
+#[path = "programs/relay.rs"]
+mod relay;
 #[path = "programs/switchboard.rs"]
 mod switchboard;

@@ -1,9 +1,9 @@
-//! A real coturn on loopback with a configuration of its own, and nothing outside of a folder of its own.
+//! A real coturn with a configuration of its own, and nothing outside of a folder of its own.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use std::{
     fs,
-    net::{SocketAddr, TcpListener, TcpStream, UdpSocket},
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket},
     path::PathBuf,
     process::{Child, Command, Stdio},
     sync::atomic::{AtomicU32, Ordering},
@@ -38,8 +38,13 @@ pub struct Coturn {
 static COUNT: AtomicU32 = AtomicU32::new(0);
 
 impl Coturn {
-    /// Starts one; `None`, with a line that says so, when coturn is not installed.
+    /// Starts one on loopback; `None`, with a line that says so, when coturn is not installed.
     pub fn start(login: Login, extra: &str) -> Option<Self> {
+        Self::start_at(Ipv4Addr::LOCALHOST.into(), login, extra)
+    }
+
+    /// The same at another address of this host.
+    pub fn start_at(ip: IpAddr, login: Login, extra: &str) -> Option<Self> {
         if Command::new("turnserver")
             .arg("--version")
             .stdin(Stdio::null())
@@ -54,7 +59,7 @@ impl Coturn {
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let folder = std::env::temp_dir().join(format!("coturn.{}.{count}", std::process::id()));
         fs::create_dir_all(&folder).unwrap();
-        let (address, tls) = (free_port(), free_port());
+        let (address, tls) = (free_port(ip), free_port(ip));
         let certificate = certificate(&folder);
         let login = match login {
             Login::LongTerm => format!("lt-cred-mech\nuser={}:{}", USER.0, USER.1),
@@ -62,7 +67,7 @@ impl Coturn {
         };
         let path = folder.display();
         let configuration = format!(
-            "listening-ip=127.0.0.1\nrelay-ip=127.0.0.1\nlistening-port={}\ntls-listening-port={}\n\
+            "listening-ip={ip}\nrelay-ip={ip}\nlistening-port={}\ntls-listening-port={}\n\
              realm=example.org\n{login}\nallow-loopback-peers\nno-cli\nno-dtls\nsimple-log\nverbose\n\
              pidfile={path}/pid\nuserdb={path}/db\nlog-file={path}/log\ncert={path}/cert.pem\n\
              pkey={path}/key.pem\n{extra}\n",
@@ -160,9 +165,9 @@ fn pem(label: &str, der: &[u8]) -> String {
 }
 
 /// A port that nobody has, neither of UDP nor of TCP.
-fn free_port() -> SocketAddr {
+fn free_port(ip: IpAddr) -> SocketAddr {
     loop {
-        let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
+        let tcp = TcpListener::bind((ip, 0)).unwrap();
         let address = tcp.local_addr().unwrap();
         if UdpSocket::bind(address).is_ok() {
             return address;
