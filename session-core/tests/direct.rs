@@ -16,6 +16,10 @@ use std::{
 
 /// A call that stands, with one channel on each side, and what counts the calls of both implementations.
 fn call() -> (Table, [SessionId; 2], Arc<AtomicUsize>) {
+    call_with(vec!["a"])
+}
+
+fn call_with(channels: Vec<&'static str>) -> (Table, [SessionId; 2], Arc<AtomicUsize>) {
     let count = Arc::new(AtomicUsize::new(0));
     let transport = Fake {
         direct: Some(count.clone()),
@@ -24,7 +28,7 @@ fn call() -> (Table, [SessionId; 2], Arc<AtomicUsize>) {
     let mut t = Table::new(Setup {
         alice: vec![transport.clone()],
         bob: vec![transport],
-        channels: vec!["a"],
+        channels,
         ..Setup::default()
     });
     t.call();
@@ -169,4 +173,31 @@ fn nothing_is_sent_for_a_session_that_is_gone_or_finished() {
         .manager
         .send(alice, channel, Bytes::from_static(b"late"), now);
     assert_eq!(late, Err(SendError::NoSuchChannel));
+}
+
+/// One of them has the way that costs least; the other goes through its channel.
+#[test]
+fn two_channels_do_not_mix() {
+    let (mut t, [alice, _], _) = call_with(vec!["a", "b"]);
+    let now = t.now;
+    for (name, text) in [("a", "one"), ("b", "two"), ("a", "three"), ("b", "four")] {
+        let manager = &mut t.alice.manager;
+        let channel = manager.peek(alice).unwrap().channel(name).unwrap();
+        let text = Bytes::from_static(text.as_bytes());
+        manager.send(alice, channel, text, now).unwrap();
+        t.drain(Alice);
+        t.carry_datagrams();
+    }
+    let log = t.bob.log.lock().unwrap();
+    let packets: Vec<_> = log
+        .iter()
+        .filter(|line| line.starts_with("packet"))
+        .collect();
+    let expected = [
+        "packet a one",
+        "packet b two",
+        "packet a three",
+        "packet b four",
+    ];
+    assert_eq!(packets, expected);
 }
