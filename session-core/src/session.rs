@@ -400,6 +400,7 @@ impl Session {
     /// Ends every session of the manager, once the callback that this is called from has returned (the seed's way
     /// from a session to its manager; outside callbacks use the manager itself).
     pub fn terminate_all(&mut self, reason: Reason) {
+        self.stir();
         self.manager_requests
             .push(ManagerRequest::TerminateAll(reason));
     }
@@ -581,6 +582,7 @@ impl Session {
             fatal,
             cause,
         };
+        self.stir();
         self.signals.error.emit(error.clone());
         self.events.push_back(SessionEvent::Error(error));
     }
@@ -632,6 +634,7 @@ impl Session {
     }
 
     pub(crate) fn modified(&mut self, modification: Modification) {
+        self.stir();
         self.signals.modification.emit(modification.clone());
         self.events.push_back(SessionEvent::Modify(modification));
     }

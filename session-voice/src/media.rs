@@ -1,5 +1,6 @@
 //! The media of a call, between codec and network: RTP with its reports, SRTP, digits and the jitter buffer in one.
 
+mod memory;
 mod receive;
 mod report;
 #[cfg(test)]
@@ -12,6 +13,7 @@ use crate::{
     SrtpReceiver, SrtpSender, Stretch,
 };
 use bytes::{BufMut, Bytes, BytesMut};
+use memory::Memory;
 use std::{
     collections::VecDeque,
     fmt,
@@ -200,33 +202,67 @@ pub struct MediaStats {
 /// assert_eq!(bob.pull(now).0, Playout::Packet(b"\0"[..].into()));
 /// ```
 pub struct MediaStream {
-    config: MediaConfig,
+    sending: Sending,
     sender: Option<SrtpSender>,
     receiver: Option<SrtpReceiver>,
+    memory: Memory,
+    kinds: Kinds,
+    config: MediaConfig,
     /// The time from which NTP counts in our reports (RFC 3550 §6.4.1 allows it).
     born: Instant,
     random: u64,
-    ssrc: u32,
-    sequence: u16,
-    /// The timestamp of the next frame, and when its first sample was spoken.
-    timestamp: u32,
-    spoken_at: Instant,
-    /// The next packet begins a talk spurt.
-    marker: bool,
-    digits_out: DigitSender,
     digits_in: DigitReceiver,
     /// When the last digit began, and its timestamp.
     digit: Option<(Instant, u32)>,
     /// Boxed, because a stream that has heard nothing yet needs little.
     source: Option<Box<Source>>,
-    report_at: Option<Instant>,
     outputs: VecDeque<MediaOutput>,
-    buffer: BytesMut,
     stats: MediaStats,
     /// What the jitter buffer had counted at the report before.
     counted: JitterStats,
     /// Of our packets, as the peer says: how many were lost, in how many runs. Older ones count less.
     runs: (f64, f64),
+}
+
+/// What each packet that is sent touches: beside each other, because the memory of thousands of calls is far away.
+struct Sending {
+    clock_rate: u32,
+    payload_type: u8,
+    /// The next packet begins a talk spurt.
+    marker: bool,
+    sequence: u16,
+    ssrc: u32,
+    /// The timestamp of the next frame.
+    timestamp: u32,
+    /// When the first sample of the one before was spoken.
+    spoken_at: Instant,
+    report_at: Option<Instant>,
+    /// Packets and bytes of payload.
+    sent: (u64, u64),
+    /// Made when the first digit is pressed.
+    digits: Option<Box<DigitSender>>,
+    buffer: BytesMut,
+}
+
+/// What payload types mean, of which there are 128: bit n is number n.
+#[derive(Clone, Copy)]
+struct Kinds {
+    sound: u128,
+    digits: u128,
+    noise: u128,
+}
+
+impl Kinds {
+    fn new(config: &MediaConfig) -> Self {
+        let bits = |numbers: &mut dyn Iterator<Item = &u8>| {
+            numbers.fold(0, |bits, number| bits | 1_u128 << (number & 0x7F))
+        };
+        Self {
+            sound: bits(&mut config.receive_types.iter()),
+            digits: bits(&mut config.digits.iter().chain(&config.receive_digits)),
+            noise: bits(&mut config.noise.iter()),
+        }
+    }
 }
 
 /// The peer's source.
@@ -246,23 +282,30 @@ impl MediaStream {
         });
         let (sender, receiver) = contexts(&protection);
         Self {
-            digits_out: DigitSender::new(config.clock_rate),
             digits_in: DigitReceiver::default(),
             digit: None,
             sender,
             receiver,
             born: now,
             random: a ^ b.rotate_left(17) | 1,
-            ssrc: (a >> 32) as u32,
-            // The first half of the numbers, so that the round is known from the first packet on (RFC 3711 §3.3.1).
-            sequence: (a as u16) & 0x7FFF,
-            timestamp: (b >> 32) as u32,
-            spoken_at: now,
-            marker: true,
+            sending: Sending {
+                clock_rate: config.clock_rate,
+                payload_type: config.send_type,
+                ssrc: (a >> 32) as u32,
+                // The first half of the numbers, so that the round is known from the first packet on (RFC 3711 §3.3.1).
+                sequence: (a as u16) & 0x7FFF,
+                timestamp: (b >> 32) as u32,
+                spoken_at: now,
+                marker: true,
+                report_at: None,
+                sent: (0, 0),
+                digits: None,
+                buffer: BytesMut::new(),
+            },
+            kinds: Kinds::new(&config),
+            memory: Memory::default(),
             source: None,
-            report_at: None,
             outputs: VecDeque::new(),
-            buffer: BytesMut::new(),
             stats: MediaStats::default(),
             counted: JitterStats::default(),
             runs: (0.0, 0.0),
@@ -275,29 +318,29 @@ impl MediaStream {
     pub fn set_protection(&mut self, protection: &Protection) {
         (self.sender, self.receiver) = contexts(protection);
         // So that the round is known from the first packet on, as at the beginning.
-        self.sequence &= 0x7FFF;
+        self.sending.sequence &= 0x7FFF;
     }
 
     /// Our source's name.
     pub fn ssrc(&self) -> u32 {
-        self.ssrc
+        self.sending.ssrc
     }
 
     /// Makes the packet of a frame that follows the one before. None while a digit sounds, which takes the frame's place,
     /// and when a key is used up, after which nothing more can be sent.
     pub fn send_frame(&mut self, payload: &[u8], length: Duration, now: Instant) -> Option<Bytes> {
-        let timestamp = self.timestamp;
+        let timestamp = self.sending.timestamp;
         self.skip_units(length);
         self.begin_reports(now);
-        if self.digits_out.is_sounding() {
-            self.marker = true;
+        if self.is_sounding() {
+            self.sending.marker = true;
             return None;
         }
-        let marker = std::mem::replace(&mut self.marker, false);
-        let packet = self.packet(self.config.send_type, marker, timestamp, payload)?;
-        self.stats.sent.0 += 1;
-        self.stats.sent.1 += payload.len() as u64;
-        self.spoken_at = now;
+        let marker = std::mem::replace(&mut self.sending.marker, false);
+        let packet = self.packet(self.sending.payload_type, marker, timestamp, payload)?;
+        self.sending.sent.0 += 1;
+        self.sending.sent.1 += payload.len() as u64;
+        self.sending.spoken_at = now;
         Some(packet)
     }
 
@@ -306,12 +349,12 @@ impl MediaStream {
     pub fn send_noise(&mut self, payload: &[u8], now: Instant) -> Option<Bytes> {
         let payload_type = self.config.noise?;
         self.begin_reports(now);
-        if self.digits_out.is_sounding() {
+        if self.is_sounding() {
             return None;
         }
-        let packet = self.packet(payload_type, false, self.timestamp, payload)?;
-        self.stats.sent.0 += 1;
-        self.stats.sent.1 += payload.len() as u64;
+        let packet = self.packet(payload_type, false, self.sending.timestamp, payload)?;
+        self.sending.sent.0 += 1;
+        self.sending.sent.1 += payload.len() as u64;
         Some(packet)
     }
 
@@ -320,13 +363,14 @@ impl MediaStream {
         self.config.receive_types.clone_from(&config.receive_types);
         self.config.receive_rate = config.receive_rate;
         self.config.redundancy = config.redundancy;
+        self.kinds = Kinds::new(&self.config);
         self.source = None;
     }
 
     /// Says that nothing was spoken for so long: the next frame begins a talk spurt (RFC 3551 §4.1).
     pub fn skip(&mut self, length: Duration) {
         self.skip_units(length);
-        self.marker = true;
+        self.sending.marker = true;
     }
 
     /// Sends a digit, behind those that wait.
@@ -337,7 +381,12 @@ impl MediaStream {
         if self.config.digits.is_none() {
             return Err(DigitError::TooMany);
         }
-        self.digits_out.press(digit, now)
+        let rate = self.sending.clock_rate;
+        let digits = self
+            .sending
+            .digits
+            .get_or_insert_with(|| Box::new(DigitSender::new(rate)));
+        digits.press(digit, now)
     }
 
     /// The frame that the loudspeaker needs now, and whether to play it shorter or longer.
@@ -350,16 +399,18 @@ impl MediaStream {
 
     /// When [`handle_timeout`](Self::handle_timeout) is due.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        [self.report_at, self.digits_out.next_at()]
-            .into_iter()
-            .flatten()
-            .min()
+        let digit = self
+            .sending
+            .digits
+            .as_ref()
+            .and_then(|digits| digits.next_at());
+        [self.sending.report_at, digit].into_iter().flatten().min()
     }
 
     /// The instant of [`poll_timeout`](Self::poll_timeout) has come.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.send_digits(now);
-        if self.report_at.is_some_and(|at| at <= now) {
+        if self.sending.report_at.is_some_and(|at| at <= now) {
             self.report(now);
         }
     }
@@ -372,6 +423,7 @@ impl MediaStream {
     /// How it goes.
     pub fn stats(&self, now: Instant) -> MediaStats {
         let mut stats = self.stats;
+        stats.sent = self.sending.sent;
         if let Some(source) = &self.source {
             stats.jitter = source.reception.jitter();
             stats.buffer = source.jitter.delay(now).unwrap_or_default();
@@ -380,11 +432,21 @@ impl MediaStream {
         stats
     }
 
+    fn is_sounding(&self) -> bool {
+        let digits = self.sending.digits.as_ref();
+        digits.is_some_and(|digits| digits.is_sounding())
+    }
+
     fn send_digits(&mut self, now: Instant) {
         let Some(payload_type) = self.config.digits else {
             return;
         };
-        while let Some(digit) = self.digits_out.poll(now) {
+        while let Some(digit) = self
+            .sending
+            .digits
+            .as_mut()
+            .and_then(|digits| digits.poll(now))
+        {
             let at = self.digit_timestamp(digit.began);
             let payload = digit.event.to_bytes();
             if let Some(packet) = self.packet(payload_type, digit.marker, at, &payload) {
@@ -401,10 +463,14 @@ impl MediaStream {
             Some((before, timestamp)) => {
                 let since = self.units(began.saturating_duration_since(before));
                 let least = timestamp.wrapping_add(since);
-                let is_ahead = self.timestamp.wrapping_sub(least).cast_signed() > 0;
-                if is_ahead { self.timestamp } else { least }
+                let is_ahead = self.sending.timestamp.wrapping_sub(least).cast_signed() > 0;
+                if is_ahead {
+                    self.sending.timestamp
+                } else {
+                    least
+                }
             }
-            None => self.timestamp,
+            None => self.sending.timestamp,
         };
         self.digit = Some((began, timestamp));
         timestamp
@@ -418,25 +484,27 @@ impl MediaStream {
         timestamp: u32,
         payload: &[u8],
     ) -> Option<Bytes> {
-        self.buffer.reserve(HEADER_ROOM + payload.len() + TAG_ROOM);
+        let room = &mut self.sending.buffer;
+        room.reserve(HEADER_ROOM + payload.len() + TAG_ROOM);
         let header = RtpHeader {
             marker,
             payload_type,
-            sequence: self.sequence,
+            sequence: self.sending.sequence,
             timestamp,
-            ssrc: self.ssrc,
+            ssrc: self.sending.ssrc,
             ..RtpHeader::default()
         };
-        header.write(&mut self.buffer);
-        self.buffer.put_slice(payload);
+        header.write(room);
+        room.put_slice(payload);
         if let Some(sender) = &mut self.sender
-            && sender.protect_rtp(&mut self.buffer).is_err()
+            && sender.protect_rtp(room).is_err()
         {
-            self.buffer.clear();
+            room.clear();
             return None;
         }
-        self.sequence = self.sequence.wrapping_add(1);
-        Some(self.buffer.split().freeze())
+        let packet = room.split().freeze();
+        self.sending.sequence = self.sending.sequence.wrapping_add(1);
+        Some(packet)
     }
 
     fn push(&mut self, output: MediaOutput) {
@@ -447,11 +515,11 @@ impl MediaStream {
     }
 
     fn skip_units(&mut self, length: Duration) {
-        self.timestamp = self.timestamp.wrapping_add(self.units(length));
+        self.sending.timestamp = self.sending.timestamp.wrapping_add(self.units(length));
     }
 
     fn units(&self, time: Duration) -> u32 {
-        (time.as_nanos() * u128::from(self.config.clock_rate) / 1_000_000_000) as u32
+        (time.as_nanos() * u128::from(self.sending.clock_rate) / 1_000_000_000) as u32
     }
 
     /// A number that nobody guesses without the seed: for names and times, not for keys.
@@ -485,7 +553,7 @@ fn contexts(protection: &Protection) -> (Option<SrtpSender>, Option<SrtpReceiver
 impl fmt::Debug for MediaStream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("MediaStream")
-            .field("ssrc", &self.ssrc)
+            .field("ssrc", &self.sending.ssrc)
             .field("protected", &self.sender.is_some())
             .field("stats", &self.stats)
             .finish_non_exhaustive()

@@ -11,6 +11,7 @@ use crate::rtp::{self, HEADER_BYTES, RtpError, SequenceExtender};
 use bytes::{BufMut, BytesMut};
 use cipher::{Cipher, Keystream};
 use replay::ReplayWindow;
+use smallvec::SmallVec;
 use std::fmt;
 use thiserror::Error;
 
@@ -242,7 +243,8 @@ impl fmt::Debug for SrtpMaster {
 /// ```
 pub struct SrtpSender {
     keys: Keys,
-    sources: Vec<(u32, SequenceExtender)>,
+    /// Most often there is one.
+    sources: SmallVec<[(u32, SequenceExtender); 1]>,
     rtcp_index: u32,
 }
 
@@ -251,7 +253,7 @@ impl SrtpSender {
     pub fn new(master: &SrtpMaster) -> Self {
         Self {
             keys: master.keys(),
-            sources: Vec::new(),
+            sources: SmallVec::new(),
             rtcp_index: 0,
         }
     }
@@ -330,7 +332,8 @@ impl SrtpSender {
 /// Takes what the peer protected, once.
 pub struct SrtpReceiver {
     keys: Keys,
-    sources: Vec<Source>,
+    /// Most often there is one.
+    sources: SmallVec<[Source; 1]>,
 }
 
 struct Source {
@@ -345,7 +348,7 @@ impl SrtpReceiver {
     pub fn new(master: &SrtpMaster) -> Self {
         Self {
             keys: master.keys(),
-            sources: Vec::new(),
+            sources: SmallVec::new(),
         }
     }
 

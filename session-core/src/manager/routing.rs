@@ -71,7 +71,7 @@ impl SessionManager {
         for packet in datagram.batch() {
             client.on_packet(session, channel, packet, now);
         }
-        if !session.is_quiet() {
+        if session.is_stirred() {
             self.mark(id);
         }
         None

@@ -381,6 +381,7 @@ impl Session {
     }
 
     pub(super) fn release(&mut self, at: usize) {
+        self.stir();
         if let Some(mut implementation) = self.channels[at].implementation.take() {
             implementation.close();
             while let Some(output) = implementation.poll_output() {

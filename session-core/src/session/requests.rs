@@ -187,6 +187,7 @@ impl Session {
         if self.outbox.len() >= max && !self.state.is_ended() {
             return self.fail(Cause::QueueFull(max), false, now);
         }
+        self.stir();
         self.outbox.push_back(outgoing);
     }
 
@@ -449,6 +450,7 @@ impl Session {
 
     fn reply_deferred(&mut self, deferred: Deferred, answer: Result<Option<Element>, PeerError>) {
         let dialect = Dialect::JINGLE;
+        self.stir();
         self.data.push_back(Output::Reply {
             id: deferred.id,
             to: deferred.from,
@@ -474,6 +476,7 @@ impl Session {
         let Some(channel) = known.map(|c| c.id) else {
             return false;
         };
+        self.stir();
         self.signals.channel_gone.emit(name.into());
         self.events
             .push_back(SessionEvent::ChannelGone(channel, name.into()));

@@ -54,13 +54,16 @@ impl Session {
         self.channels.iter().find_map(Way::of)
     }
 
-    /// Whether there is nothing that the manager would have to do.
-    pub(crate) fn is_quiet(&self) -> bool {
-        self.timers.reviewed
-            && self.events.is_empty()
-            && self.data.is_empty()
-            && self.outbox.is_empty()
-            && self.manager_requests.is_empty()
+    /// Whether the manager has something to do, or to look at.
+    pub(crate) fn is_stirred(&self) -> bool {
+        debug_assert!(
+            !self.timers.reviewed
+                || self.events.is_empty()
+                    && self.data.is_empty()
+                    && self.manager_requests.is_empty(),
+            "what is put into a queue stirs the session"
+        );
+        !self.timers.reviewed
     }
 }
 

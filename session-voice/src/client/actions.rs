@@ -241,10 +241,10 @@ fn send<F: CallForm>(
 ) -> Result<(), CallError> {
     let call = client::<F>(manager)?.calls.get(&session);
     let call = call.ok_or(CallError::Unknown(session))?;
-    if let Some(cause) = call.cause() {
-        return Err(CallError::Ended(cause.clone()));
-    }
-    let channel = channel(call).ok_or(CallError::NotConnected)?;
+    let Some(channel) = channel(call) else {
+        let ended = call.cause().cloned().map(CallError::Ended);
+        return Err(ended.unwrap_or(CallError::NotConnected));
+    };
     match manager.send(session, channel, packet, now) {
         Ok(()) | Err(SendError::NotWritable | SendError::TooLarge) => Ok(()),
         Err(SendError::NoSuchChannel | SendError::Finished) => Err(CallError::NotConnected),

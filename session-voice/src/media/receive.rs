@@ -5,11 +5,12 @@ use crate::{
     FrameKind, JitterFrame, LossRuns, Reception, Rtcp, RtcpPacket, RtpPacket, TelephoneEvent,
     codec::opus_packet, rtcp::ReceivedMap,
 };
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use std::time::Instant;
 
 impl MediaStream {
-    /// A packet of RTP came. It is decrypted where it lies, unless somebody else holds its bytes.
+    /// A packet of RTP came. It is copied and decrypted in memory of the stream, which comes back when the frame was
+    /// played.
     ///
     /// # Errors
     /// [`MediaError`]; it is counted, and nothing else has changed.
@@ -18,7 +19,15 @@ impl MediaStream {
         packet: Bytes,
         now: Instant,
     ) -> Result<Option<MediaEvent>, MediaError> {
-        let result = self.take_rtp(packet, now);
+        let receiver = &mut self.receiver;
+        let opened = self.memory.keep(&packet, |packet| match receiver {
+            Some(receiver) => receiver.unprotect_rtp(packet),
+            None => Ok(()),
+        });
+        let result = match opened {
+            Ok(packet) => self.take_rtp(packet, now),
+            Err(error) => Err(error.into()),
+        };
         self.stats.refused += u64::from(result.is_err());
         result
     }
@@ -37,26 +46,23 @@ impl MediaStream {
         result
     }
 
-    fn take_rtp(&mut self, packet: Bytes, now: Instant) -> Result<Option<MediaEvent>, MediaError> {
-        let mut packet = writable(packet);
-        if let Some(receiver) = &mut self.receiver {
-            receiver.unprotect_rtp(&mut packet)?;
-        }
-        let bytes = packet.freeze();
+    fn take_rtp(&mut self, bytes: Bytes, now: Instant) -> Result<Option<MediaEvent>, MediaError> {
         let rtp = RtpPacket::parse(&bytes)?;
         let (ssrc, sequence, timestamp) = (rtp.ssrc(), rtp.sequence(), rtp.timestamp());
-        if ssrc == self.ssrc {
+        if ssrc == self.sending.ssrc {
             self.rename(now);
             return Err(MediaError::Looped);
         }
         let payload_type = rtp.payload_type();
-        let is_digit = self.config.digits == Some(payload_type)
-            || self.config.receive_digits.contains(&payload_type);
-        let is_noise = self.config.noise == Some(payload_type);
-        if !is_digit && !is_noise && !self.config.receive_types.contains(&payload_type) {
+        let kind = 1 << payload_type;
+        let is_digit = self.kinds.digits & kind != 0;
+        if (self.kinds.sound | self.kinds.digits | self.kinds.noise) & kind == 0 {
             return Err(MediaError::PayloadType(payload_type));
         }
-        let payload = bytes.slice_ref(rtp.payload());
+        let (header, length) = (rtp.header_bytes(), rtp.payload().len());
+        let mut payload = bytes;
+        payload.advance(header);
+        payload.truncate(length);
         let changed = self
             .source
             .as_ref()
@@ -96,7 +102,7 @@ impl MediaStream {
             Redundancy::Opus if opus_packet::has_extension(&payload) => DEEP,
             Redundancy::Opus => u32::from(opus_packet::has_copy(&payload)),
         };
-        let kind = if self.config.noise == Some(payload_type) {
+        let kind = if self.kinds.noise >> payload_type & 1 != 0 {
             FrameKind::Noise
         } else if is_opus && opus_packet::is_silence(&payload) {
             FrameKind::Last
@@ -153,7 +159,7 @@ impl MediaStream {
                     continue;
                 }
                 RtcpPacket::LossRuns(runs) => {
-                    if runs.source == self.ssrc {
+                    if runs.source == self.sending.ssrc {
                         self.learn_bursts(&runs);
                     }
                     continue;
@@ -165,7 +171,10 @@ impl MediaStream {
                 | RtcpPacket::VoipMetrics(_)
                 | RtcpPacket::Other { .. } => continue,
             };
-            for report in reports.iter().filter(|report| report.ssrc == self.ssrc) {
+            for report in reports
+                .iter()
+                .filter(|report| report.ssrc == self.sending.ssrc)
+            {
                 self.stats.loss_there = Some(f64::from(report.fraction_lost) / 256.0);
                 self.stats.round_trip = report.round_trip(ntp).or(self.stats.round_trip);
             }

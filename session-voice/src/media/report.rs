@@ -13,27 +13,27 @@ impl MediaStream {
     pub fn goodbye(&mut self, reason: &str, now: Instant) -> Option<Bytes> {
         let mut writer = RtcpWriter::new();
         self.write_report(&mut writer, now);
-        writer.goodbye(&[self.ssrc], reason);
-        self.report_at = None;
+        writer.goodbye(&[self.sending.ssrc], reason);
+        self.sending.report_at = None;
         self.protect(writer)
     }
 
     /// The first packet in either direction starts the reports.
     pub(super) fn begin_reports(&mut self, now: Instant) {
-        if self.report_at.is_none() {
+        if self.sending.report_at.is_none() {
             // The first one sooner, so that the peer knows us.
-            self.report_at = Some(now + self.config.report_every / 4);
+            self.sending.report_at = Some(now + self.config.report_every / 4);
         }
     }
 
     pub(super) fn report(&mut self, now: Instant) {
         // Between half and one and a half, so that sides do not fall into step.
         let share = (self.next_random() % 1_001) as u32;
-        self.report_at = Some(now + self.config.report_every * (500 + share) / 1_000);
+        self.sending.report_at = Some(now + self.config.report_every * (500 + share) / 1_000);
         self.rate(now);
         let mut writer = RtcpWriter::new();
         self.write_report(&mut writer, now);
-        writer.source_description(self.ssrc, &self.config.cname);
+        writer.source_description(self.sending.ssrc, &self.config.cname);
         if self.config.metrics
             && let Some(metrics) = self.metrics(now)
         {
@@ -51,8 +51,8 @@ impl MediaStream {
         if let Some(compound) = self.goodbye("collision", now) {
             self.push(MediaOutput::Rtcp(compound));
         }
-        self.ssrc = self.next_random() as u32;
-        self.marker = true;
+        self.sending.ssrc = self.next_random() as u32;
+        self.sending.marker = true;
         self.begin_reports(now);
     }
 
@@ -70,15 +70,24 @@ impl MediaStream {
             .as_mut()
             .map(|source| source.reception.report(source.ssrc, now));
         let reports: &[ReceptionReport] = report.as_slice();
-        let (packets, bytes) = self.stats.sent;
+        let (packets, bytes) = self.sending.sent;
         if packets == 0 {
-            writer.receiver_report(self.ssrc, reports);
+            writer.receiver_report(self.sending.ssrc, reports);
             return;
         }
-        let since = now.saturating_duration_since(self.spoken_at);
-        let spoken = self.timestamp.wrapping_sub(self.units(self.config.frame));
+        let since = now.saturating_duration_since(self.sending.spoken_at);
+        let spoken = self
+            .sending
+            .timestamp
+            .wrapping_sub(self.units(self.config.frame));
         let rtp = spoken.wrapping_add(self.units(since));
-        writer.sender_report(self.ssrc, ntp, rtp, (packets as u32, bytes as u32), reports);
+        writer.sender_report(
+            self.sending.ssrc,
+            ntp,
+            rtp,
+            (packets as u32, bytes as u32),
+            reports,
+        );
     }
 
     /// How the peer sounded since the report before.
@@ -116,7 +125,7 @@ impl MediaStream {
         let quality = self.stats.quality;
         let mos = quality.map_or(UNKNOWN, |quality| (quality.mos * 10.0) as u8);
         Some(VoipMetrics {
-            sender: self.ssrc,
+            sender: self.sending.ssrc,
             source: source.ssrc,
             loss_rate: share(lost, expected),
             discard_rate: share(stats.late, expected),
@@ -131,7 +140,7 @@ impl MediaStream {
     }
 
     fn write_runs(&mut self, writer: &mut RtcpWriter) {
-        let ours = self.ssrc;
+        let ours = self.sending.ssrc;
         if let Some(source) = &mut self.source
             && let Some((begin, arrived)) = source.arrived.report()
         {
