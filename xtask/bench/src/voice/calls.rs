@@ -152,15 +152,14 @@ impl Exchange {
     fn hear(&mut self, at: usize, side: usize) -> usize {
         let mut buffer = [0; 2_048];
         let line = &self.lines[at][side];
-        loop {
-            match line.socket.recv(&mut buffer) {
-                Ok(size) => {
-                    let packet = bytes::Bytes::copy_from_slice(&buffer[..size]);
-                    self.phones.room().deliver(side, line.id, line.peer, packet);
-                }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
-                Err(error) => panic!("{error}"),
+        // One at a time, which is what there is, most often: the kernel says so again if there is more.
+        match line.socket.recv(&mut buffer) {
+            Ok(size) => {
+                let packet = bytes::Bytes::copy_from_slice(&buffer[..size]);
+                self.phones.room().deliver(side, line.id, line.peer, packet);
             }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            Err(error) => panic!("{error}"),
         }
         self.drain(side);
         self.phones.listen(at, side)
