@@ -249,6 +249,12 @@ pub trait TransportChannel: Send {
         None
     }
 
+    /// The largest datagram that leaves this host on the path in use, in bytes: what the network interface takes. The rest
+    /// of the path may carry less. `None` when it is not known, which is the default, and of streams.
+    fn datagram_max(&self) -> Option<usize> {
+        None
+    }
+
     /// A line for people about the path in use.
     fn describe(&self) -> Option<String> {
         None

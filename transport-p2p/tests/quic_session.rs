@@ -288,6 +288,57 @@ fn the_path_may_move_and_vanish_for_a_while() {
     }
 }
 
+/// Each side knows how large packets leave by its own interface, or does not; the smaller counts.
+#[test]
+fn datagrams_are_as_large_as_the_interfaces_of_both_take() {
+    let size = |call: &Call, host| {
+        let text = call.describe(host);
+        let rest = text.split("datagrams of ").nth(1).unwrap();
+        rest.split(' ').next().unwrap().parse::<usize>().unwrap()
+    };
+    let jumbo = 9_000 - 48;
+    for (mtus, path, expected) in [
+        ([Some(65_536), Some(65_536)], None, jumbo - 20..=jumbo),
+        ([Some(9_000), Some(1_500)], None, 1_452..=1_472),
+        ([Some(9_000), None], None, 1_432..=1_452),
+        ([None, None], None, 1_432..=1_452),
+        ([Some(1_228), Some(9_000)], None, 1_200..=1_200),
+        // Where the interfaces promise more than the path carries, it is found out.
+        ([Some(9_000), Some(9_000)], Some(1_400), 1_200..=1_400),
+    ] {
+        let interfaces = interfaces();
+        for (host, mtu) in mtus.into_iter().enumerate() {
+            let of = |number| Some((address(host, number), mtu?));
+            interfaces[host].set_mtus([1, 2].into_iter().filter_map(of).collect());
+        }
+        let network = Conditions {
+            mtu: path,
+            ..delay()
+        };
+        let mut call = Call::over_ice([quic(0), quic(1)], &interfaces, network);
+        for _ in 0..8 {
+            call.assert_carries();
+        }
+        for host in 0..2 {
+            let found = size(&call, host);
+            assert!(expected.contains(&found), "{mtus:?} {path:?}: {found}");
+        }
+        // The path is suddenly another.
+        call.world.set_network(Conditions {
+            mtu: Some(1_200),
+            ..delay()
+        });
+        call.world.run_for(Duration::from_secs(5));
+        for host in 0..2 {
+            let before = call.received(1 - host).len();
+            call.send(host, Bytes::from(vec![7; 100_000])).unwrap();
+            call.world.run_for(Duration::from_secs(30));
+            assert_eq!(call.received(1 - host).len() - before, 100_000);
+        }
+        call.world.check();
+    }
+}
+
 #[test]
 fn a_bad_network_delays_and_does_no_harm() {
     let mut call = Call::over_ice([quic(0), quic(1)], &interfaces(), Conditions::bad());

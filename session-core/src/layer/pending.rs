@@ -240,6 +240,10 @@ impl TransportChannel for PendingChannel {
         self.active.direct().filter(|_| self.waiting.is_none())
     }
 
+    fn datagram_max(&self) -> Option<usize> {
+        self.active.datagram_max()
+    }
+
     fn describe(&self) -> Option<String> {
         self.active.describe()
     }
@@ -336,6 +340,10 @@ impl TransportChannel for Connected {
 
     fn direct(&self) -> Option<DirectPath> {
         self.inner.direct().filter(|_| self.replay.is_empty())
+    }
+
+    fn datagram_max(&self) -> Option<usize> {
+        self.inner.datagram_max()
     }
 
     fn describe(&self) -> Option<String> {

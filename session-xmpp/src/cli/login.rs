@@ -246,7 +246,7 @@ impl Account {
         stun.retain(|address| seen.insert(*address));
         stun.truncate(STUN_MAX);
         relays.give(&services).await;
-        let interfaces = tokio::task::spawn_blocking(network::interfaces).await;
+        let interfaces = tokio::task::spawn_blocking(network::Host::look).await;
         let network = Network {
             interfaces: interfaces.unwrap_or_default().into(),
             stun,

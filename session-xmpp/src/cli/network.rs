@@ -205,32 +205,64 @@ pub(super) struct Network {
     pub(super) google_relay: Option<Arc<dyn RelayFactory>>,
 }
 
-/// The addresses of this host that others may reach, those of IPv4 first. Loopback counts where there is nothing else.
-pub(super) fn interfaces() -> Vec<IpAddr> {
-    let all = if_addrs::get_if_addrs().unwrap_or_default();
-    let up = all
-        .into_iter()
-        .filter(|interface| !interface.is_link_local());
-    let mut addresses: Vec<IpAddr> = up.map(|interface| interface.ip()).collect();
-    addresses.sort_by_key(|ip| (!ip.is_ipv4(), *ip));
-    addresses.dedup();
-    if addresses.iter().any(|ip| !ip.is_loopback()) {
-        addresses.retain(|ip| !ip.is_loopback());
+/// What is known of the interfaces of this host.
+#[derive(Debug, Default)]
+pub(super) struct Host {
+    /// The addresses that others may reach, those of IPv4 first. Loopback counts where there is nothing else.
+    addresses: Vec<IpAddr>,
+    /// How large packets are that leave by the interface of an address.
+    mtus: Vec<(IpAddr, usize)>,
+}
+
+impl Host {
+    pub(super) fn look() -> Self {
+        let mut all = if_addrs::get_if_addrs().unwrap_or_default();
+        all.retain(|interface| !interface.is_link_local());
+        let mtus = all
+            .iter()
+            .filter_map(|interface| Some((interface.ip(), mtu(&interface.name)?)))
+            .collect();
+        let mut addresses: Vec<IpAddr> = all.iter().map(if_addrs::Interface::ip).collect();
+        addresses.sort_by_key(|ip| (!ip.is_ipv4(), *ip));
+        addresses.dedup();
+        if addresses.iter().any(|ip| !ip.is_loopback()) {
+            addresses.retain(|ip| !ip.is_loopback());
+        }
+        Self { addresses, mtus }
     }
-    addresses
+
+    /// Tells those who gather.
+    fn tell(self, interfaces: &Interfaces) {
+        interfaces.set_mtus(self.mtus);
+        interfaces.update(self.addresses);
+    }
+}
+
+impl From<Host> for Interfaces {
+    fn from(host: Host) -> Self {
+        let interfaces = Self::default();
+        host.tell(&interfaces);
+        interfaces
+    }
+}
+
+/// How large packets are that leave by an interface, where the system says so in a file.
+fn mtu(interface: &str) -> Option<usize> {
+    let path = format!("/sys/class/net/{interface}/mtu");
+    std::fs::read_to_string(path).ok()?.trim().parse().ok()
 }
 
 /// Looks at the addresses of this host again and again, as long as there is the endpoint.
 pub(super) async fn watch(interfaces: Interfaces, endpoint: crate::endpoint::WeakEndpoint) {
     loop {
         sleep(INTERFACES_EVERY).await;
-        let now = tokio::task::spawn_blocking(self::interfaces).await;
+        let now = tokio::task::spawn_blocking(Host::look).await;
         let alive: Option<Endpoint> = endpoint.upgrade();
         if alive.is_none() {
             return;
         }
         if let Ok(now) = now {
-            interfaces.update(now);
+            now.tell(&interfaces);
         }
     }
 }
@@ -325,7 +357,7 @@ mod tests {
         let entropy = session_core::SeededEntropy::new(1);
         let mut manager = SessionManager::new(session_core::Config::default(), entropy);
         let network = Network {
-            interfaces: interfaces().into(),
+            interfaces: Host::look().into(),
             stun: Vec::new(),
             relays: Relays::default(),
             google_relay: None,

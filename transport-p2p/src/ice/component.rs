@@ -209,6 +209,15 @@ impl Component {
         }
     }
 
+    /// The address of this host that datagrams leave from, if they do.
+    pub(super) fn address(&self, base: Base) -> Option<IpAddr> {
+        let Base::Host(number) = base else {
+            return None;
+        };
+        let socket = self.sockets.iter().find(|s| s.number == number)?;
+        Some(socket.ip)
+    }
+
     fn transmit(&mut self, base: Base, to: SocketAddr, batch: Batch, now: Instant) {
         match base {
             Base::Host(socket) => self.push_transmit(Transmit {

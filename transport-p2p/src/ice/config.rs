@@ -165,6 +165,7 @@ struct Shared {
 #[derive(Default)]
 struct State {
     addresses: Vec<IpAddr>,
+    mtus: Vec<(IpAddr, usize)>,
     watchers: Vec<(Weak<()>, Waker)>,
     /// At this many watchers those that are gone are removed, so that each costs constant time on average.
     prune_at: usize,
@@ -191,6 +192,24 @@ impl Interfaces {
         drop(state);
         self.0.version.fetch_add(1, Ordering::Release);
         wakers.iter().for_each(Waker::wake_by_ref);
+    }
+
+    /// How large IP packets are that leave by the interface which has an address, in bytes, as far as that is known.
+    /// Loopback's says it for what goes from this host to itself, also between other addresses.
+    pub fn set_mtus(&self, mtus: Vec<(IpAddr, usize)>) {
+        self.state().mtus = mtus;
+    }
+
+    /// How large IP packets are that go from an address of this host to another address, in bytes.
+    pub(super) fn mtu(&self, from: IpAddr, to: IpAddr) -> Option<usize> {
+        let state = self.state();
+        let inside = to.is_loopback() || state.addresses.contains(&to);
+        let is_it = |ip: IpAddr| match inside {
+            true => ip.is_loopback(),
+            false => ip == from,
+        };
+        let mtu = state.mtus.iter().find(|(ip, _)| is_it(*ip));
+        mtu.map(|(_, bytes)| *bytes)
     }
 
     pub(super) fn version(&self) -> u64 {

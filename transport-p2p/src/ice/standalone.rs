@@ -375,6 +375,12 @@ impl Agent {
         self.inner.is_controlling()
     }
 
+    /// The largest datagram that leaves this host on the path of a component, in bytes, as far as
+    /// [`Interfaces::set_mtus`](super::Interfaces::set_mtus) said so; the rest of the path may carry less.
+    pub fn datagram_max(&self, component: u16) -> Option<usize> {
+        self.inner.datagram_max(component)
+    }
+
     /// For people: the path of a component; without one, why there is none, and the table of pairs.
     pub fn describe(&self, component: u16) -> Option<String> {
         self.inner.describe(component)

@@ -313,6 +313,10 @@ impl TransportChannel for IceChannel {
         })
     }
 
+    fn datagram_max(&self) -> Option<usize> {
+        self.agent.lock().datagram_max(self.component)
+    }
+
     fn describe(&self) -> Option<String> {
         self.agent.lock().describe(self.component)
     }

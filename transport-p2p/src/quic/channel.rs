@@ -33,8 +33,10 @@ pub(super) struct Setup {
 pub(super) struct QuicChannel {
     inner: Box<dyn TransportChannel>,
     setup: Setup,
-    /// There from `connect` on, and with it the time of the last call.
-    stream: Option<(QuicStream, Instant)>,
+    /// The time of the last call, from `connect` on.
+    now: Option<Instant>,
+    /// There once there is a path, which says how large datagrams can be.
+    stream: Option<QuicStream>,
     outputs: VecDeque<ChannelOutput>,
     /// Datagrams that the channel below has refused.
     unsent: Option<Batch>,
@@ -60,6 +62,7 @@ impl QuicChannel {
         Self {
             inner,
             setup,
+            now: None,
             stream: None,
             outputs: VecDeque::new(),
             unsent: None,
@@ -79,9 +82,35 @@ impl QuicChannel {
 
     /// Notes the time of a call.
     fn at(&mut self, now: Instant) {
-        if let Some((_, at)) = &mut self.stream {
+        if let Some(at) = &mut self.now {
             *at = now;
         }
+    }
+
+    /// The stream and the time; it begins with the first call. Nothing before `connect`, and nothing after it has failed.
+    fn begun(&mut self) -> Option<(&mut QuicStream, Instant)> {
+        let now = self.now.filter(|_| !self.failed)?;
+        if self.stream.is_none() {
+            let Setup {
+                config,
+                role,
+                identity,
+                peer,
+                seed,
+            } = &self.setup;
+            let config = config.clone().on(self.inner.datagram_max());
+            match QuicStream::new(config, *role, identity, *peer, *seed, now) {
+                Ok(mut stream) => {
+                    stream.suspend();
+                    if self.finish == Finish::Wanted {
+                        stream.finish();
+                    }
+                    self.stream = Some(stream);
+                }
+                Err(error) => self.fail(TransportError::NoResource(error.to_string().into())),
+            }
+        }
+        self.stream.as_mut().map(|stream| (stream, now))
     }
 
     #[expect(
@@ -93,8 +122,8 @@ impl QuicChannel {
         while let Some(output) = self.inner.poll_output() {
             match output {
                 ChannelOutput::Packet(batch) => {
-                    if let Some((stream, now)) = &mut self.stream {
-                        stream.handle_batch(batch.payload, batch.segment_size, *now);
+                    if let Some((stream, now)) = self.begun() {
+                        stream.handle_batch(batch.payload, batch.segment_size, now);
                     }
                 }
                 ChannelOutput::Writable(writable) => {
@@ -119,13 +148,12 @@ impl QuicChannel {
     fn on_path(&mut self, path: bool) {
         let changed = path != self.path.up;
         self.path.up = path;
-        if let Some((stream, now)) = &mut self.stream
-            && changed
-        {
-            match path {
-                true => stream.resume(*now),
-                false => stream.suspend(),
+        if changed && path {
+            if let Some((stream, now)) = self.begun() {
+                stream.resume(now);
             }
+        } else if changed && let Some(stream) = &mut self.stream {
+            stream.suspend();
         }
         self.tell_path();
     }
@@ -146,7 +174,7 @@ impl QuicChannel {
     }
 
     fn poll_stream(&mut self) -> Option<ChannelOutput> {
-        let (stream, _) = self.stream.as_ref()?;
+        let stream = self.stream.as_ref()?;
         if !self.open && stream.is_open() {
             self.on_open();
         } else if !self.writable && stream.is_writable() {
@@ -155,7 +183,7 @@ impl QuicChannel {
         if let Some(output) = self.outputs.pop_front() {
             return Some(output);
         }
-        let (stream, _) = self.stream.as_mut()?;
+        let stream = self.stream.as_mut()?;
         if !self.paused
             && let Some(bytes) = stream.read(READ_MAX)
         {
@@ -189,7 +217,7 @@ impl QuicChannel {
             srtp: None,
         }));
         self.tell_path();
-        if let Some((stream, _)) = &self.stream
+        if let Some(stream) = &self.stream
             && stream.is_writable()
         {
             self.tell_writable(true);
@@ -201,7 +229,7 @@ impl QuicChannel {
         if *why != Closed::Gone {
             return self.fail(transport_error(why));
         }
-        let Some((_, now)) = self.stream else { return };
+        let Some(now) = self.now else { return };
         let gone = *self.gone.get_or_insert(now);
         self.tell_writable(false);
         self.tell_path();
@@ -213,13 +241,13 @@ impl QuicChannel {
 
     /// Hands datagrams to the channel below. Returns whether anything happened.
     fn transmit(&mut self) -> bool {
-        let Some((stream, now)) = &mut self.stream else {
+        let (Some(stream), Some(now)) = (&mut self.stream, self.now) else {
             return false;
         };
         if !self.carries {
             return false;
         }
-        let fresh = || stream.poll_transmit(BATCH_MAX, *now);
+        let fresh = || stream.poll_transmit(BATCH_MAX, now);
         let Some(batch) = self.unsent.take().or_else(fresh) else {
             return false;
         };
@@ -227,7 +255,7 @@ impl QuicChannel {
             0 => batch.payload.len(),
             size => size,
         };
-        match self.inner.send_batch(batch.clone(), *now) {
+        match self.inner.send_batch(batch.clone(), now) {
             Ok(()) => {}
             Err(SendError::TooLarge) => stream.handle_too_large(size),
             Err(SendError::NotWritable) => {
@@ -265,7 +293,7 @@ impl QuicChannel {
 
     /// What had arrived on a stream that is no more.
     fn hand_out_rest(&mut self) {
-        let Some((mut stream, _)) = self.stream.take() else {
+        let Some(mut stream) = self.stream.take() else {
             return;
         };
         while let Some(bytes) = stream.read(READ_MAX) {
@@ -279,10 +307,10 @@ impl QuicChannel {
 
     fn refresh(&mut self) {
         let gone = self.gone.filter(|_| !self.paused).map(|at| at + GRACE);
-        let stream = self.stream.as_mut();
-        let stream = stream.and_then(|(stream, now)| match gone {
+        let now = self.now;
+        let stream = self.stream.as_mut().and_then(|stream| match gone {
             // Nothing more is to be done than to wait for that.
-            Some(gone) => Some(gone).filter(|gone| gone > now),
+            Some(gone) => Some(gone).filter(|gone| now.is_some_and(|now| *gone > now)),
             None => stream.poll_timeout(),
         });
         self.deadline = stream.filter(|_| !self.failed);
@@ -291,19 +319,9 @@ impl QuicChannel {
 
 impl TransportChannel for QuicChannel {
     fn connect(&mut self, now: Instant) {
-        let Setup {
-            config,
-            role,
-            identity,
-            peer,
-            seed,
-        } = &self.setup;
-        match QuicStream::new(config.clone(), *role, identity, *peer, *seed, now) {
-            Ok(mut stream) => {
-                stream.suspend();
-                self.stream = Some((stream, now));
-            }
-            Err(error) => self.fail(TransportError::NoResource(error.to_string().into())),
+        self.now = Some(now);
+        if let Err(error) = self.setup.config.check() {
+            self.fail(TransportError::NoResource(error.to_string().into()));
         }
         self.inner.connect(now);
     }
@@ -315,7 +333,7 @@ impl TransportChannel for QuicChannel {
         if self.inner.poll_timeout().is_some_and(|at| at <= now) {
             self.inner.handle_timeout(now);
         }
-        if let Some((stream, _)) = &mut self.stream
+        if let Some(stream) = &mut self.stream
             && self.deadline.is_some_and(|at| at <= now)
         {
             stream.handle_timeout(now);
@@ -328,7 +346,7 @@ impl TransportChannel for QuicChannel {
         if self.finish != Finish::No {
             return Err(SendError::Finished);
         }
-        let Some((stream, _)) = self.stream.as_mut().filter(|_| !self.failed) else {
+        let Some(stream) = self.stream.as_mut().filter(|_| !self.failed) else {
             return Err(if self.failed {
                 SendError::NoSuchChannel
             } else {
@@ -365,7 +383,7 @@ impl TransportChannel for QuicChannel {
         self.at(now);
         if self.finish == Finish::No {
             self.finish = Finish::Wanted;
-            if let Some((stream, _)) = &mut self.stream {
+            if let Some(stream) = &mut self.stream {
                 stream.finish();
             }
         }
@@ -373,8 +391,8 @@ impl TransportChannel for QuicChannel {
 
     fn close(&mut self) {
         self.outputs.clear();
-        if let Some((stream, now)) = self.stream.as_mut().filter(|_| !self.failed) {
-            stream.close(*now);
+        if let (Some(stream), Some(now), false) = (&mut self.stream, self.now, self.failed) {
+            stream.close(now);
             // Whatever waited comes too late.
             self.unsent = None;
             self.flush();
@@ -412,8 +430,7 @@ impl TransportChannel for QuicChannel {
     }
 
     fn describe(&self) -> Option<String> {
-        let stream = self.stream.as_ref();
-        let stream = stream.and_then(|(stream, _)| describe(stream));
+        let stream = self.stream.as_ref().and_then(describe);
         below::describe(&*self.inner, stream)
     }
 }
@@ -423,8 +440,9 @@ fn describe(stream: &QuicStream) -> Option<String> {
     let stats = stream.stats()?;
     let lost = 100.0 * stats.lost as f64 / stats.sent.max(1) as f64;
     Some(format!(
-        "QUIC, round trip {} ms, {lost:.1} % lost",
-        (stats.rtt + Duration::from_micros(500)).as_millis()
+        "QUIC, round trip {} ms, {lost:.1} % lost, datagrams of {} bytes",
+        (stats.rtt + Duration::from_micros(500)).as_millis(),
+        stats.datagram_size
     ))
 }
 

@@ -18,6 +18,12 @@ pub const DATAGRAM_MIN: u16 = 1_200;
 /// quinn-proto counts it against the window that the rest of the handshake needs.
 const UNCONFIRMED_WINDOW: u64 = 8 * DATAGRAM_MIN as u64;
 
+/// The largest datagram that Ethernet carries, beside the headers of IPv6 and UDP.
+const ETHERNET: usize = 1_500 - 48;
+
+/// The largest datagram that Ethernet's jumbo frames carry, and of which a system sends several at a time.
+const JUMBO: u16 = 9_000 - 48;
+
 /// The first guess at the round trip. A lost first packet is sent again after three times this.
 const INITIAL_RTT: Duration = Duration::from_millis(100);
 
@@ -41,6 +47,11 @@ pub struct Config {
     pub send_window: u32,
     /// The largest datagram that is tried, in bytes, from [`DATAGRAM_MIN`] to 65,000. It begins with the smallest and finds
     /// out. What the channel below refuses as too large is not tried again for a while.
+    ///
+    /// A [`QuicLayer`](super::QuicLayer) tries what leaves this host at all
+    /// ([`TransportChannel::datagram_max`](session_core::TransportChannel::datagram_max)), and where that is not known,
+    /// what Ethernet carries. Each side tells it to the other (RFC 9000 §18.2), so that none tries what the other does
+    /// not expect.
     pub datagram_max: u16,
     /// What decides how much may be on its way.
     pub control: Control,
@@ -74,7 +85,7 @@ impl Default for Config {
         Self {
             receive_window: 8 << 20,
             send_window: 8 << 20,
-            datagram_max: 1_452,
+            datagram_max: JUMBO,
             control: Control::default(),
             patience: Duration::from_secs(60),
         }
@@ -104,13 +115,23 @@ impl Config {
         Ok(())
     }
 
+    /// For a path on which datagrams of this size leave the host, if that is known.
+    pub(super) fn on(mut self, datagram_max: Option<usize>) -> Self {
+        let most = datagram_max
+            .unwrap_or(ETHERNET)
+            .min(self.datagram_max.into());
+        let most = u16::try_from(most).unwrap_or(u16::MAX);
+        self.datagram_max = most.max(DATAGRAM_MIN);
+        self
+    }
+
     pub(super) fn endpoint(&self, seed: [u8; 32]) -> Arc<EndpointConfig> {
         let mut config = EndpointConfig::new(Arc::new(ResetKey(derive(&seed, "reset", 0))));
         config.cid_generator(move || Box::new(Names::new(seed)));
         config.grease_quic_bit(false);
         config.rng_seed(Some(derive(&seed, "quinn", 0)));
         // It is in its range: `check` and the type see to it.
-        let _ = config.max_udp_payload_size(65_000);
+        let _ = config.max_udp_payload_size(self.datagram_max);
         Arc::new(config)
     }
 

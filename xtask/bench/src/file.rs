@@ -85,12 +85,22 @@ fn ice(layer: &Arc<dyn ChannelLayer>, link: Option<&Arc<Link>>) -> Sides {
     let add = |manager: &mut SessionManager| {
         let address = link.map_or(Ipv4Addr::LOCALHOST, |_| HOSTS[host.replace(1)]);
         let ice = IceConfig::new(vec![IpAddr::V4(address)]);
+        if let Some(mtu) = loopback_mtu() {
+            // A program knows it, too.
+            let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
+            ice.interfaces.set_mtus(vec![(loopback, mtu)]);
+        }
         manager
             .add_transport(IceTransportFactory::new(ice))
             .expect("the first of its kind");
         TunnelConfig::new(layer.clone())
     };
     Sides::new(add).on(link)
+}
+
+fn loopback_mtu() -> Option<usize> {
+    let said = std::fs::read_to_string("/sys/class/net/lo/mtu").ok()?;
+    said.trim().parse().ok()
 }
 
 /// A data channel over DTLS and ICE, against stock rtc (webrtc-rs), which has ICE and a socket of its own.

@@ -6,6 +6,12 @@ use crate::ice::{
     report::{PairReport, SelectedPair},
 };
 
+use std::net::SocketAddr;
+
+/// The headers of IP, without options, and UDP.
+const IPV4_UDP: usize = 20 + 8;
+const IPV6_UDP: usize = 40 + 8;
+
 /// Pairs that are remembered after they were given up.
 const ENDED_MAX: usize = 16;
 
@@ -45,6 +51,25 @@ impl Agent {
             ..PairReport::new(pair)
         });
         self.ended.extend(reports);
+    }
+
+    /// The largest datagram that leaves this host on the path of a component, if that is known. While there is none, on
+    /// each that the peer's checks came by: it may send already.
+    pub(in crate::ice) fn datagram_max(&self, id: u16) -> Option<usize> {
+        let component = self.components.get(&id)?;
+        let most = |base, remote: SocketAddr| {
+            let from = component.address(base)?;
+            let headers = if from.is_ipv4() { IPV4_UDP } else { IPV6_UDP };
+            let mtu = self.config.interfaces.mtu(from, remote.ip())?;
+            mtu.checked_sub(headers)
+        };
+        if let Some(path) = &component.path {
+            return most(path.base, path.remote);
+        }
+        let pairs = self.pairs.iter();
+        let requested = pairs.filter(|pair| pair.component == id && pair.requested);
+        let each = requested.map(|pair| most(pair.base, pair.remote.address));
+        each.min().flatten()
     }
 
     /// The path of a component, and whether it is nominated; without one, why there is none, and the table of pairs.
@@ -139,7 +164,7 @@ fn is_symmetric<'a>(candidates: impl Iterator<Item = &'a Candidate>) -> bool {
         .filter(|c| c.kind == CandidateKind::ServerReflexive && c.related.is_some())
         .map(|c| (c.component, c.related, c.address))
         .collect();
-    let split = |(component, related, address): &(_, _, std::net::SocketAddr)| {
+    let split = |(component, related, address): &(_, _, SocketAddr)| {
         reflexive.iter().any(|other| {
             (other.0, other.1) == (*component, *related)
                 && other.2 != *address
