@@ -22,7 +22,7 @@ const SLOT_BYTES: usize = 64 * 1024;
 const COPY_MAX: usize = 8 * 1024;
 
 /// Buffers handed out that are watched for their return.
-const LENT_MAX: usize = 32;
+const LENT_MAX: usize = 16;
 
 /// How many of those are looked at before a new one is made.
 const LENT_TRIES: usize = 4;

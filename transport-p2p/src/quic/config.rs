@@ -27,6 +27,14 @@ const JUMBO: u16 = 9_000 - 48;
 /// The first guess at the round trip. A lost first packet is sent again after three times this.
 const INITIAL_RTT: Duration = Duration::from_millis(100);
 
+/// 1 Gbit/s over 30 ms. It is also what a socket's buffer holds where the system grants 4 MiB: a burst of more loses some
+/// of it where both ends are on one host.
+const WINDOW: u32 = 4 << 20;
+
+/// How long datagrams stay small after several bursts of them were lost, as if the path had become narrower. Often it was
+/// a buffer that was full, and the search costs little.
+const NARROW_FOR: Duration = Duration::from_secs(1);
+
 /// How far back packets may come in, seen from the latest, before one that is missing counts as lost. Batches may overtake
 /// each other.
 const REORDERING: u32 = 3;
@@ -83,8 +91,8 @@ pub struct ConfigError {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            receive_window: 8 << 20,
-            send_window: 8 << 20,
+            receive_window: WINDOW,
+            send_window: WINDOW,
             datagram_max: JUMBO,
             control: Control::default(),
             patience: Duration::from_secs(60),
@@ -180,7 +188,8 @@ impl Config {
             (Control::Model, Some(gate)) => gate.factory(),
         };
         let mut mtu = MtuDiscoveryConfig::default();
-        mtu.upper_bound(self.datagram_max);
+        mtu.upper_bound(self.datagram_max)
+            .black_hole_cooldown(NARROW_FOR);
         let window = VarInt::from_u32(self.receive_window);
         let mut config = TransportConfig::default();
         config

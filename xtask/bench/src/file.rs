@@ -39,7 +39,9 @@ pub(crate) const FIGURES: &[Figure] = &[
     ("file.sctp", sctp),
     ("file.sctp_window", window),
     ("file.lossy", lossy::lossy),
+    ("file.lossy_sctp", lossy::lossy_sctp),
     ("file.lossy_clean", lossy::clean),
+    ("file.lossy_clean_sctp", lossy::clean_sctp),
     ("file.lossy_rtc", lossy::into_rtc),
     ("file.lossy_ndc", lossy::into_ndc),
     ("file.open", open::open),
@@ -85,11 +87,10 @@ fn ice(layer: &Arc<dyn ChannelLayer>, link: Option<&Arc<Link>>) -> Sides {
     let add = |manager: &mut SessionManager| {
         let address = link.map_or(Ipv4Addr::LOCALHOST, |_| HOSTS[host.replace(1)]);
         let ice = IceConfig::new(vec![IpAddr::V4(address)]);
-        if let Some(mtu) = loopback_mtu() {
-            // A program knows it, too.
-            let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
-            ice.interfaces.set_mtus(vec![(loopback, mtu)]);
-        }
+        // A program knows it, too.
+        let mtu = link.map_or_else(loopback_mtu, |_| Some(crate::link::MTU));
+        let mtu = mtu.map(|mtu| (IpAddr::V4(address), mtu));
+        ice.interfaces.set_mtus(mtu.into_iter().collect());
         manager
             .add_transport(IceTransportFactory::new(ice))
             .expect("the first of its kind");
@@ -145,6 +146,7 @@ fn data_channels(config: DataChannelConfig) -> Arc<dyn ChannelLayer> {
     Arc::new(DataChannelLayer::new(Arc::new(protection), config))
 }
 
+/// What two of ours use.
 fn layer() -> Arc<dyn ChannelLayer> {
     let made =
         rcgen::generate_simple_self_signed(["peer.invalid".to_owned()]).expect("a certificate");

@@ -21,6 +21,9 @@ use tun_rs::{DeviceBuilder, SyncDevice};
 /// The hosts' addresses (RFC 5737).
 pub(crate) const HOSTS: [Ipv4Addr; 2] = [Ipv4Addr::new(192, 0, 2, 1), Ipv4Addr::new(192, 0, 2, 2)];
 
+/// The largest packet that it carries, in bytes.
+pub(crate) const MTU: usize = 1_500;
+
 /// What a link is like, the same in both directions.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Conditions {
@@ -83,7 +86,15 @@ impl Link {
             let network = format!("{address}/24");
             ip(&["-n", name, "address", "add", &network, "dev", "link"])?;
             ip(&[
-                "-n", name, "link", "set", "dev", "link", "mtu", "1500", "up",
+                "-n",
+                name,
+                "link",
+                "set",
+                "dev",
+                "link",
+                "mtu",
+                &MTU.to_string(),
+                "up",
             ])?;
         }
         for (from, to) in [(0, 1), (1, 0)] {

@@ -3,10 +3,11 @@
 use super::{
     data_channels, ends,
     ends::{End, Wire},
-    ice, median, ndc, rtc, solo,
+    ice, layer, median, ndc, rtc, solo,
 };
 use crate::link::{Conditions, HOSTS, Link};
 use rustix::net::sockopt::set_tcp_congestion;
+use session_core::ChannelLayer;
 use std::{
     io::{Read, Write},
     net::{TcpListener, TcpStream},
@@ -22,25 +23,36 @@ const FEW_BYTES: u64 = 4 << 20;
 const RUNS: usize = 3;
 const LOSS: f64 = 0.01;
 
-/// Ours between two of ours, against TCP with BBR.
+/// What two of ours use, against TCP with BBR.
 pub(super) fn lossy(name: &str) {
-    against_tcp(name, LOSS, "bbr");
+    against_tcp(name, &layer(), LOSS, "bbr");
 }
 
-/// The same without loss, against TCP with CUBIC.
+/// The same with data channels.
+pub(super) fn lossy_sctp(name: &str) {
+    let layer = data_channels(DataChannelConfig::default());
+    against_tcp(name, &layer, LOSS, "bbr");
+}
+
+/// What two of ours use, without loss, against TCP with CUBIC.
 pub(super) fn clean(name: &str) {
-    against_tcp(name, 0.0, "cubic");
+    against_tcp(name, &layer(), 0.0, "cubic");
 }
 
-fn against_tcp(name: &str, loss: f64, control: &'static str) {
+/// The same with data channels.
+pub(super) fn clean_sctp(name: &str) {
+    let layer = data_channels(DataChannelConfig::default());
+    against_tcp(name, &layer, 0.0, "cubic");
+}
+
+fn against_tcp(name: &str, layer: &Arc<dyn ChannelLayer>, loss: f64, control: &'static str) {
     let link = match Link::new(Conditions::usual(loss)) {
         Ok(link) => Arc::new(link),
         Err(why) => return println!("check {name} skipped: {why}"),
     };
-    let layer = data_channels(DataChannelConfig::default());
     let (mut ours, mut peer) = (Vec::new(), Vec::new());
     for _ in 0..RUNS {
-        ours.push(rate(BYTES, ice(&layer, Some(&link)).run(BYTES).wall));
+        ours.push(rate(BYTES, ice(layer, Some(&link)).run(BYTES).wall));
         match tcp(&link, control) {
             Ok(time) => peer.push(rate(BYTES, time)),
             Err(why) => return println!("check {name} skipped: TCP with {control}: {why}"),
