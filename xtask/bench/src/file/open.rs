@@ -18,6 +18,7 @@ use std::{
 use str0m::{
     Candidate, Event, IceCreds, Input, Output, Rtc, RtcConfig,
     channel::ChannelConfig,
+    config::DtlsVersion,
     crypto::Fingerprint,
     net::{Protocol, Receive},
 };
@@ -37,20 +38,23 @@ const ADDRESSES: [IpAddr; 2] = [
 /// Between two of ours and towards str0m, against two of str0m's.
 pub(super) fn open(name: &str) {
     let ours = |role| Box::new(Ours::new(role)) as Box<dyn Side>;
-    let theirs = |role| Box::new(Theirs::new(role)) as Box<dyn Side>;
+    let theirs = |version, role| Box::new(Theirs::new(version, role)) as Box<dyn Side>;
     let (a, b) = (Role::Initiator, Role::Responder);
     let own = took(ours(a), ours(b));
-    let stock = [took(ours(a), theirs(b)), took(theirs(a), ours(b))];
-    let peer = took(theirs(a), theirs(b));
     let ms = |time: Duration| time.as_secs_f64() * 1e3;
-    println!(
-        "bench {name} ours={:.0}ms peer={:.0}ms ratio={:.2} to_a_stock_peer={:.0}ms from_one={:.0}ms peer_is=str0m-DTLS-1.2",
-        ms(own),
-        ms(peer),
-        ms(peer) / ms(own),
-        ms(stock[0]),
-        ms(stock[1]),
-    );
+    for (version, called) in [(DtlsVersion::Dtls12, "1.2"), (DtlsVersion::Dtls13, "1.3")] {
+        let to = took(ours(a), theirs(version, b));
+        let from = took(theirs(version, a), ours(b));
+        let peer = took(theirs(version, a), theirs(version, b));
+        println!(
+            "bench {name} ours={:.0}ms peer={:.0}ms ratio={:.2} to_a_stock_peer={:.0}ms from_one={:.0}ms peer_is=str0m-DTLS-{called}",
+            ms(own),
+            ms(peer),
+            ms(peer) / ms(own),
+            ms(to),
+            ms(from),
+        );
+    }
 }
 
 trait Side {
@@ -245,10 +249,11 @@ struct Theirs {
 }
 
 impl Theirs {
-    fn new(role: Role) -> Self {
+    fn new(version: DtlsVersion, role: Role) -> Self {
         let address = ADDRESSES[usize::from(role == Role::Responder)];
         let address = SocketAddr::new(address, 4_000);
-        let mut rtc = RtcConfig::new().build(Instant::now());
+        let config = RtcConfig::new().set_dtls_version(version);
+        let mut rtc = config.build(Instant::now());
         let host = Candidate::host(address, "udp").expect("an address");
         rtc.add_local_candidate(host);
         Self {
