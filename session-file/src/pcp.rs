@@ -43,8 +43,10 @@ use std::{process::ExitCode, sync::Arc};
 pub fn main() -> ExitCode {
     let args = Args::parse();
     let (json, quiet) = (args.account().json, args.account().quiet);
+    // Files have threads of their own. One more for all the rest: with a second one buffers wander between the two, which
+    // takes more memory and no less time.
     let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
+        .worker_threads(1)
         .enable_all()
         .build();
     let outcome = match runtime {
