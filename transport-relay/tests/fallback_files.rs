@@ -146,6 +146,11 @@ fn judge(
     prop_assert_eq!(world.breaches(), &[] as &[String]);
     prop_assert!(all.starts_with(&received), "a byte is lost, or comes twice");
     let sent = outcome(&mut world, 0, &ours);
+    let counted = theirs.as_ref().and_then(|id| {
+        client(&mut world, 1, |files| {
+            files.transfer(id).map(|t| t.progress().received)
+        })
+    });
     let taken = theirs.and_then(|id| outcome(&mut world, 1, &id));
     let fine = |name: &&&str| {
         let at = TRANSPORTS.iter().position(|known| known == *name).unwrap();
@@ -158,6 +163,7 @@ fn judge(
     prop_assert!(arrived || !is_left, "one was left: {}", text());
     if arrived {
         prop_assert_eq!(received.len(), size);
+        prop_assert_eq!(counted, Some(size as u64), "what came again does not count");
         // Who sends may have lost the last transport before it heard of the end; with one left it knows.
         let knows = matches!(sent, Some(Outcome::Sent { .. }));
         prop_assert!(knows || !is_left, "{}", text());
