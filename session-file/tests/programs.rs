@@ -9,6 +9,8 @@
     reason = "it is about processes, files and time"
 )]
 
+#[path = "programs/anew.rs"]
+mod anew;
 #[path = "programs/content.rs"]
 mod content;
 #[path = "programs/disk.rs"]
