@@ -4,6 +4,10 @@
 //! What seals and opens keys is not here: [`JetKeys`] is the place for it. What travels is the file encrypted, and behind it
 //! a tag of [`JET_TAG_BYTES`]; the size that a description names is that of the file itself.
 //!
+//! The tag proves what came in one go. Of a file that went on at an offset, in another session with another secret, the
+//! beginning is proved by the hash of the whole alone, which signalling carries: whoever can change both, and knows the
+//! file, can forge its beginning.
+//!
 //! ```
 //! use session_file::{JetCipher, JetOpener, JetSealer, JetSecret};
 //!
