@@ -96,6 +96,14 @@ struct Pair {
     record: Option<Vec<(usize, Bytes)>>,
 }
 
+/// For a path that carries no more than Ethernet does.
+fn ethernet() -> Config {
+    Config {
+        datagram_max: 1_452,
+        ..Config::default()
+    }
+}
+
 impl Pair {
     fn new(config: &Config, conditions: &Conditions, seed: u64) -> Self {
         let trusts = [1, 0].map(|other: usize| IDENTITIES[other].fingerprint());
@@ -122,7 +130,7 @@ impl Pair {
 
     fn perfect() -> Self {
         let delay = Conditions::with_delay(Duration::from_millis(10));
-        Self::new(&Config::default(), &delay, 1)
+        Self::new(&ethernet(), &delay, 1)
     }
 
     /// Applications work, and what is to leave leaves.

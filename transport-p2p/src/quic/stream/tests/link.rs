@@ -34,7 +34,7 @@ fn transfer(control: Control, loss: f64, seed: u64, bytes: u64) -> Use {
         control,
         receive_window: 16 << 20,
         send_window: 16 << 20,
-        ..Config::default()
+        ..ethernet()
     };
     let mut pair = Pair::new(&config, &conditions, seed);
     pair.header = HEADERS;
