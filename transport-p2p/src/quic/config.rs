@@ -59,7 +59,8 @@ pub struct Config {
     /// A [`QuicLayer`](super::QuicLayer) tries what leaves this host at all
     /// ([`TransportChannel::datagram_max`](session_core::TransportChannel::datagram_max)), and where that is not known,
     /// what Ethernet carries. Each side tells it to the other (RFC 9000 §18.2), so that none tries what the other does
-    /// not expect.
+    /// not expect. A [`QuicStream`](super::QuicStream) by itself tries up to this value: 1,452 saves it some probes where the
+    /// path is known to be Ethernet's.
     pub datagram_max: u16,
     /// What decides how much may be on its way.
     pub control: Control,
