@@ -28,7 +28,8 @@ pub struct DataChannelConfig {
     /// Longest message that is sent, in bytes, unless the peer takes less. Default 60,000.
     pub message_size: usize,
     /// Carry the INIT chunks of both sides in signalling (draft-hancke-tsvwg-snap), which saves one and a half round trips with
-    /// peers that do so too. Default `true`.
+    /// peers that do so too, and only with them larger packets are sought
+    /// ([`largest_packet`](Config::largest_packet)). Default `true`.
     pub signal_init: bool,
 }
 
@@ -222,15 +223,15 @@ impl StreamChannel {
 
     /// The association, as signalling has it, and our channel.
     fn begin(&mut self, now: Instant) -> DataChannels {
-        let config = Config {
-            remote_port: self
-                .agreed
-                .port
-                .unwrap_or(self.config.association.remote_port),
-            ..self.config.association.clone()
-        };
-        let mut association = Association::new(config, self.seed, now);
+        let mut config = self.config.association.clone();
+        config.remote_port = self.agreed.port.unwrap_or(config.remote_port);
         let signalled = self.agreed.init.take();
+        if signalled.is_none() {
+            // Who is not known to take larger packets may cut what it reads: aiortc takes 1,500 bytes of a datagram, and
+            // the rest for those that follow, so that it is behind from then on.
+            config.largest_packet = config.max_packet;
+        }
+        let mut association = Association::new(config, self.seed, now);
         if !signalled.is_some_and(|init| association.connect_with(&init, now)) {
             association.connect(now);
         }

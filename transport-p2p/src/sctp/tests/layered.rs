@@ -103,6 +103,8 @@ struct World {
     ends: [End; 2],
     now: Instant,
     wire: VecDeque<(Instant, usize, Batch)>,
+    /// The largest packet that has left.
+    largest: usize,
 }
 
 const DELAY: Duration = Duration::from_millis(25);
@@ -135,6 +137,7 @@ impl World {
             ends,
             now: epoch(),
             wire: VecDeque::new(),
+            largest: 0,
         };
         let now = world.now;
         for end in &mut world.ends {
@@ -167,6 +170,11 @@ impl World {
             }
             let sent = std::mem::take(&mut end.below.lock().unwrap().sent);
             let arrival = self.now + DELAY;
+            let sizes = sent.iter().map(|batch| match batch.segment_size {
+                0 => batch.payload.len(),
+                size => size,
+            });
+            self.largest = sizes.fold(self.largest, usize::max);
             self.wire
                 .extend(sent.into_iter().map(|batch| (arrival, 1 - at, batch)));
         }
@@ -282,6 +290,19 @@ fn signalled_inits_save_one_and_a_half_round_trips() {
     let both = DataChannelConfig::default();
     assert_eq!(opens([both.clone(), both.clone()]), Duration::ZERO);
     assert_eq!(opens([both, plain()]), 3 * DELAY);
+}
+
+/// Others read a datagram into a buffer of their own size, and are confused by what is left of it.
+#[test]
+fn only_who_signals_its_init_is_asked_for_larger_packets() {
+    let both = DataChannelConfig::default;
+    for (configs, large) in [([both(), both()], true), ([both(), plain()], false)] {
+        let mut world = World::new(configs);
+        world.ends[0].to_send = vec![7; 3_000_000].into();
+        assert!(world.run_until(|world| world.ends[1].received.len() == 3_000_000));
+        let limit = Config::default().max_packet;
+        assert_eq!(world.largest > limit, large, "{}", world.largest);
+    }
 }
 
 #[test]
