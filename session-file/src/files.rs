@@ -364,15 +364,14 @@ impl FileClient {
                 None => FileError::Finished,
             });
         }
-        if let Some(most) = transfer.most()
+        let most = transfer.most();
+        if let Some(most) = most
             && bytes.len() as u64 > most - transfer.progress().written
         {
             return Err(FileError::TooMuch(most));
         }
-        let Ok((count, told)) = transfer.write(bytes) else {
-            // That was looked at before.
-            return Ok(0);
-        };
+        let written = transfer.write(bytes);
+        let (count, told) = written.map_err(|_| FileError::TooMuch(most.unwrap_or(u64::MAX)))?;
         let infos: Vec<_> = told
             .into_iter()
             .map(|file| transfer.checksum_info(file).to_element())

@@ -432,7 +432,7 @@ impl Transfer {
     /// Takes as much of `bytes` as there is room for. What is to be told to the peer by now comes with it.
     ///
     /// # Errors
-    /// [`Fault::TooMuch`]: more than a key is for.
+    /// [`Fault::TooMuch`]: more than a key is for; nothing was taken.
     pub(crate) fn write(&mut self, bytes: &mut Bytes) -> Result<(usize, Vec<File>), Fault> {
         let mut front = bytes.clone();
         front.truncate(usize::try_from(self.left()).unwrap_or(usize::MAX));
@@ -440,6 +440,10 @@ impl Transfer {
             front.truncate(self.flow.room());
             self.flow.want_room();
         }
+        let mut leaves = match &mut self.sealed {
+            Some(sealed) => sealed.seal(front.clone())?,
+            None => front.clone(),
+        };
         let count = front.len();
         let _ = bytes.split_to(count);
         let mut told = Vec::new();
@@ -450,11 +454,7 @@ impl Transfer {
         {
             told = check.pass(&front);
         }
-        let mut front = match &mut self.sealed {
-            Some(sealed) => sealed.seal(front)?,
-            None => front,
-        };
-        self.flow.write(&mut front);
+        self.flow.write(&mut leaves);
         Ok((count, told))
     }
 

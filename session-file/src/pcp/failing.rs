@@ -110,7 +110,7 @@ pub(super) fn fault(what: &str, fault: &Fault) -> Problem {
         Fault::Unprotected => (
             Exit::Failed,
             "not-encrypted",
-            "--allow-plaintext, if whoever is on the way may read it",
+            "add --allow-plaintext, if whoever is on the way may read it",
         ),
         Fault::Session(cause) => of_cause(cause),
         Fault::Aborted(Some(reason)) if reason.condition == ReasonCondition::FailedTransport => {

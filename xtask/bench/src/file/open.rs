@@ -42,7 +42,11 @@ pub(super) fn open(name: &str) {
     let (a, b) = (Role::Initiator, Role::Responder);
     let own = took(ours(a), ours(b));
     let ms = |time: Duration| time.as_secs_f64() * 1e3;
-    for (version, called) in [(DtlsVersion::Dtls12, "1.2"), (DtlsVersion::Dtls13, "1.3")] {
+    let dtls_13 = format!("{name}_dtls13");
+    for (name, version, called) in [
+        (name, DtlsVersion::Dtls12, "1.2"),
+        (&dtls_13, DtlsVersion::Dtls13, "1.3"),
+    ] {
         let to = took(ours(a), theirs(version, b));
         let from = took(theirs(version, a), ours(b));
         let peer = took(theirs(version, a), theirs(version, b));
