@@ -27,7 +27,7 @@ pub struct DataChannelConfig {
     pub protocol: Arc<str>,
     /// Longest message that is sent, in bytes, unless the peer takes less. Default 60,000.
     pub message_size: usize,
-    /// Carry the INIT chunks of both sides in signalling (draft-hancke-tsvwg-snap), which saves one and a half round trips with
+    /// Carry the INIT chunks of both sides in signalling (draft-hancke-tsvwg-snap), which saves a round trip with
     /// peers that do so too, and only with them larger packets are sought
     /// ([`largest_packet`](Config::largest_packet)). Default `true`.
     pub signal_init: bool,
@@ -116,6 +116,16 @@ pub(super) struct Agreed {
     pub(super) init: Option<Vec<u8>>,
 }
 
+/// The first cookie of an association waits for one turn, so that those above, who are told that they may send, send with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Cookie {
+    None,
+    Held,
+    /// They were told, and had their turn.
+    Due,
+    Sent,
+}
+
 /// A channel above another.
 pub(super) struct StreamChannel {
     inner: Box<dyn TransportChannel>,
@@ -139,6 +149,7 @@ pub(super) struct StreamChannel {
     finish: Finish,
     peer_finished: Finish,
     failed: bool,
+    cookie: Cookie,
 }
 
 impl StreamChannel {
@@ -168,6 +179,7 @@ impl StreamChannel {
             finish: Finish::No,
             peer_finished: Finish::No,
             failed: false,
+            cookie: Cookie::None,
         }
     }
 
@@ -260,7 +272,16 @@ impl StreamChannel {
     fn is_open(&self) -> bool {
         self.channels
             .as_ref()
-            .is_some_and(|channels| channels.association().state() == State::Established)
+            .is_some_and(|channels| match channels.association().state() {
+                State::CookieEchoed | State::Established => true,
+                State::Idle
+                | State::CookieWait
+                | State::ShutdownPending
+                | State::ShutdownSent
+                | State::ShutdownReceived
+                | State::ShutdownAckSent
+                | State::Closed => false,
+            })
     }
 
     /// A path without an open association is of no use to those above.
@@ -274,6 +295,13 @@ impl StreamChannel {
         let now = self.now?;
         while let Some(event) = self.channels.as_mut().and_then(DataChannels::poll_event) {
             self.on_event(event);
+        }
+        let channels = self.channels.as_ref();
+        if self.cookie == Cookie::None && channels.is_some_and(|c| c.association().may_accompany())
+        {
+            self.cookie = Cookie::Held;
+            self.tell_path();
+            self.tell_writable(true);
         }
         if let Some(output) = self.outputs.pop_front() {
             return Some(output);
@@ -338,6 +366,14 @@ impl StreamChannel {
         };
         if !self.carries {
             return false;
+        }
+        match self.cookie {
+            Cookie::Held => {
+                self.cookie = Cookie::Due;
+                return false;
+            }
+            Cookie::Due => self.cookie = Cookie::Sent,
+            Cookie::None | Cookie::Sent => {}
         }
         let association = channels.association_mut();
         let batch = self
@@ -498,7 +534,10 @@ impl TransportChannel for StreamChannel {
 
     fn poll_timeout(&self) -> Option<Instant> {
         let channels = self.channels.as_ref();
+        // Without delay, if those above have nothing to send.
+        let cookie = self.cookie == Cookie::Due && self.carries;
         [
+            self.now.filter(|_| cookie),
             self.inner.poll_timeout(),
             channels.and_then(|channels| channels.association().poll_timeout()),
         ]

@@ -433,17 +433,25 @@ impl Association {
         let first = ORIGIN + u64::from(peer.first);
         let (capacity, most) = (config.receive_buffer, config.max_message_size);
         self.inbound = Inbound::new(first, capacity, most, self.features.interleave);
-        self.flight = Flight::new(ORIGIN + u64::from(self.setup.first));
+        // What went with our cookie has its number, whoever's cookie opens the association.
+        if self.flight.is_empty() {
+            self.flight = Flight::new(ORIGIN + u64::from(self.setup.first));
+        }
         self.resets.begin(peer.first);
     }
 
-    fn open(&mut self, _now: Instant) {
+    /// Whether the peer has answered our INIT, and what is sent now leaves with our cookie.
+    pub(super) fn may_accompany(&self) -> bool {
+        self.state == State::CookieEchoed && self.setup.cookie_due
+    }
+
+    fn open(&mut self, now: Instant) {
         self.setup.cookie = None;
         self.setup.init_due = false;
         self.setup.cookie_due = false;
         self.state = State::Established;
         self.backoff = 0;
-        self.timers.retransmit = None;
+        self.timers.retransmit = self.waits_for_data().then(|| now + self.rto());
         self.events.push_back(Event::Open);
     }
 }

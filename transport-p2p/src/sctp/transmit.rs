@@ -112,15 +112,29 @@ impl Association {
         }
         if std::mem::take(&mut self.setup.cookie_due) {
             self.timers.retransmit = Some(now + self.rto());
+            // What went with it before is lost with it.
+            self.flight.on_timeout(false);
             let plain = std::mem::take(&mut self.features.no_checksums);
             // RFC 9653 §5.2: this packet has its checksum.
             let packet = self.packet(false, |association, buffer| {
-                association.write_cookie(buffer)
+                association.write_cookie(buffer);
+                association.accompany_cookie(buffer, now);
             });
             self.features.no_checksums = plain;
             return Some(packet);
         }
         None
+    }
+
+    /// Data that has room in the packet of our cookie (RFC 9260 §5.1): it is half a round trip earlier there. More must
+    /// not leave before the answer.
+    fn accompany_cookie(&mut self, buffer: &mut BytesMut, now: Instant) {
+        let limit = self.config.max_packet;
+        let mut budget = limit as u64;
+        if buffer.len() < limit {
+            self.flight.begin_packet();
+            self.fill(buffer, limit, false, &mut budget, now);
+        }
     }
 
     fn poll_open(&mut self, most: usize, now: Instant) -> Option<Batch> {
@@ -355,7 +369,8 @@ impl Association {
                 break;
             };
             self.stats.bytes_sent += fragment.payload.len() as u64;
-            let last = self.outbound.is_empty();
+            // Its acknowledgement is the first that tells of the path, or nothing comes behind it for now.
+            let last = self.outbound.is_empty() || self.state == State::CookieEchoed;
             let number = self.flight.push(fragment, now);
             self.put_data(number, last, buffer);
         }

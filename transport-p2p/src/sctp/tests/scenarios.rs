@@ -50,6 +50,54 @@ fn both_ends_connect_at_once_and_through_losses() {
 }
 
 #[test]
+fn what_waits_leaves_with_the_cookie() {
+    let mut world = World::new(Path::clean(), configs());
+    let start = world.now;
+    world.ends[0].connect(start);
+    world.send(0, 3, "hello");
+    world.send(0, 3, vec![1; 5_000]);
+    assert!(world.run_until(MINUTE, |world| world.ends[1].inbound.has_messages()));
+    assert_eq!(world.now - start, Duration::from_millis(75));
+    assert_eq!(world.sent[0], 2, "one packet until the answer");
+    assert!(world.run_until(MINUTE, |world| world.ends[0].is_delivered()));
+    let messages: Vec<_> = std::iter::from_fn(|| world.ends[1].read(start)).collect();
+    assert_eq!(messages[0].payload, "hello");
+    assert_eq!(messages[1].payload, vec![1; 5_000]);
+    assert_eq!(world.ends[0].stats().bytes_retransmitted, 0);
+}
+
+#[test]
+fn what_left_with_a_cookie_arrives_once_whoever_opens() {
+    for seed in 0..100 {
+        let path = Path {
+            loss: 0.3,
+            reorder: 0.2,
+            double: 0.2,
+            seed,
+            ..Path::clean()
+        };
+        let mut world = World::new(path, configs());
+        let start = world.now;
+        for end in 0..2 {
+            world.ends[end].connect(start);
+            for message in 0..5 {
+                world.send(end, 3, vec![message; 700]);
+            }
+        }
+        let done = world.run_until(MINUTE * 10, |world| {
+            world.ends.iter().all(Association::is_delivered)
+        });
+        assert!(done, "seed {seed}");
+        for end in 0..2 {
+            let messages: Vec<_> = std::iter::from_fn(|| world.ends[end].read(start)).collect();
+            let expected: Vec<_> = (0..5).map(|message| vec![message; 700]).collect();
+            let payloads: Vec<_> = messages.iter().map(|m| m.payload.to_vec()).collect();
+            assert_eq!(payloads, expected, "seed {seed}");
+        }
+    }
+}
+
+#[test]
 fn signalled_inits_open_without_a_round_trip() {
     let mut world = World::new(Path::clean(), configs());
     let inits = [world.ends[0].init_chunk(), world.ends[1].init_chunk()];

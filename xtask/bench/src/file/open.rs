@@ -86,10 +86,7 @@ fn took(mut offerer: Box<dyn Side>, mut answerer: Box<dyn Side>) -> Duration {
     let mut wire = Vec::new();
     loop {
         for (number, side) in sides.iter_mut().enumerate() {
-            let packets = side.leave(now).into_iter();
-            wire.extend(
-                packets.map(|(from, to, packet)| (now + DELAY, 1 - number, from, to, packet)),
-            );
+            leave(&mut wire, number, &mut **side, now);
         }
         if sides[0].is_open() {
             return now - start;
@@ -104,6 +101,8 @@ fn took(mut offerer: Box<dyn Side>, mut answerer: Box<dyn Side>) -> Duration {
         let here: Vec<_> = here;
         for (_, number, from, to, packet) in here {
             sides[number].arrive(from, to, packet, now);
+            // str0m wants to be asked after each packet.
+            leave(&mut wire, number, &mut *sides[number], now);
         }
         for side in &mut sides {
             if side.due().is_some_and(|at| at <= now) {
@@ -111,6 +110,14 @@ fn took(mut offerer: Box<dyn Side>, mut answerer: Box<dyn Side>) -> Duration {
             }
         }
     }
+}
+
+/// A packet under way: when it arrives and at which side, from, to and what.
+type Flying = (Instant, usize, SocketAddr, SocketAddr, Bytes);
+
+fn leave(wire: &mut Vec<Flying>, number: usize, side: &mut dyn Side, now: Instant) {
+    let packets = side.leave(now).into_iter();
+    wire.extend(packets.map(|(from, to, packet)| (now + DELAY, 1 - number, from, to, packet)));
 }
 
 struct Ours {
