@@ -31,6 +31,10 @@ const LEAST_AGE: Duration = Duration::from_secs(10);
 const PROBE_RTT: Duration = Duration::from_millis(200);
 /// Time on top of the window's product: acknowledgements and wake-ups that come in groups.
 const SLACK: Duration = Duration::from_millis(3);
+/// It is shorter where the round trip is, down to this: on one host what is on its way is in the processor's caches, or not.
+const LEAST_SLACK: Duration = Duration::from_millis(1);
+/// Round trips that it is then.
+const SLACK_ROUNDS: u32 = 4;
 /// Part of a round's bytes that may be lost before a trial ends.
 const TOLERATED_LOSS: f64 = 0.05;
 /// Rounds without an empty queue after which somebody else keeps it full.
@@ -325,7 +329,8 @@ impl Model {
             let grown = self.rate.delivered() as f64;
             return (INITIAL_PACKETS * self.packet) as f64 + grown;
         }
-        let slack = self.bandwidth() as f64 * SLACK.as_secs_f64();
+        let slack = self.least.unwrap_or_default() * SLACK_ROUNDS;
+        let slack = self.bandwidth() as f64 * slack.clamp(LEAST_SLACK, SLACK).as_secs_f64();
         match self.phase {
             Phase::Startup => self
                 .product(STARTUP_GAIN)
