@@ -423,6 +423,9 @@ pub enum TransportError {
     /// No path to the peer.
     #[error("no path to the peer: {0}")]
     Unreachable(Arc<str>),
+    /// The peer says that it is another than it said before. In an answer this ends the session, with security-error.
+    #[error("not to be trusted: {0}")]
+    Untrusted(&'static str),
     /// A socket or another resource could not be had.
     #[error("no resource: {0}")]
     NoResource(Arc<str>),

@@ -78,6 +78,13 @@ pub trait LayerNegotiation: Send {
     /// What is wrong with it; then nothing of it is applied.
     fn handle_info(&mut self, info: &Element) -> Result<(), TransportError>;
 
+    /// Asked after [`handle_info`](Self::handle_info) while the answer is still to come: whether what the peer has said
+    /// suffices to begin. After `true` [`wrap`](Self::wrap) may follow at once, and what the peer answers later must not
+    /// change what was begun. The default waits for the answer.
+    fn begin_early(&mut self) -> bool {
+        false
+    }
+
     /// The upper channel as it was agreed. Without an agreement to use the layer this may be `inner` itself.
     fn wrap(
         &mut self,

@@ -645,6 +645,7 @@ fn reason_for(cause: &Cause) -> ReasonCondition {
     match cause {
         Cause::NoAnswer(_) | Cause::RingingTimeout => ReasonCondition::Timeout,
         Cause::NoConnectivity | Cause::ConnectionLost => ReasonCondition::ConnectivityError,
+        Cause::Transport(crate::TransportError::Untrusted(_)) => ReasonCondition::SecurityError,
         Cause::Transport(_) => ReasonCondition::FailedTransport,
         Cause::NoCommonTransport => ReasonCondition::UnsupportedTransports,
         Cause::Refused { .. }

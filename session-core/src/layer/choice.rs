@@ -154,6 +154,15 @@ impl LayerNegotiation for Choice {
                 problem: "the answer names more than one layer",
             });
         }
+        let begun = match self.chosen {
+            Chosen::One(at) => Some(at),
+            Chosen::Open | Chosen::Plain => None,
+        };
+        if begun.is_some() && first.is_some_and(|at| Some(at) != begun) {
+            return Err(TransportError::Untrusted(
+                "the peer has begun with another layer",
+            ));
+        }
         let Some(at) = first.or(self.heard) else {
             return self.choose_plain();
         };
@@ -171,6 +180,17 @@ impl LayerNegotiation for Choice {
             }
         }
         Ok(())
+    }
+
+    fn begin_early(&mut self) -> bool {
+        let Some(at) = self.heard.filter(|_| self.chosen == Chosen::Open) else {
+            return false;
+        };
+        let begins = self.negotiations[at].begin_early();
+        if begins {
+            self.chosen = Chosen::One(at);
+        }
+        begins
     }
 
     fn wrap(

@@ -142,9 +142,15 @@ impl Layers {
             let mut negotiation = shared.lock();
             if info.children().any(|child| negotiation.layer.owns(child)) {
                 negotiation.layer.handle_info(info)?;
+                negotiation.settled = negotiation.settled || negotiation.layer.begin_early();
             }
         }
         Ok(infos)
+    }
+
+    /// Of our answer, what the layers say in it.
+    pub(crate) fn words<'a>(&self, answer: &'a Element) -> impl Iterator<Item = ElementRef<'a>> {
+        answer.children().filter(|child| self.own(*child))
     }
 
     /// # Errors
@@ -170,10 +176,7 @@ impl Layers {
     }
 
     fn bare<'a>(&self, element: &'a Element) -> Cow<'a, Element> {
-        let owned = |child: ElementRef<'_>| {
-            self.negotiations()
-                .any(|shared| shared.lock().layer.owns(child))
-        };
+        let owned = |child: ElementRef<'_>| self.own(child);
         if self.0.is_empty() || !element.children().any(owned) {
             return Cow::Borrowed(element);
         }
@@ -189,6 +192,12 @@ impl Layers {
             }
         }
         Cow::Owned(bare)
+    }
+
+    /// Whether a child of `<transport/>` is for one of them.
+    fn own(&self, child: ElementRef<'_>) -> bool {
+        self.negotiations()
+            .any(|shared| shared.lock().layer.owns(child))
     }
 
     fn negotiations(&self) -> impl Iterator<Item = &Shared> {

@@ -37,6 +37,8 @@ pub struct Content {
     pub(crate) answer: Option<Element>,
     /// The peer's offer of the transport in use, until the agreement: a channel may come with a layer that has to see it.
     pub(crate) offer: Option<Element>,
+    /// What the layers say in the answer is to be said before it.
+    pub(crate) tells_layers: bool,
     /// The layers of its channels.
     pub(crate) layers: Vec<Arc<dyn ChannelLayer>>,
     /// The content whose transport this one shares.
@@ -184,6 +186,7 @@ impl Content {
             refused: 0,
             answer: None,
             offer: None,
+            tells_layers: false,
             layers: Vec::new(),
             bundled: None,
             early: VecDeque::new(),
@@ -239,6 +242,19 @@ impl Content {
     /// Whether the transport that the channels use, or will use, is settled.
     pub(crate) fn is_settled(&self) -> bool {
         self.agreed || self.bundled.is_some()
+    }
+
+    /// Of our answer, what the layers say: a `<transport/>` with nothing else but its attributes. None without words.
+    pub(crate) fn layer_words(&self) -> Option<Element> {
+        let (answer, carrier) = (self.answer.as_ref()?, self.carriers.first()?);
+        let mut said = Element::new(answer.namespace(), answer.name());
+        for attribute in answer.attributes() {
+            said.set_attribute_ns(attribute.namespace, attribute.name, attribute.value);
+        }
+        for word in carrier.layers.words(answer) {
+            said.push(word.to_element());
+        }
+        (!said.is_empty()).then_some(said)
     }
 
     /// Drops what was only needed until the agreement.

@@ -114,15 +114,39 @@ impl Session {
             } else {
                 1
             };
+            let mut words = self.take_words(at, infos.is_empty());
             let mut infos = infos.into_iter().peekable();
-            while infos.peek().is_some() {
+            while infos.peek().is_some() || words.is_some() {
                 let some: Vec<_> = infos.by_ref().take(batch).collect();
-                self.send_infos(at, some, now);
+                self.send_infos(at, some, words.take(), now);
             }
         }
     }
 
-    fn send_infos(&mut self, at: usize, infos: Vec<(Arc<str>, Element)>, now: Instant) {
+    /// What layers say before the answer, once. It travels with candidates if there will be more: some peers take no
+    /// transport-info without.
+    fn take_words(&mut self, at: usize, alone: bool) -> Option<Element> {
+        if !self.contents[at].tells_layers {
+            return None;
+        }
+        let name = self.contents[at].name.clone();
+        let mut seeking = (0..self.channels.len())
+            .filter(|channel| self.channels[*channel].content == name)
+            .map(|channel| self.gathers(channel) && !self.channels[channel].gathered);
+        if alone && seeking.any(|seeks| seeks) {
+            return None;
+        }
+        self.contents[at].tells_layers = false;
+        self.contents[at].layer_words()
+    }
+
+    fn send_infos(
+        &mut self,
+        at: usize,
+        infos: Vec<(Arc<str>, Element)>,
+        words: Option<Element>,
+        now: Instant,
+    ) {
         let max = self.limits().candidates;
         let content = &mut self.contents[at];
         if !content.agreed || self.state == State::SentInitiate {
@@ -132,7 +156,14 @@ impl Session {
         let Some(carrier) = content.carriers.first_mut() else {
             return;
         };
-        let transport = carrier.transport.wrap_info(infos);
+        let transport = match words {
+            Some(words) if infos.is_empty() => words,
+            Some(words) => {
+                let words = words.children().map(|child| child.to_element());
+                carrier.transport.wrap_info(infos).children_from(words)
+            }
+            None => carrier.transport.wrap_info(infos),
+        };
         let mut part = content.part();
         part.transports.push(transport);
         let message = Message {
@@ -142,7 +173,7 @@ impl Session {
         self.say(message, now);
     }
 
-    fn may_tell(&self) -> bool {
+    pub(super) fn may_tell(&self) -> bool {
         if self.state.is_ended() || self.state == State::Init {
             return false;
         }

@@ -2,7 +2,8 @@
 
 use super::Session;
 use crate::{
-    ChannelLayer, ContentSpec, Element, Misuse, PeerError, State, TransportError, layer::Moment,
+    ChannelLayer, ContentSpec, Element, Misuse, PeerError, State, TransportAnswer, TransportError,
+    layer::Moment,
 };
 use std::{sync::Arc, time::Instant};
 
@@ -44,6 +45,30 @@ impl Session {
         let name = known.ok_or_else(|| Misuse::UnknownContent(content.into()))?;
         let joined = self.join_layer(&name, layer);
         joined.map(|_| ()).map_err(Misuse::Transport)
+    }
+
+    /// Tells the peer, before its offer is answered, what the layers of a content say in the answer (a fingerprint, for
+    /// example: XEP-0320 §2), by a transport-info: with the next candidates, or at once when all are told. A peer that
+    /// understands it can begin with its side of the layers, so that data passes while it still rings; for others the
+    /// answer says it all again.
+    ///
+    /// The value is whether there is something to tell that may be told now. Nothing may where candidates wait for the
+    /// answer ([`Config::speculative`](crate::Config::speculative),
+    /// [`set_candidates_in_offer`](Self::set_candidates_in_offer)), or where answers do not travel with the accept.
+    ///
+    /// # Errors
+    /// [`Misuse::UnknownContent`]; [`Misuse::TooLate`] except in [`State::ReceivedInitiate`].
+    pub fn tell_layers_early(&mut self, content: &str) -> Result<bool, Misuse> {
+        if self.state != State::ReceivedInitiate {
+            return Err(Misuse::TooLate(self.state));
+        }
+        let at = self.content_position(content);
+        let at = at.ok_or_else(|| Misuse::UnknownContent(content.into()))?;
+        let in_accept = self.dialect.transport_answer == TransportAnswer::InAccept;
+        let told = in_accept && self.may_tell() && self.contents[at].layer_words().is_some();
+        self.contents[at].tells_layers = told;
+        self.stir();
+        Ok(told)
     }
 
     /// A channel was created: its layer becomes one of its content's, as far as it can still be negotiated.
@@ -115,10 +140,15 @@ impl Session {
         for at in 0..self.contents.len() {
             let name = self.contents[at].name.clone();
             let context = self.transport_context(&name);
-            let mut carriers = self.contents[at].carriers.iter_mut();
-            let agreed = carriers.any(|carrier| carrier.layers.renew(&context));
+            let mut agreed = false;
+            for carrier in &mut self.contents[at].carriers {
+                agreed |= carrier.layers.renew(&context);
+            }
             if agreed {
                 self.unbind_channels(&name);
+                // What they have told is of sockets that are closed; those that follow tell their own.
+                self.contents[at].infos.clear();
+                self.contents[at].told.clear();
             }
         }
     }

@@ -324,7 +324,17 @@ impl Session {
         let carrier = &mut content.carriers[chosen];
         let infos = carrier.split_info(answer);
         let judged = infos.and_then(|infos| carrier.accept_answer(answer).map(|()| infos));
-        let infos = judged.map_err(|error| self.blame(at, error))?;
+        let infos = match judged {
+            Ok(infos) => infos,
+            Err(error) => {
+                let blame = self.blame(at, error.clone());
+                if matches!(error, TransportError::Untrusted(_)) {
+                    // Not a matter of this transport: another one would lead to the same peer.
+                    self.fail(Cause::Transport(error), false, now);
+                }
+                return Err(blame);
+            }
+        };
         self.take_carrier(at, chosen, now);
         for _ in &infos {
             self.count_candidate(at)?;
@@ -362,10 +372,12 @@ impl Session {
                 name,
                 namespace: namespace().unwrap_or_else(|| "".into()),
             },
-            TransportError::Unacceptable(problem) => PeerError::Malformed {
-                field: "transport",
-                problem,
-            },
+            TransportError::Unacceptable(problem) | TransportError::Untrusted(problem) => {
+                PeerError::Malformed {
+                    field: "transport",
+                    problem,
+                }
+            }
             TransportError::TieBreak => PeerError::TieBreak,
             TransportError::Unreachable(_)
             | TransportError::NoResource(_)

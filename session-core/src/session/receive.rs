@@ -295,7 +295,12 @@ impl Session {
             });
         }
         for &(at, part) in &answered {
-            self.accept_transport(at, part, now)?;
+            match self.accept_transport(at, part, now) {
+                Ok(()) => {}
+                // The end that we have said tells more than an error would.
+                Err(_) if self.state.is_ended() => return Ok(()),
+                Err(error) => return Err(error),
+            }
         }
         for (at, part) in &answered {
             let content = &mut self.contents[*at];
@@ -363,7 +368,7 @@ impl Session {
         let Some(chosen) = content.carriers.iter().position(offered) else {
             return Err(error);
         };
-        if content.untried.is_empty() || !self.dialect.has_modify {
+        if content.untried.is_empty() || !self.dialect.has_modify || self.state.is_ended() {
             return Err(error);
         }
         // The peer accepts the session; that its answer to this transport is of no use is for us to change.

@@ -12,6 +12,8 @@ pub struct Seal {
     pub key: &'static str,
     /// Whether it does without when the peer does not name one.
     pub optional: bool,
+    /// Whether it begins before the answer, when the peer has named its key by then.
+    pub early: bool,
 }
 
 pub fn seal(namespace: &'static str, key: &'static str) -> Seal {
@@ -19,6 +21,7 @@ pub fn seal(namespace: &'static str, key: &'static str) -> Seal {
         namespace,
         key,
         optional: false,
+        early: false,
     }
 }
 
@@ -35,6 +38,7 @@ impl ChannelLayer for Seal {
         Some(Box::new(Negotiation {
             seal: *self,
             peer: None,
+            begun: false,
         }))
     }
 
@@ -46,6 +50,7 @@ impl ChannelLayer for Seal {
 struct Negotiation {
     seal: Seal,
     peer: Option<String>,
+    begun: bool,
 }
 
 impl Negotiation {
@@ -55,7 +60,7 @@ impl Negotiation {
 
     fn hear(&mut self, transport: &Element) -> Result<(), TransportError> {
         let Some(theirs) = transport.find(self.seal.namespace, "seal") else {
-            return match self.seal.optional {
+            return match self.seal.optional || self.begun {
                 true => Ok(()),
                 false => Err(TransportError::Unacceptable("no seal")),
             };
@@ -66,7 +71,7 @@ impl Negotiation {
             problem: "missing",
         })?;
         match &self.peer {
-            Some(known) if known != key => Err(TransportError::Unacceptable("another key")),
+            Some(known) if known != key => Err(TransportError::Untrusted("another key")),
             _ => {
                 self.peer = Some(key.to_owned());
                 Ok(())
@@ -92,12 +97,19 @@ impl LayerNegotiation for Negotiation {
 
     fn accept_answer(&mut self, answer: &Element) -> Result<(), TransportError> {
         // Judged once in a session, and several times by the suite for transports.
-        self.peer = None;
+        if !self.begun {
+            self.peer = None;
+        }
         self.hear(answer)
     }
 
     fn handle_info(&mut self, info: &Element) -> Result<(), TransportError> {
         self.hear(info)
+    }
+
+    fn begin_early(&mut self) -> bool {
+        self.begun = self.seal.early && self.peer.is_some();
+        self.begun
     }
 
     fn wrap(

@@ -24,9 +24,11 @@ pub(super) struct Negotiation {
     /// What the peer said before it answered.
     early: Option<Announcement>,
     agreed: Option<Counterpart>,
+    /// The handshake may have begun, by what the peer said before it answered.
+    begun: bool,
 }
 
-const CHANGED: TransportError = TransportError::Unacceptable("the peer's fingerprint has changed");
+const CHANGED: TransportError = TransportError::Untrusted("the peer's fingerprint has changed");
 
 impl Negotiation {
     pub(super) fn new(settings: Arc<Settings>) -> Self {
@@ -34,6 +36,7 @@ impl Negotiation {
             settings,
             early: None,
             agreed: None,
+            begun: false,
         }
     }
 
@@ -81,15 +84,21 @@ impl LayerNegotiation for Negotiation {
     }
 
     fn accept_answer(&mut self, answer: &Element) -> Result<(), TransportError> {
-        self.agreed = None;
         let theirs = match (fingerprint::read(answer)?, &self.early) {
-            (None, None) => return self.without(),
+            (None, None) => {
+                self.agreed = None;
+                return self.without();
+            }
             (None, Some(early)) => early.clone(),
             (Some(theirs), Some(early)) if early.fingerprints != theirs.fingerprints => {
                 return Err(CHANGED);
             }
             (Some(theirs), _) => theirs,
         };
+        if self.begun {
+            return Ok(());
+        }
+        self.agreed = None;
         let side = match theirs.setup {
             // A responder that names no role, or leaves it open, is taken by what most of those do: the first begin, the
             // second are initiators in disguise (gateways), which wait.
@@ -117,6 +126,22 @@ impl LayerNegotiation for Negotiation {
                 Ok(())
             }
         }
+    }
+
+    fn begin_early(&mut self) -> bool {
+        let Some(early) = self.early.clone().filter(|_| self.agreed.is_none()) else {
+            return false;
+        };
+        let side = match early.setup {
+            Some(Setup::Active) => HandshakeSide::Server,
+            Some(Setup::Passive) => HandshakeSide::Client,
+            // Left open, it is no word about who begins: Cheogram's gateway says this, and the opposite in its answer
+            // (jingle-peers §3.8).
+            Some(Setup::ActPass | Setup::HoldConn) | None => return false,
+        };
+        self.agree(early, side);
+        self.begun = true;
+        true
     }
 
     fn wrap(
