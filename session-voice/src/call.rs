@@ -26,6 +26,8 @@ pub struct Call {
     pub(crate) rtp: Option<ChannelId>,
     pub(crate) rtcp: Option<ChannelId>,
     pub(crate) connected: bool,
+    /// Our sound may be sent before the answer.
+    pub(crate) early: bool,
     pub(crate) hold: Sides,
     /// We have put the peer on hold, whoever has the focus.
     pub(crate) wants_hold: bool,
@@ -55,7 +57,9 @@ pub enum CallChange {
     Ringing,
     /// Both sides have accepted.
     Answered,
-    /// The peer is recognised, and the keys are there: [`Call::protection`]. Again when another transport took over.
+    /// The peer is recognised, and the keys are there: [`Call::protection`]. Again when another transport took over. Before
+    /// [`Answered`](Self::Answered) it says that early media may follow (XEP-0269): what the peer plays while it rings
+    /// there. What is needed to hear it is [`Call::expected`].
     Secured,
     /// There is a path, or there is none any more. It may be there before the answer.
     Connected(bool),
@@ -117,6 +121,7 @@ impl Call {
             rtp: None,
             rtcp: None,
             connected: false,
+            early: false,
             hold: Sides::default(),
             wants_hold: false,
             mute: Sides::default(),
@@ -159,6 +164,12 @@ impl Call {
     /// What both agreed on: the answer, ours or theirs. None before there is one.
     pub fn agreed(&self) -> Option<&RtpDescription> {
         self.agreed.as_ref()
+    }
+
+    /// What both have agreed on, or as much as is known of that before the answer: our answer as it will be, or what we
+    /// offered, of which the peer's answer will be a part. With it early media can be spoken, or heard.
+    pub fn expected(&self) -> &RtpDescription {
+        self.agreed.as_ref().unwrap_or(&self.local)
     }
 
     /// The codec to send with: the first that both have and that is no digits, noise or repair.
@@ -224,13 +235,20 @@ impl Call {
         self.mute
     }
 
-    /// Whether our sound is to be sent now: the call is answered, there is a path, we are not muted, and nobody holds.
+    /// Whether our sound is to be sent now: the call is answered, or is one in which we
+    /// [speak early](crate::VoiceClient::speak_early) under keys that are there; there is a path, we are not muted, and
+    /// nobody holds.
     pub fn may_send(&self) -> bool {
-        self.phase == CallPhase::Answered
-            && self.connected
-            && !self.mute.here
-            && !self.hold.here
-            && !self.hold.there
+        self.may_speak() && self.connected && !self.mute.here && !self.hold.here && !self.hold.there
+    }
+
+    /// Whether our sound may leave at all: the call is answered, or we speak before that.
+    pub(crate) fn may_speak(&self) -> bool {
+        match self.phase {
+            CallPhase::Answered => true,
+            CallPhase::Offered | CallPhase::Calling => self.early && self.protection().is_some(),
+            CallPhase::Ended => false,
+        }
     }
 
     /// When it was answered.

@@ -3,6 +3,7 @@
 mod actions;
 mod config;
 mod conversations;
+mod early;
 mod form;
 mod secure;
 #[cfg(test)]
@@ -296,6 +297,9 @@ impl<F: CallForm> VoiceClient<F> {
                 let reason = Reason::new(ReasonCondition::SecurityError);
                 return reject(session, reason.with_text(misuse.to_string()), now);
             }
+        }
+        if self.config.early_media && verdict != CallVerdict::Answer {
+            call.early = early::prepare(session, call.rtp).is_ok();
         }
         self.calls.insert(id, Box::new(call));
         match verdict {

@@ -56,6 +56,12 @@ impl EngineConfig {
         let agreed = call.agreed()?;
         Some(Self::new(agreed.payload_types.clone(), cname))
     }
+
+    /// For early media, or a call that is answered: of what is known of the agreement by now ([`Call::expected`]). With the
+    /// answer follows [`VoiceEngine::set_agreed`].
+    pub fn early(call: &Call, cname: &str) -> Self {
+        Self::new(call.expected().payload_types.clone(), cname)
+    }
 }
 
 /// Why there is no engine.
@@ -123,6 +129,7 @@ pub struct VoiceEngine {
     payload: Vec<u8>,
     sends: bool,
     listens: bool,
+    dtx: bool,
     /// What finds silence, where the codec cannot; and how many frames it has lasted.
     activity: Option<SpeechActivity>,
     quiet: u32,
@@ -151,14 +158,7 @@ impl VoiceEngine {
         seed: [u8; 16],
         now: Instant,
     ) -> Result<Self, EngineError> {
-        let found = config.agreed.iter().find_map(|agreed| {
-            let codec = codec_for(agreed)?;
-            Some((agreed, codec))
-        });
-        let Some((agreed, mut codec)) = found else {
-            let names: Vec<_> = config.agreed.iter().map(|agreed| &*agreed.name).collect();
-            return Err(EngineError::NoCodec(names.join(", ")));
-        };
+        let (agreed, mut codec) = first_codec(&config.agreed)?;
         codec.set_dtx(config.dtx);
         let media = MediaConfig {
             report_every: config.report_every,
@@ -166,7 +166,7 @@ impl VoiceEngine {
             quality: codec.quality(),
             ..media_config(&config.agreed, agreed, &config.cname)
         };
-        let finds_silence = config.dtx && media.noise.is_some() && codec.name() != "opus";
+        let activity = activity(config.dtx, &media, codec.as_ref());
         Ok(Self {
             media: MediaStream::new(media, protection, seed, now),
             codec,
@@ -179,7 +179,8 @@ impl VoiceEngine {
             payload: Vec::new(),
             sends: true,
             listens: true,
-            activity: finds_silence.then(SpeechActivity::new),
+            dtx: config.dtx,
+            activity,
             quiet: 0,
             noise: ComfortNoise::new(),
             fitted: None,
@@ -192,6 +193,36 @@ impl VoiceEngine {
     /// goes on.
     pub fn set_protection(&mut self, protection: &Protection) {
         self.media.set_protection(protection);
+    }
+
+    /// What both sides agree on now: the answer, to an engine that was made before it for early media. What is heard goes
+    /// on; what is spoken goes on in the first of these codecs that this build has.
+    ///
+    /// # Errors
+    /// [`EngineError::NoCodec`]; then nothing has changed.
+    pub fn set_agreed(&mut self, agreed: &[PayloadType]) -> Result<(), EngineError> {
+        let (first, mut codec) = first_codec(agreed)?;
+        let media = media_config(agreed, first, "");
+        if first.id != self.send_type {
+            if self.receive_type == first.id {
+                codec = self.other.take().unwrap_or(codec);
+            }
+            codec.set_dtx(self.dtx);
+            let before = std::mem::replace(&mut self.codec, codec);
+            if self.receive_type == self.send_type {
+                self.other = Some(before);
+            }
+            self.send_type = first.id;
+            self.fitted = None;
+            self.recorded.clear();
+        }
+        self.activity = activity(self.dtx, &media, self.codec.as_ref());
+        self.media.set_send(&MediaConfig {
+            quality: self.codec.quality(),
+            ..media
+        });
+        self.agreed = agreed.to_vec();
+        Ok(())
     }
 
     /// Samples per second of what [`record`](Self::record) takes.
@@ -469,6 +500,23 @@ impl fmt::Debug for VoiceEngine {
             .field("media", &self.media)
             .finish_non_exhaustive()
     }
+}
+
+/// The first that this build has.
+fn first_codec(agreed: &[PayloadType]) -> Result<(&PayloadType, Box<dyn AudioCodec>), EngineError> {
+    let found = agreed
+        .iter()
+        .find_map(|agreed| Some((agreed, codec_for(agreed)?)));
+    found.ok_or_else(|| {
+        let names: Vec<_> = agreed.iter().map(|agreed| &*agreed.name).collect();
+        EngineError::NoCodec(names.join(", "))
+    })
+}
+
+/// What finds silence, where that is to be left out and the codec does not by itself.
+fn activity(dtx: bool, media: &MediaConfig, codec: &dyn AudioCodec) -> Option<SpeechActivity> {
+    let finds_silence = dtx && media.noise.is_some() && codec.name() != "opus";
+    finds_silence.then(SpeechActivity::new)
 }
 
 /// The stream of one of the agreed codecs.

@@ -367,6 +367,27 @@ impl MediaStream {
         self.source = None;
     }
 
+    /// We send with another of the agreed codecs from now on. What the peer sends, and what waits to be played, stay.
+    pub fn set_send(&mut self, config: &MediaConfig) {
+        if self.sending.clock_rate != config.clock_rate.max(1) {
+            // Digits count in the codec's time, and so do those that wait.
+            self.sending.digits = None;
+            self.digit = None;
+        }
+        self.sending.clock_rate = config.clock_rate.max(1);
+        self.sending.payload_type = config.send_type;
+        self.sending.marker = true;
+        self.config.clock_rate = self.sending.clock_rate;
+        self.config.send_type = config.send_type;
+        self.config.digits = config.digits;
+        self.config.noise = config.noise;
+        self.config.quality = config.quality;
+        self.config
+            .receive_digits
+            .clone_from(&config.receive_digits);
+        self.kinds = Kinds::new(&self.config);
+    }
+
     /// Says that nothing was spoken for so long: the next frame begins a talk spurt (RFC 3551 §4.1).
     pub fn skip(&mut self, length: Duration) {
         self.skip_units(length);

@@ -156,6 +156,52 @@ fn who_is_muted_is_not_heard() {
     assert!(place.loudest("at-b.wav") < 0.2);
 }
 
+/// What is played while it rings is heard before the answer, by a device that is called and by one that was asked to.
+#[test]
+fn the_caller_hears_what_is_played_while_it_rings() {
+    let place = place("early");
+    let [a, b, rings] = [("a.wav", 1), ("b.wav", 2), ("rings.wav", 3)]
+        .map(|(name, seed)| place.speech(name, seed, 3));
+    for to in [
+        format!("{}/desk", place.address("bob")),
+        place.address("bob"),
+    ] {
+        let (at_a, at_b) = (place.path("at-a.wav"), place.path("at-b.wav"));
+        let early = ["--after", "5", "--early-media", &rings, "--for", "3.5"];
+        let bob = waiting(
+            &place,
+            "bob/desk",
+            &[&early[..], &["--play", &b, "--record", &at_b]].concat(),
+        );
+        let dial = ["dial", &to, "--play", &a, "--record", &at_a];
+        let alice = place.call("alice", &dial);
+        let early = alice.event("early-media");
+        assert_eq!(early["by"], format!("{}/desk", place.address("bob")));
+        assert!(!alice.has("connected") && !bob.has("connected"));
+        let (alice, bob) = (alice.end(), bob.end());
+        alice.assert_well();
+        bob.assert_well();
+        // First what rings, then what is said; and what the caller says begins when somebody listens.
+        let heard = [
+            place.likeness("rings.wav", "at-a.wav"),
+            place.likeness("b.wav", "at-a.wav"),
+            place.likeness("a.wav", "at-b.wav"),
+        ];
+        assert!(heard.iter().all(|like| *like > ALIKE), "{to}: {heard:?}");
+    }
+
+    // An announcement why nobody answers.
+    let words = ["--decline", "--after", "1", "--early-media", &rings];
+    let bob = waiting(&place, "bob/desk", &words);
+    let alice = place.call(
+        "alice",
+        &["dial", &format!("{}/desk", place.address("bob"))],
+    );
+    alice.event("early-media");
+    alice.end().assert_problem(4, "declined");
+    bob.end().assert_well();
+}
+
 #[test]
 fn a_call_may_be_declined() {
     let place = place("declined");

@@ -208,14 +208,18 @@ impl<F: CallForm> VoiceClient<F> {
     /// Sends a packet of RTP, or of DTLS, as it is: encrypted already.
     ///
     /// # Errors
-    /// [`CallError`]. A packet that the network does not take now is lost, as packets are.
+    /// [`CallError`]; [`CallError::NotConnected`] for RTP before the answer, except where we
+    /// [speak early](Self::speak_early). A packet that the network does not take now is lost, as packets are.
     pub fn send_rtp(
         manager: &mut SessionManager,
         session: SessionId,
         packet: Bytes,
         now: Instant,
     ) -> Result<(), CallError> {
-        send::<F>(manager, session, packet, |call| call.rtp, now)
+        // What is DTLS begins with less (RFC 7983 §7).
+        let is_sound = packet.first().is_some_and(|first| *first >= 128);
+        let channel = |call: &Call| call.rtp.filter(|_| !is_sound || call.may_speak());
+        send::<F>(manager, session, packet, channel, now)
     }
 
     /// Sends a packet of RTCP, encrypted already.
@@ -257,7 +261,7 @@ pub(super) fn client<F: CallForm>(
     manager.find_client().ok_or(CallError::NoClient)
 }
 
-fn both<F: CallForm>(
+pub(super) fn both<F: CallForm>(
     manager: &mut SessionManager,
     session: SessionId,
 ) -> Result<(&mut VoiceClient<F>, &mut Session), CallError> {

@@ -29,6 +29,9 @@ pub struct CallConfig {
     pub sdes: Policy,
     /// Whether a call may go on without encryption. Default no: such an offer is declined, such an answer ends the call.
     pub allow_plain: bool,
+    /// Whether we [speak early](crate::VoiceClient::speak_early) to everybody who calls and is not answered at once. Default
+    /// no.
+    pub early_media: bool,
     /// How long our call rings until it is given up. Default 60 s.
     pub ring_for: Duration,
     /// Calls at a time, those included that are over and not released; further offers are declined as busy. Default 8.
@@ -46,6 +49,7 @@ impl CallConfig {
             verify: None,
             sdes: Policy::Disabled,
             allow_plain: false,
+            early_media: false,
             ring_for: Duration::from_secs(60),
             calls_max: 8,
         }
@@ -62,6 +66,7 @@ impl fmt::Debug for CallConfig {
             .field("verify", &self.verify.is_some())
             .field("sdes", &self.sdes)
             .field("allow_plain", &self.allow_plain)
+            .field("early_media", &self.early_media)
             .field("ring_for", &self.ring_for)
             .field("calls_max", &self.calls_max)
             .finish()
@@ -118,6 +123,9 @@ pub enum CallError {
     /// The peer cannot be heard yet, or no longer.
     #[error("the call is not connected")]
     NotConnected,
+    /// To this peer nothing can be said before the answer: the keys do not come by DTLS, or nothing of ours is told before.
+    #[error("nothing can be said to the peer before the answer")]
+    NotEarly,
     /// There is no such conversation, or no call of it any more.
     #[error("there is no such conversation")]
     NoConversation,

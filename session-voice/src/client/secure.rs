@@ -1,7 +1,7 @@
 //! Keys out of a handshake, and the layer that makes it.
 
 use super::{CallForm, VoiceClient, end};
-use crate::{CallChange, Protection, SrtpMaster, SrtpProfile};
+use crate::{CallChange, CallSecurity, Protection, SrtpMaster, SrtpProfile};
 use session_core::{
     ChannelId, ChannelLayer, HandshakeSide, Misuse, Reason, ReasonCondition, Secured, Session,
 };
@@ -55,6 +55,8 @@ impl<F: CallForm> VoiceClient<F> {
         let Some(protection) = protection(secured) else {
             return end(session, refuse("the handshake gave no keys that fit"), now);
         };
+        // The layer made them, whatever the answer says that is still to come.
+        call.security.get_or_insert(CallSecurity::Dtls);
         let control = session.channel(super::RTCP_CHANNEL) == Some(channel);
         if control {
             call.control_protection = Some(protection);

@@ -187,6 +187,44 @@ fn a_peer_that_changes_its_codec_is_followed() {
     );
 }
 
+/// An engine that was made for early media knows only what was offered; the answer picks of that.
+#[test]
+fn the_answer_changes_what_is_spoken_and_not_what_is_heard() {
+    let [g722, pcma] = [9, 8].map(codec);
+    let noise = PayloadType::new(13, "CN", 8_000);
+    let offered = EngineConfig::new(vec![g722.clone(), pcma.clone(), digits()], "a");
+    for agreed in [vec![pcma, digits(), noise], vec![g722, digits()]] {
+        // The callee speaks as it will answer, from the beginning.
+        let answer = EngineConfig::new(agreed.clone(), "b");
+        let mut talk = Talk::new([&offered, &answer]);
+        talk.engines[0].set_sending(false);
+        talk.run(100, tone);
+        assert!(talk.power(0, 4_000) > 0.05, "early media are heard");
+        assert_eq!(talk.sent[0], 0);
+        let refused = talk.engines[0].set_agreed(&[PayloadType::new(96, "nothing", 8_000)]);
+        assert_eq!(refused, Err(EngineError::NoCodec("nothing".into())));
+        talk.engines[0].set_agreed(&agreed).unwrap();
+        talk.engines[0].set_sending(true);
+        let said = talk.engines[1].codec();
+        assert_eq!(talk.engines[0].codec(), said);
+        assert_eq!(talk.engines[0].peer_codec(), said);
+        talk.run(100, tone);
+        for side in 0..2 {
+            let stats = talk.engines[side].stats(talk.now);
+            assert!(talk.power(side, 4_000) > 0.05, "{said}: {side}");
+            // What is heard has no seam where the answer came.
+            assert_eq!(stats.media.playout.concealed, 0, "{said}: {side}");
+            assert_eq!(stats.media.refused, u64::from(side == 0 && said == "PCMA"));
+        }
+        talk.engines[0]
+            .press(Digit::new('7').unwrap(), talk.now)
+            .unwrap();
+        talk.run(50, tone);
+        let pressed = MediaEvent::Digit(Digit::new('7').unwrap());
+        assert_eq!(talk.events[1], [pressed]);
+    }
+}
+
 #[test]
 fn no_codec_is_told() {
     let config = EngineConfig::new(vec![PayloadType::new(18, "G729", 8_000)], "x");

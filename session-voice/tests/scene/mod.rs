@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 use transport_p2p::{
-    dtls::{DtlsLayer, Identity},
+    dtls::{DtlsConfig, DtlsLayer, Identity, Versions},
     ice::{IceConfig, IceTransportFactory, Interfaces},
 };
 
@@ -63,16 +63,26 @@ impl Scene {
     /// Two phones of which Bob's answers as `verdict` says, each with ICE and one in memory of this name besides; 25 ms for packets
     /// and 50 ms for stanzas.
     pub fn new(verdict: &CallVerdict, more: Option<&'static str>) -> Self {
+        Self::with(verdict, more, |_| ())
+    }
+
+    /// As [`new`](Self::new), with something of the configuration otherwise.
+    pub fn with(
+        verdict: &CallVerdict,
+        more: Option<&'static str>,
+        change: impl Fn(&mut CallConfig),
+    ) -> Self {
         let mut world = World::new(3);
         let interfaces = [ALICE, BOB].map(|host| Interfaces::from(vec![address(host, 1)]));
         let lines: [Arc<Mutex<Line>>; 2] = Default::default();
         for host in [ALICE, BOB] {
             let name = ["alice@a.example/desk", "bob@b.example/lap"][host];
             let line = Arc::clone(&lines[host]);
-            let config = CallConfig {
+            let mut config = CallConfig {
                 layer: Some(Arc::new(DtlsLayer::srtp(identity()))),
                 ..CallConfig::new(audio())
             };
+            change(&mut config);
             let ice = IceTransportFactory::new(IceConfig::new(interfaces[host].clone()));
             world.add_host(name, Config::default(), |manager| {
                 manager.add_transport(ice)?;
@@ -95,6 +105,18 @@ impl Scene {
             lines,
             ticks: 0,
         }
+    }
+
+    /// Two phones, of which Bob's answers, whose DTLS is of these versions.
+    pub fn speaking(versions: Versions) -> Self {
+        Self::with(&CallVerdict::Answer, None, |config| {
+            let dtls = DtlsConfig {
+                versions,
+                ..DtlsConfig::default()
+            };
+            let layer = DtlsLayer::srtp(identity()).with_config(dtls);
+            config.layer = Some(Arc::new(layer));
+        })
     }
 
     /// Alice calls by the first of her transports.
@@ -135,11 +157,11 @@ impl Scene {
         let look = self.call(host, |call| {
             (
                 call.protection(),
-                EngineConfig::of_call(call, "x"),
+                EngineConfig::early(call, "x"),
                 call.may_send(),
             )
         });
-        let Some((Some(keys), Some(config), may_send)) = look else {
+        let Some((Some(keys), config, may_send)) = look else {
             return;
         };
         let mut line = lock(&self.lines[host]);

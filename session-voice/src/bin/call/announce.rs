@@ -1,11 +1,11 @@
 //! Calls that are announced by messages to all devices of an account (XEP-0353).
 
 use crate::{
-    failed,
-    form::JINGLE,
+    Ringing, failed,
+    form::{Form, JINGLE},
     keys::Keys,
     outcome,
-    phone::{Conversation, Offers, Phone},
+    phone::{Offers, Phone},
 };
 use serde_json::json;
 use session_core::{Element, Peer, Reason, ReasonCondition};
@@ -73,15 +73,14 @@ impl Phone {
         &mut self,
         call: &Arc<str>,
         from: &Peer,
-        after: Duration,
-        decline: bool,
+        ringing: &Ringing,
         keys: &mut Keys,
     ) -> Result<bool, Problem> {
         let gone = |_| outcome::missed(from);
         let rings = self.online.calls.update(|calls, _| calls.ring(call));
         rings.map_err(gone)?;
-        let until = Instant::now() + after;
-        let mut declines = decline;
+        let until = Instant::now() + ringing.length;
+        let mut declines = ringing.declines;
         loop {
             tokio::select! {
                 () = sleep_until(until) => break,
@@ -103,9 +102,14 @@ impl Phone {
             self.screen.tell("declined", facts, "declined");
             return Ok(false);
         }
-        let accepted = self.online.calls.update(|calls, _| calls.accept(call));
-        accepted.map_err(gone)?;
+        self.take_up(call, from)?;
         Ok(true)
+    }
+
+    /// Asks for the session of an announced call, so that other devices stop ringing.
+    pub(super) fn take_up(&self, call: &Arc<str>, from: &Peer) -> Result<(), Problem> {
+        let accepted = self.online.calls.update(|calls, _| calls.accept(call));
+        accepted.map(|_| ()).map_err(|_| outcome::missed(from))
     }
 
     /// Takes the session that an answered call leads to.
@@ -115,7 +119,7 @@ impl Phone {
         from: &Peer,
         offers: &mut Offers,
         keys: &mut Keys,
-    ) -> Result<Option<Conversation>, Problem> {
+    ) -> Result<Option<(CallOffer, Form)>, Problem> {
         let until = Instant::now() + OFFER_MAX;
         loop {
             tokio::select! {
@@ -132,9 +136,9 @@ impl Phone {
                 event = self.events.recv() => self.rings_on(call, from, event)?,
                 (offer, form) = offers.next() => {
                     if form.namespace == JINGLE.namespace && self.is_of(&offer, call) {
-                        return self.take(&offer, form, Some(Arc::clone(call))).map(Some);
+                        return Ok(Some((offer, form)));
                     }
-                    self.refuse(&offer, form, ReasonCondition::Busy);
+                    self.refuse(offer.session, form, ReasonCondition::Busy);
                 }
             }
         }

@@ -49,6 +49,9 @@ enum What {
         /// Decline the call instead
         #[arg(long)]
         decline: bool,
+        /// While it rings, play this WAV file to the caller, again and again; not every caller can hear it
+        #[arg(long, value_name = "WAV")]
+        early_media: Option<PathBuf>,
         #[command(flatten)]
         how: How,
     },
@@ -111,6 +114,7 @@ async fn run(args: Args) -> Result<(), Problem> {
     };
     let (ring, length) = (seconds("--ring", how.ring)?, how.length);
     let length = length.map(|length| seconds("--for", length)).transpose()?;
+    let ringing = Ringing::of(&args.what)?;
     let sound = sound::Sound::open(&how)?;
     let account = how.account.clone().resolve(&PROGRAM)?;
     let mut keys = Keys::open();
@@ -121,10 +125,10 @@ async fn run(args: Args) -> Result<(), Problem> {
         () = keys.quit() => return Ok(()),
     };
     let begun = match (&args.what, to) {
-        (What::Answer { after, decline, .. }, _) => {
-            let after = seconds("--after", *after)?;
-            phone.answer(after, *decline, &mut keys).await
-        }
+        (What::Answer { .. }, _) => match ringing {
+            Some(ringing) => phone.answer(ringing, &mut keys).await,
+            None => Ok(None),
+        },
         (What::Dial { .. }, Some(to)) => phone.dial(&to, ring, &mut keys).await,
         (What::Dial { .. }, None) => Ok(None),
     };
@@ -145,14 +149,45 @@ async fn run(args: Args) -> Result<(), Problem> {
     };
     let result = talk::talk(&mut phone, &mut call, sound, &how, length, &mut keys).await;
     let condition = match &result {
-        Ok(talked) if !talked.codec.is_empty() => ReasonCondition::Success,
-        Ok(_) | Err(_) => ReasonCondition::Cancel,
+        Ok(Some(talked)) if !talked.codec.is_empty() => ReasonCondition::Success,
+        Ok(None) => ReasonCondition::Decline,
+        Ok(Some(_)) | Err(_) => ReasonCondition::Cancel,
     };
     let screen = std::mem::take(&mut phone.screen);
     let ended = phone.finish(Some(&call), &Reason::new(condition)).await;
-    let told = result?.tell(&screen, &call.peer, &how);
+    let told = result?.map_or(Ok(()), |talked| talked.tell(&screen, &call.peer, &how));
     ended?;
     told
+}
+
+/// What is done with a call while it rings here.
+pub(crate) struct Ringing {
+    /// How long it rings.
+    pub(crate) length: Duration,
+    /// Whether it is declined then.
+    pub(crate) declines: bool,
+    /// What the caller hears meanwhile.
+    pub(crate) played: Option<sound::Sound>,
+}
+
+impl Ringing {
+    fn of(what: &What) -> Result<Option<Self>, Problem> {
+        let What::Answer {
+            after,
+            decline,
+            early_media,
+            ..
+        } = what
+        else {
+            return Ok(None);
+        };
+        let played = early_media.as_deref().map(sound::Sound::repeating);
+        Ok(Some(Self {
+            length: seconds("--after", *after)?,
+            declines: *decline,
+            played: played.transpose()?,
+        }))
+    }
 }
 
 /// A time in an option.

@@ -1,10 +1,9 @@
 //! A login with clients for calls, and how a call comes about on it.
 
 use crate::{
-    How, PROGRAM, failed,
+    How, PROGRAM, Ringing, failed,
     form::{self, Form, GOOGLE, JINGLE},
     keys::Keys,
-    outcome,
     screen::Screen,
 };
 use serde_json::json;
@@ -12,8 +11,8 @@ use session_core::{
     GOOGLE_P2P, Notice, Peer, Reason, ReasonCondition, SessionId, SessionManager, Slot,
 };
 use session_voice::{
-    CallChange, CallConfig, CallOffer, GoogleForm, JingleForm, KEY_BYTES, MediaPacket, Policy, RTP,
-    RTP_AUDIO, RtpDescription, VoiceEngine, codecs,
+    CallChange, CallConfig, CallOffer, GoogleForm, JingleForm, KEY_BYTES, MediaPacket, Policy,
+    Protection, RTP, RTP_AUDIO, RtpDescription, VoiceEngine, codecs,
 };
 use session_xmpp::{
     cli::{self, Account, Online, Problem, Program},
@@ -23,10 +22,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
-use tokio::{
-    sync::mpsc,
-    time::{sleep, sleep_until},
-};
+use tokio::{sync::mpsc, time::sleep};
 use transport_p2p::{
     dtls::{DtlsLayer, Identity},
     ice::{ICE_0, ICE_UDP},
@@ -53,16 +49,17 @@ const TRANSPORTS: &[&str] = &[
     raw_udp::GOOGLE_NAMESPACE,
 ];
 
-/// How often to look whether somebody who rings has given up.
-const LOOK_EVERY: Duration = Duration::from_millis(50);
-
 /// How long our device rings at most.
 const RING_MAX: Duration = Duration::from_secs(3_600);
 
-/// What is between packets and sound: nothing before the call is answered and encrypted.
+/// What is between packets and sound: nothing before the call is encrypted.
 #[derive(Debug, Default)]
 pub(crate) struct Line {
     pub(crate) engine: Option<VoiceEngine>,
+    /// With which the engine works.
+    pub(crate) keys: Option<Protection>,
+    /// It still rings here: who calls is not heard, whatever it sends.
+    pub(crate) rings: bool,
     pub(crate) digits: String,
     session: Option<SessionId>,
 }
@@ -77,6 +74,7 @@ impl Line {
             return;
         };
         let event = match packet {
+            MediaPacket::Rtp(_) if self.rings => return,
             MediaPacket::Rtp(packet) => engine.handle_rtp(packet, now),
             MediaPacket::Rtcp(packet) => engine.handle_rtcp(packet, now),
             MediaPacket::Other(_) => return,
@@ -88,7 +86,7 @@ impl Line {
     }
 }
 
-/// A call that has come about: offered by us, or answered by us.
+/// A call that has come about: offered by us, or to us.
 pub(crate) struct Conversation {
     pub(crate) session: SessionId,
     pub(crate) form: Form,
@@ -97,6 +95,8 @@ pub(crate) struct Conversation {
     pub(crate) announced: Option<Arc<str>>,
     /// What the peer does, from the beginning.
     pub(crate) changes: Option<Slot<CallChange>>,
+    /// It is not answered yet, and rings here.
+    pub(crate) ringing: Option<Ringing>,
 }
 
 /// What the peer does from now on. Taken in one step with what it may react to.
@@ -272,14 +272,14 @@ impl Phone {
             peer: to,
             announced,
             changes,
+            ringing: None,
         })
     }
 
-    /// Waits for a call, and answers or declines it. None if it was declined, or we were interrupted.
+    /// Waits for a call, which then rings here, or has done so. None if it was declined, or we were interrupted.
     pub(crate) async fn answer(
         &mut self,
-        after: Duration,
-        decline: bool,
+        mut ringing: Ringing,
         keys: &mut Keys,
     ) -> Result<Option<Conversation>, Problem> {
         let config = {
@@ -300,15 +300,27 @@ impl Phone {
         match self.incoming(&mut offers, keys).await {
             Incoming::Stop => Ok(None),
             Incoming::Offer(offer, form) => {
-                self.answer_offer(&offer, form, after, decline, keys).await
+                self.rings(&offer.from);
+                Ok(Some(self.take(&offer, form, None, ringing)))
             }
             Incoming::Announced { id, from } => {
                 self.rings(&from);
-                let ringing = self.ring_announced(&id, &from, after, decline, keys);
-                if !ringing.await? {
-                    return Ok(None);
+                if ringing.played.is_none() {
+                    // Nothing is to be heard before the session, so that all devices may ring until then.
+                    let answered = self.ring_announced(&id, &from, &ringing, keys);
+                    if !answered.await? {
+                        return Ok(None);
+                    }
+                    ringing.length = Duration::ZERO;
+                } else {
+                    self.take_up(&id, &from)?;
                 }
-                self.take_announced(&id, &from, &mut offers, keys).await
+                let Some((offer, form)) =
+                    self.take_announced(&id, &from, &mut offers, keys).await?
+                else {
+                    return Ok(None);
+                };
+                Ok(Some(self.take(&offer, form, Some(id), ringing)))
             }
         }
     }
@@ -348,70 +360,45 @@ impl Phone {
         self.screen.tell("offered", facts, &format!("{from} calls"));
     }
 
-    /// The answer to an offer that came without announcement.
-    async fn answer_offer(
-        &self,
-        offer: &CallOffer,
-        form: Form,
-        after: Duration,
-        decline: bool,
-        keys: &mut Keys,
-    ) -> Result<Option<Conversation>, Problem> {
-        self.rings(&offer.from);
-        let until = tokio::time::Instant::now() + after;
-        while tokio::time::Instant::now() < until {
-            let look = until.min(tokio::time::Instant::now() + LOOK_EVERY);
-            tokio::select! {
-                () = sleep_until(look) => {}
-                () = keys.quit() => {
-                    self.refuse(offer, form, ReasonCondition::Decline);
-                    return Ok(None);
-                }
-            }
-            let there = |manager: &mut _, _| (form.call)(manager, offer.session).is_some();
-            if !self.online.endpoint.update(there) {
-                return Err(outcome::missed(&offer.from));
-            }
-        }
-        if decline {
-            self.refuse(offer, form, ReasonCondition::Decline);
-            let facts = json!({ "peer": offer.from.as_str() });
-            self.screen.tell("declined", facts, "declined");
-            return Ok(None);
-        }
-        self.take(offer, form, None).map(Some)
-    }
-
-    /// Answers an offer.
-    pub(super) fn take(
+    /// Takes an offer, which rings here from now on.
+    fn take(
         &self,
         offer: &CallOffer,
         form: Form,
         announced: Option<Arc<str>>,
-    ) -> Result<Conversation, Problem> {
+        ringing: Ringing,
+    ) -> Conversation {
         let id = offer.session;
-        self.line().session = Some(id);
-        let answered = self.online.endpoint.update(|manager, now| {
-            (form.answer)(manager, id, now).map(|()| changes(manager, form, id))
+        let mut line = self.line();
+        line.session = Some(id);
+        line.rings = true;
+        drop(line);
+        let early = ringing.played.is_some();
+        let changes = self.online.endpoint.update(|manager, _| {
+            if early && let Err(error) = (form.speak_early)(manager, id) {
+                let text = format!("it rings without early media: {error}");
+                self.screen
+                    .tell("silent", json!({ "why": error.to_string() }), &text);
+            }
+            changes(manager, form, id)
         });
-        let changes = answered
-            .map_err(|error| failed("answer", "answer", error, "it may have ended before"))?;
-        Ok(Conversation {
+        Conversation {
             session: id,
             form,
             peer: offer.from.clone(),
             announced,
             changes,
-        })
+            ringing: Some(ringing),
+        }
     }
 
     /// Declines an offer.
-    pub(super) fn refuse(&self, offer: &CallOffer, form: Form, reason: ReasonCondition) {
+    pub(crate) fn refuse(&self, session: SessionId, form: Form, reason: ReasonCondition) {
         // One that is over needs no answer.
         let _ = self
             .online
             .endpoint
-            .update(|manager, now| (form.decline)(manager, offer.session, reason.into(), now));
+            .update(|manager, now| (form.decline)(manager, session, reason.into(), now));
     }
 
     /// Ends the login in order; of an announced call all devices are told (XEP-0353 §5.5).

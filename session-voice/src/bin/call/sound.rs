@@ -8,6 +8,7 @@ use session_xmpp::cli::Problem;
 use std::{
     fs::File,
     io::{BufReader, BufWriter},
+    path::{Path, PathBuf},
 };
 
 /// Samples per second of files that are written.
@@ -52,15 +53,7 @@ impl Sound {
     /// Opens what the options name.
     pub(crate) fn open(how: &How) -> Result<Self, Problem> {
         let (source, is_live): (Box<dyn SoundSource>, bool) = match &how.play {
-            Some(path) => {
-                let what = format!("play {}", path.display());
-                let file = File::open(path).map_err(|error| {
-                    failed("play", &what, error, "name a WAV file that is there")
-                })?;
-                let source = WavSource::new(BufReader::new(file));
-                let source = source.map_err(|error| failed("play", &what, error, ""))?;
-                (Box::new(source), false)
-            }
+            Some(path) => (Box::new(open(path)?), false),
             None => microphone(),
         };
         let sink: Option<Box<dyn SoundSink>> = match &how.record {
@@ -89,6 +82,23 @@ impl Sound {
             heard: Fitted::default(),
             waiting: Vec::new(),
             room,
+            is_over: false,
+        })
+    }
+
+    /// A file that is played again and again, and nothing to be heard.
+    pub(crate) fn repeating(path: &Path) -> Result<Self, Problem> {
+        let source = open(path)?;
+        Ok(Self {
+            source: Box::new(Repeating {
+                path: path.to_owned(),
+                source,
+            }),
+            sink: None,
+            spoken: Fitted::default(),
+            heard: Fitted::default(),
+            waiting: Vec::new(),
+            room: None,
             is_over: false,
         })
     }
@@ -126,6 +136,38 @@ impl Sound {
     /// Files are whole after it.
     pub(crate) fn finish(&mut self) -> Result<(), AudioError> {
         self.sink.as_mut().map_or(Ok(()), |sink| sink.finish())
+    }
+}
+
+/// Opens a file that is to be played.
+fn open(path: &Path) -> Result<WavSource<BufReader<File>>, Problem> {
+    let what = format!("play {}", path.display());
+    let file = File::open(path)
+        .map_err(|error| failed("play", &what, error, "name a WAV file that is there"))?;
+    WavSource::new(BufReader::new(file)).map_err(|error| failed("play", &what, error, ""))
+}
+
+/// A file that begins anew at its end.
+struct Repeating {
+    path: PathBuf,
+    source: WavSource<BufReader<File>>,
+}
+
+impl SoundSource for Repeating {
+    fn sample_rate(&self) -> u32 {
+        self.source.sample_rate()
+    }
+
+    fn read(&mut self, sound: &mut [f32]) -> Result<usize, AudioError> {
+        let mut filled = self.source.read(sound)?;
+        if filled < sound.len()
+            && let Ok(again) = open(&self.path)
+            && again.sample_rate() == self.source.sample_rate()
+        {
+            self.source = again;
+            filled += self.source.read(&mut sound[filled..])?;
+        }
+        Ok(filled)
     }
 }
 

@@ -1,8 +1,9 @@
 //! The call itself: sound in and out in steps of ten milliseconds, keys, and what is shown of it.
 
 use crate::{
-    How, failed,
+    How, Ringing, failed,
     keys::{Key, Keys},
+    outcome,
     phone::{Conversation, Phone},
     report::Moment,
     sound::Sound,
@@ -11,10 +12,14 @@ use crate::{
 use serde_json::json;
 use session_core::{Cause, Notice, Reason, ReasonCondition, Slot};
 use session_voice::{
-    CallChange, CallPhase, CallSecurity, EngineConfig, MediaOutput, Protection, VoiceEngine,
+    CallChange, CallPhase, CallSecurity, EngineConfig, EngineError, MediaOutput, Protection,
+    VoiceEngine, audio::AudioError,
 };
 use session_xmpp::cli::{self, Problem};
-use std::time::{Duration, Instant};
+use std::{
+    ops::ControlFlow,
+    time::{Duration, Instant},
+};
 use tokio::time::MissedTickBehavior;
 
 const TICK: Duration = Duration::from_millis(10);
@@ -28,13 +33,13 @@ struct Look {
     may_send: bool,
     holds: bool,
     protection: Option<Protection>,
-    config: Option<EngineConfig>,
+    config: EngineConfig,
     security: String,
     path: String,
     cause: Option<Cause>,
 }
 
-/// Runs a call to its end.
+/// Runs a call to its end. None if it was declined here.
 pub(crate) async fn talk(
     phone: &mut Phone,
     call: &mut Conversation,
@@ -42,16 +47,18 @@ pub(crate) async fn talk(
     how: &How,
     length: Option<Duration>,
     keys: &mut Keys,
-) -> Result<Talked, Problem> {
-    let begun = Instant::now();
-    let changes = call.changes.take();
+) -> Result<Option<Talked>, Problem> {
+    let now = Instant::now();
+    let (changes, ringing) = (call.changes.take(), call.ringing.take());
     let mut talk = Talk {
         phone,
         call,
         changes,
         talked: Talked::default(),
+        begun: now,
+        rings_until: ringing.as_ref().map(|ringing| now + ringing.length),
+        ringing,
         answered: None,
-        keys_of_engine: None,
         dtx: how.dtx,
         keys,
     };
@@ -62,7 +69,12 @@ pub(crate) async fn talk(
     loop {
         ticks.tick().await;
         let now = Instant::now();
-        let Some(look) = talk.look() else { break };
+        let Some(look) = talk.look() else {
+            if talk.rings_until.is_some() {
+                return Err(outcome::missed(&talk.call.peer));
+            }
+            break;
+        };
         talk.talked.security.clone_from(&look.security);
         talk.hear_of_changes();
         if look.phase == CallPhase::Ended {
@@ -70,8 +82,11 @@ pub(crate) async fn talk(
             break;
         }
         talk.press_keys(now);
+        if talk.ring(now)?.is_break() {
+            return Ok(None);
+        }
         talk.begin(&look, now)?;
-        let step = talk.step(&look, &mut sound, begun, now);
+        let step = talk.step(&look, &mut sound, now);
         step.map_err(|error| failed("sound", "speak and hear", error, ""))?;
         number += 1;
         if number.is_multiple_of(LOOK_EVERY) {
@@ -88,7 +103,7 @@ pub(crate) async fn talk(
     talk.end();
     let finished = sound.finish();
     finished.map_err(|error| failed("record", "write what was heard", error, ""))?;
-    Ok(talk.talked)
+    Ok(Some(talk.talked))
 }
 
 struct Talk<'a> {
@@ -96,9 +111,12 @@ struct Talk<'a> {
     call: &'a Conversation,
     changes: Option<Slot<CallChange>>,
     talked: Talked,
+    /// When it was dialled, or answered here.
+    begun: Instant,
+    /// When it is to be answered, while it rings here.
+    rings_until: Option<Instant>,
+    ringing: Option<Ringing>,
     answered: Option<Instant>,
-    /// With which the engine works.
-    keys_of_engine: Option<Protection>,
     dtx: bool,
     keys: &'a mut Keys,
 }
@@ -198,7 +216,7 @@ impl Talk<'_> {
                 may_send: call.may_send(),
                 holds: call.hold().here,
                 protection: call.protection(),
-                config: EngineConfig::of_call(call, "call"),
+                config: EngineConfig::early(call, "call"),
                 security,
                 path: path.unwrap_or_default(),
                 cause: call.cause().cloned(),
@@ -206,35 +224,60 @@ impl Talk<'_> {
         })
     }
 
-    /// The engine, once the call is answered and its keys are there.
+    /// Answers or declines a call that has rung here for long enough. Breaks when it was declined.
+    fn ring(&mut self, now: Instant) -> Result<ControlFlow<()>, Problem> {
+        if self.rings_until.is_none_or(|until| now < until) {
+            return Ok(ControlFlow::Continue(()));
+        }
+        let (id, form) = (self.call.session, self.call.form);
+        let ringing = self.ringing.take();
+        self.rings_until = None;
+        if ringing.is_some_and(|ringing| ringing.declines) {
+            self.phone.refuse(id, form, ReasonCondition::Decline);
+            let facts = json!({ "peer": self.call.peer.as_str() });
+            self.phone.screen.tell("declined", facts, "declined");
+            return Ok(ControlFlow::Break(()));
+        }
+        let endpoint = &self.phone.online.endpoint;
+        let answered = endpoint.update(|manager, now| (form.answer)(manager, id, now));
+        answered.map_err(|error| failed("answer", "answer", error, "it may have ended before"))?;
+        self.phone.line().rings = false;
+        self.begun = now;
+        Ok(ControlFlow::Continue(()))
+    }
+
+    /// The engine, once the keys are there: with the answer, or before it for early media.
     fn begin(&mut self, look: &Look, now: Instant) -> Result<(), Problem> {
+        let wanted = match look.phase {
+            CallPhase::Answered | CallPhase::Calling => true,
+            CallPhase::Offered => self.ringing.as_ref().is_some_and(|r| r.played.is_some()),
+            CallPhase::Ended => false,
+        };
+        let Some(protection) = look.protection.as_ref().filter(|_| wanted) else {
+            return Ok(());
+        };
+        let broken = |error| failed("codec", "speak with the peer", error, "");
+        let mut line = self.phone.line();
+        let before = line.keys.replace(protection.clone());
+        match &mut line.engine {
+            // Another transport took over, and hands were shaken again.
+            Some(engine) if before.as_ref() != Some(protection) => {
+                engine.set_protection(protection);
+            }
+            Some(_) => {}
+            none => {
+                let engine = engine(&look.config, protection, self.dtx, now).map_err(broken)?;
+                *none = Some(engine);
+            }
+        }
+        let Some(engine) = line.engine.as_mut().filter(|_| self.answered.is_none()) else {
+            return Ok(());
+        };
         if look.phase != CallPhase::Answered {
             return Ok(());
         }
-        let (Some(config), Some(protection)) = (&look.config, &look.protection) else {
-            return Ok(());
-        };
-        let mut line = self.phone.line();
-        let before = self.keys_of_engine.replace(protection.clone());
-        if let Some(engine) = &mut line.engine {
-            // Another transport took over, and hands were shaken again.
-            if before.as_ref() != Some(protection) {
-                engine.set_protection(protection);
-            }
-            return Ok(());
-        }
-        let (mut seed, mut name) = ([0; 16], [0; 8]);
-        cli::random(&mut seed);
-        cli::random(&mut name);
-        let config = EngineConfig {
-            cname: name.iter().map(|byte| format!("{byte:02x}")).collect(),
-            dtx: self.dtx,
-            ..config.clone()
-        };
-        let engine = VoiceEngine::new(&config, protection.clone(), seed, now);
-        let engine = engine.map_err(|error| failed("codec", "speak with the peer", error, ""))?;
+        engine.set_agreed(&look.config.agreed).map_err(broken)?;
         self.talked.codec = engine.codec();
-        line.engine = Some(engine);
         drop(line);
         self.answered = Some(now);
         let (codec, security) = (self.talked.codec, &look.security);
@@ -245,35 +288,50 @@ impl Talk<'_> {
     }
 
     /// Ten milliseconds of sound, both ways.
-    fn step(
-        &mut self,
-        look: &Look,
-        sound: &mut Sound,
-        begun: Instant,
-        now: Instant,
-    ) -> Result<(), session_voice::audio::AudioError> {
+    fn step(&mut self, look: &Look, sound: &mut Sound, now: Instant) -> Result<(), AudioError> {
         let mut line = self.phone.line();
         let Some(engine) = &mut line.engine else {
             return Ok(());
         };
         engine.set_sending(look.may_send);
         engine.set_listening(!look.holds);
-        let spoken = sound.speak(engine.record_rate())?;
-        engine.record(&spoken, now);
+        let played = self.ringing.as_mut().and_then(|r| r.played.as_mut());
+        // What we have to say begins with the answer, ours or the peer's.
+        let speaker = match look.phase {
+            CallPhase::Offered => played,
+            CallPhase::Answered => Some(&mut *sound),
+            CallPhase::Calling | CallPhase::Ended => None,
+        };
+        if let Some(speaker) = speaker {
+            let spoken = speaker.speak(engine.record_rate())?;
+            engine.record(&spoken, now);
+        }
         if engine.poll_timeout().is_some_and(|at| at <= now) {
             engine.handle_timeout(now);
         }
-        let rate = engine.play_rate();
-        let mut heard = vec![0.0; (rate / 100) as usize];
-        engine.play(&mut heard, now);
-        sound.hear(&heard, rate)?;
-        let outputs: Vec<_> = std::iter::from_fn(|| engine.poll_output()).collect();
-        if self.talked.first_sound.is_none() && engine.stats(now).media.playout.played > 0 {
-            self.talked.first_sound = Some(now - begun);
+        let mut is_first = false;
+        if look.phase != CallPhase::Offered {
+            let rate = engine.play_rate();
+            let mut heard = vec![0.0; (rate / 100) as usize];
+            engine.play(&mut heard, now);
+            sound.hear(&heard, rate)?;
+            is_first =
+                self.talked.first_sound.is_none() && engine.stats(now).media.playout.played > 0;
         }
+        let outputs: Vec<_> = std::iter::from_fn(|| engine.poll_output()).collect();
         // The endpoint takes the line while it hands in packets: never both the other way round.
         drop(line);
         self.send(outputs);
+        if is_first {
+            self.talked.first_sound = Some(now - self.begun);
+            if look.phase == CallPhase::Calling {
+                let by = self.call.peer.as_str();
+                let text = format!("early media: {by} is heard, and has not answered yet");
+                self.phone
+                    .screen
+                    .tell("early-media", json!({ "by": by }), &text);
+            }
+        }
         Ok(())
     }
 
@@ -302,7 +360,13 @@ impl Talk<'_> {
                 continue;
             }
             if key == Key::Quit {
-                self.hang_up();
+                match &mut self.ringing {
+                    Some(ringing) => {
+                        ringing.declines = true;
+                        self.rings_until = Some(now);
+                    }
+                    None => self.hang_up(),
+                }
                 continue;
             }
             let (id, form) = (self.call.session, self.call.form);
@@ -346,10 +410,14 @@ impl Talk<'_> {
         let stats = engine.stats(now);
         drop(line);
         let moment = Moment::new(self.answered.map_or(Duration::ZERO, |at| now - at), &stats);
-        let text = format!("{}  {path}", moment.text());
+        let answered = self.answered.is_some();
+        let early = if answered { "" } else { "early media  " };
+        let text = format!("{early}{}  {path}", moment.text());
         self.phone.screen.show("quality", moment.json(&path), &text);
         self.talked.path = path;
-        self.talked.moments.push(moment);
+        if answered {
+            self.talked.moments.push(moment);
+        }
     }
 
     fn hang_up(&mut self) {
@@ -384,4 +452,21 @@ impl Talk<'_> {
         drop(line);
         self.talked.lasted = self.answered.map_or(Duration::ZERO, |at| now - at);
     }
+}
+
+fn engine(
+    config: &EngineConfig,
+    protection: &Protection,
+    dtx: bool,
+    now: Instant,
+) -> Result<VoiceEngine, EngineError> {
+    let (mut seed, mut name) = ([0; 16], [0; 8]);
+    cli::random(&mut seed);
+    cli::random(&mut name);
+    let config = EngineConfig {
+        cname: name.iter().map(|byte| format!("{byte:02x}")).collect(),
+        dtx,
+        ..config.clone()
+    };
+    VoiceEngine::new(&config, protection.clone(), seed, now)
 }
