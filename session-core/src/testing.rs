@@ -26,7 +26,7 @@ pub use conformance::{Conformance, conformance};
 pub use crowd::Crowd;
 pub use memory::{MemoryDatagram, MemoryStream, Mishap};
 pub use netem::{Conditions, Netem};
-pub use network::{Delivery, Network, SocketKey};
+pub use network::{Delivery, Network, SocketKey, Tapped};
 pub use operation::{Deed, Operation};
 pub use recorder::{Answer, Callback, Entry, Log, Note, RECORDER_NAMESPACE, Recorder};
 pub use replay::{Tape, Taped};

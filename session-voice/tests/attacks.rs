@@ -10,18 +10,18 @@
 mod scene;
 
 use bytes::Bytes;
-use scene::{ALICE, BOB, Scene};
-use session_core::Element;
-use session_core::testing::{Envelope, Parcel};
+use scene::{ALICE, BOB, Client, Scene};
+use session_core::testing::{Envelope, Parcel, Tapped};
+use session_core::{Element, Secured};
 use session_voice::{
-    CallPhase, CallVerdict, Digit, EngineConfig, MediaError, MediaEvent, MediaOutput, PayloadType,
-    Protection, SrtpMaster, SrtpProfile, VoiceEngine,
+    Call, CallPhase, CallVerdict, Digit, EngineConfig, MediaError, MediaEvent, MediaOutput,
+    PayloadType, Protection, SrtpMaster, SrtpProfile, VoiceEngine,
 };
 use std::{
     net::SocketAddr,
     time::{Duration, Instant},
 };
-use transport_p2p::ice::ICE_UDP;
+use transport_p2p::{dtls::Versions, ice::ICE_UDP};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -305,6 +305,184 @@ fn what_was_recorded_in_a_call_is_not_heard_again() {
     assert_undisturbed(&mut scene, since, heard_before);
 }
 
+/// The handshake of a call: what came of it by DTLS, to whom.
+fn handshake(scene: &mut Scene) -> Vec<(usize, Bytes)> {
+    let tapped = scene.world.network().tapped();
+    let is_dtls = |packet: &Tapped| (20..64).contains(&packet.payload[0]);
+    let to = |packet: &Tapped| usize::from(packet.destination.ip() == scene::address(BOB, 1));
+    let records = tapped.iter().filter(|packet| is_dtls(packet));
+    records
+        .map(|packet| (to(packet), packet.payload.clone()))
+        .collect()
+}
+
+impl Scene {
+    /// A call whose handshake is on record, of which two seconds have passed.
+    fn recorded_call(&mut self) -> Vec<(usize, Bytes)> {
+        self.world.network().set_tapped(true);
+        self.dial(&[ICE_UDP]);
+        self.talk(3 * SECOND);
+        let records = handshake(self);
+        for host in [ALICE, BOB] {
+            let count = records.iter().filter(|(to, _)| *to == host).count();
+            assert!(count > 0, "{records:?}");
+        }
+        records
+    }
+
+    /// As if it came from the peer.
+    fn replay(&mut self, ports: [SocketAddr; 2], to: usize, packet: Bytes) {
+        let now = self.world.now();
+        let network = self.world.network();
+        network.inject(ports[to], ports[1 - to], packet, now);
+    }
+
+    fn secrets(&mut self) -> [(Option<Protection>, Option<Secured>); 2] {
+        [ALICE, BOB].map(|host| {
+            let secrets = |call: &Call| (call.protection(), call.secured().cloned());
+            self.call(host, secrets).unwrap()
+        })
+    }
+
+    fn hang_up(&mut self) {
+        let id = self.sessions[ALICE].unwrap();
+        self.world.update(ALICE, |manager, now| {
+            Client::release(manager, id, now).unwrap();
+        });
+        self.talk(SECOND);
+        let id = self.sessions[BOB].unwrap();
+        self.world.update(BOB, |manager, now| {
+            Client::release(manager, id, now).unwrap();
+        });
+        for host in [ALICE, BOB] {
+            self.sessions[host] = None;
+            *self.line(host) = scene::Line::default();
+        }
+    }
+}
+
+/// Whole, cut, with an error in it, and in the opposite order, all of it and more than once.
+fn spoilt(records: &[(usize, Bytes)]) -> Vec<(usize, Bytes)> {
+    let mut spoilt = records.to_vec();
+    spoilt.extend(records.iter().rev().cloned());
+    for (number, (to, record)) in records.iter().enumerate() {
+        for length in [1, 12, 13, 14, 25, 26, record.len() / 2, record.len() - 1] {
+            spoilt.push((*to, record.slice(..length.min(record.len()))));
+        }
+        for bit in 0..64_usize {
+            let mut changed = record.to_vec();
+            let at = (bit * 37 + number) % changed.len();
+            // What is no DTLS any more is another test.
+            changed[at.max(1)] ^= 1 << (bit % 8);
+            spoilt.push((*to, changed.into()));
+        }
+        spoilt.push((*to, [&record[..], &record[..]].concat().into()));
+        // To whom it came from.
+        spoilt.push((1 - *to, record.clone()));
+    }
+    spoilt.extend_from_slice(records);
+    spoilt
+}
+
+fn versions() -> [Versions; 2] {
+    [Versions::Dtls12, Versions::Dtls13]
+}
+
+/// Whoever has recorded the handshake of a call plays it into it again, in any state and order, as if it came from the peer.
+#[test]
+fn a_handshake_that_was_recorded_in_a_call_changes_nothing() {
+    for versions in versions() {
+        let mut scene = Scene::speaking(versions);
+        let records = scene.recorded_call();
+        let (since, secrets) = (scene.world.now(), scene.secrets());
+        let heard_before = scene.line(BOB).heard.len();
+        let ports = [ALICE, BOB].map(|host| port(&scene, host));
+        for packet in spoilt(&records).chunks(8) {
+            for (to, packet) in packet {
+                scene.replay(ports, *to, packet.clone());
+            }
+            scene.talk(Duration::from_millis(10));
+        }
+        scene.talk(5 * SECOND);
+        assert_undisturbed(&mut scene, since, heard_before);
+        assert!(scene.secrets() == secrets, "{versions:?}");
+    }
+}
+
+/// The same with the handshake of a call of yesterday, between the same two with the same certificates.
+#[test]
+fn a_handshake_of_another_call_changes_nothing() {
+    for versions in versions() {
+        let mut scene = Scene::speaking(versions);
+        let records = scene.recorded_call();
+        let yesterday = scene.secrets();
+        scene.hang_up();
+        scene.dial(&[ICE_UDP]);
+        scene.talk(3 * SECOND);
+        let (since, secrets) = (scene.world.now(), scene.secrets());
+        for host in [ALICE, BOB] {
+            let fingerprint = |secured: &Option<Secured>| {
+                let secured = secured.as_ref().unwrap();
+                secured.peer_fingerprint.clone()
+            };
+            assert_eq!(
+                fingerprint(&secrets[host].1),
+                fingerprint(&yesterday[host].1)
+            );
+            assert!(secrets[host].0 != yesterday[host].0 && secrets[host].0.is_some());
+        }
+        let heard_before = scene.line(BOB).heard.len();
+        let ports = [ALICE, BOB].map(|host| port(&scene, host));
+        for packet in spoilt(&records).chunks(8) {
+            for (to, packet) in packet {
+                scene.replay(ports, *to, packet.clone());
+            }
+            scene.talk(Duration::from_millis(10));
+        }
+        scene.talk(5 * SECOND);
+        assert_undisturbed(&mut scene, since, heard_before);
+        assert!(scene.secrets() == secrets, "{versions:?}");
+    }
+}
+
+/// What is played while the hands are being shaken may keep a call from coming about, as whoever is on the way can; it never
+/// leads to keys that somebody has seen, nor to sound that is not the peer's.
+#[test]
+fn a_handshake_of_another_call_is_no_part_of_this_one() {
+    for versions in versions() {
+        for every in [1, 2, 3] {
+            let mut scene = Scene::speaking(versions);
+            let records = scene.recorded_call();
+            let yesterday = scene.secrets();
+            scene.hang_up();
+            scene.dial(&[ICE_UDP]);
+            let mut ports = None;
+            for tick in 0..400_usize {
+                let found = [ALICE, BOB].map(|host| try_port(&scene, host));
+                if let [Some(alice), Some(bob)] = found {
+                    ports = ports.or(Some([alice, bob]));
+                }
+                let replayed = records.get(tick / every % records.len());
+                if let (Some(ports), Some((to, packet))) = (ports, replayed) {
+                    scene.replay(ports, *to, packet.clone());
+                }
+                scene.talk(Duration::from_millis(10));
+            }
+            assert!(ports.is_some());
+            for host in [ALICE, BOB] {
+                let keys = scene.call(host, Call::protection).flatten();
+                assert!(keys.is_none() || keys != yesterday[host].0);
+                let pitch = scene
+                    .line(host)
+                    .heard
+                    .iter()
+                    .fold(0.0_f32, |m, s| m.max(s.abs()));
+                assert!(pitch < 0.5, "{pitch}");
+            }
+        }
+    }
+}
+
 /// Two whose sources have the same name by chance (RFC 3550 §8.2): each takes another, and both are heard.
 #[test]
 fn two_of_one_name_are_heard() {
@@ -356,12 +534,16 @@ fn two_of_one_name_are_heard() {
 
 /// Where a phone's end of the path is.
 fn port(scene: &Scene, host: usize) -> SocketAddr {
-    let id = scene.sessions[host].unwrap();
-    let session = scene.world.manager(host).peek(id).unwrap();
-    let channel = session.channel(session_voice::RTP_CHANNEL).unwrap();
-    let path = session.describe_channel(channel).unwrap();
+    try_port(scene, host).unwrap()
+}
+
+/// The same, if there is a path by now.
+fn try_port(scene: &Scene, host: usize) -> Option<SocketAddr> {
+    let session = scene.world.manager(host).peek(scene.sessions[host]?)?;
+    let channel = session.channel(session_voice::RTP_CHANNEL)?;
+    let path = session.describe_channel(channel)?;
     let mut words = path.split_whitespace();
-    words.find_map(|word| word.parse().ok()).unwrap()
+    words.find_map(|word| word.parse().ok())
 }
 
 /// Somebody in the way of signalling takes the fingerprints out and offers his own keys, or none.

@@ -76,6 +76,18 @@ pub struct Network<K> {
     names: Vec<(Arc<str>, IpAddr)>,
     cut: Vec<(usize, usize)>,
     coalescing: bool,
+    tapped: Option<Vec<Tapped>>,
+}
+
+/// A datagram as somebody on the way sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tapped {
+    /// From where.
+    pub source: SocketAddr,
+    /// To where.
+    pub destination: SocketAddr,
+    /// What is in it.
+    pub payload: Bytes,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -138,6 +150,7 @@ impl<K: SocketKey> Network<K> {
             names: Vec::new(),
             cut: Vec::new(),
             coalescing: false,
+            tapped: None,
         }
     }
 
@@ -253,30 +266,46 @@ impl<K: SocketKey> Network<K> {
         let Some(other) = self.sockets.get(&to).map(|socket| socket.host) else {
             return;
         };
-        let link = self.link(host, other);
         while segment_size > 0 && payload.len() > segment_size {
             let payload = payload.split_to(segment_size);
-            let size = payload.len();
-            link.handle_input(
-                Packet {
-                    to,
-                    source,
-                    payload,
-                },
-                size,
-                now,
-            );
-        }
-        let size = payload.len();
-        link.handle_input(
-            Packet {
+            self.tap(source, destination, &payload);
+            let packet = Packet {
                 to,
                 source,
                 payload,
-            },
-            size,
-            now,
-        );
+            };
+            self.link(host, other)
+                .handle_input(packet, segment_size, now);
+        }
+        let size = payload.len();
+        self.tap(source, destination, &payload);
+        let packet = Packet {
+            to,
+            source,
+            payload,
+        };
+        self.link(host, other).handle_input(packet, size, now);
+    }
+
+    /// Whether datagrams are recorded from now on, as they are sent ([`tapped`](Self::tapped)).
+    pub fn set_tapped(&mut self, tapped: bool) {
+        self.tapped = tapped.then(Vec::new);
+    }
+
+    /// What was recorded since the last time, lost datagrams included.
+    pub fn tapped(&mut self) -> Vec<Tapped> {
+        self.tapped.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    fn tap(&mut self, source: SocketAddr, destination: SocketAddr, payload: &Bytes) {
+        if let Some(tapped) = &mut self.tapped {
+            tapped.push(Tapped {
+                source,
+                destination,
+                // What is decrypted where it lies is not what was sent.
+                payload: Bytes::copy_from_slice(payload),
+            });
+        }
     }
 
     /// A datagram from an address that nobody has, as a stranger would send it.
