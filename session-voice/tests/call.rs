@@ -9,6 +9,8 @@
 
 #[path = "../../session-xmpp/tests/servers/coturn.rs"]
 mod coturn;
+#[path = "call/failing.rs"]
+mod failing;
 #[path = "call/kit.rs"]
 mod kit;
 #[path = "../../session-xmpp/tests/servers/lab.rs"]
@@ -167,7 +169,7 @@ fn the_caller_hears_what_is_played_while_it_rings() {
         place.address("bob"),
     ] {
         let (at_a, at_b) = (place.path("at-a.wav"), place.path("at-b.wav"));
-        let early = ["--after", "5", "--early-media", &rings, "--for", "3.5"];
+        let early = ["--after", "8", "--early-media", &rings, "--for", "3.5"];
         let bob = waiting(
             &place,
             "bob/desk",

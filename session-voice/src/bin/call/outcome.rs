@@ -29,9 +29,14 @@ pub(crate) fn is_farewell(cause: &Cause) -> bool {
 
 /// A call in which both were heard, and which ended otherwise.
 pub(crate) fn cut_off(peer: &Peer, cause: &Cause) -> Problem {
-    let code = match condition(cause) {
-        Some(ReasonCondition::SecurityError) => "not-trusted",
-        Some(_) | None => "cut-off",
+    let code = match (condition(cause), cause) {
+        (Some(ReasonCondition::SecurityError), _) => "not-trusted",
+        (Some(ReasonCondition::ConnectivityError | ReasonCondition::FailedTransport), _)
+        | (None, Cause::ConnectionLost | Cause::NoConnectivity | Cause::Transport(_)) => {
+            let why = format!("the connection was lost, and did not come back ({cause})");
+            return problem(Exit::Failed, "connection-lost", peer, why);
+        }
+        (Some(_) | None, _) => "cut-off",
     };
     problem(Exit::Failed, code, peer, cause.to_string())
 }

@@ -1,6 +1,7 @@
 //! What is said and heard, at 48 kHz.
 
-use crate::{How, failed};
+use crate::{How, failed, screen::Screen};
+use serde_json::json;
 use session_voice::audio::{
     AudioError, Resampler, SoundSink, SoundSource, Tone, WavSink, WavSource,
 };
@@ -54,7 +55,7 @@ impl Sound {
     pub(crate) fn open(how: &How) -> Result<Self, Problem> {
         let (source, is_live): (Box<dyn SoundSource>, bool) = match &how.play {
             Some(path) => (Box::new(open(path)?), false),
-            None => microphone(),
+            None => microphone(how.account.json),
         };
         let sink: Option<Box<dyn SoundSink>> = match &how.record {
             Some(path) => {
@@ -72,7 +73,7 @@ impl Sound {
                     sink.map_err(|error| failed("record", &what, error, ""))?,
                 ))
             }
-            None => loudspeaker(),
+            None => loudspeaker(how.account.json),
         };
         let room = room(is_live && !how.raw);
         Ok(Self {
@@ -229,38 +230,49 @@ fn room(_: bool) -> Option<Room> {
 
 /// The microphone, or something else that is heard; and whether it is one.
 #[cfg(feature = "devices")]
-fn microphone() -> (Box<dyn SoundSource>, bool) {
+fn microphone(json: bool) -> (Box<dyn SoundSource>, bool) {
     match session_voice::audio::Microphone::open() {
         Ok(microphone) => (Box::new(microphone), true),
         Err(error) => {
-            eprintln!("call: {error}; a tone is sent");
+            missing(json, "microphone", &error.to_string(), "a tone is sent");
             (Box::new(Tone::new(440.0)), false)
         }
     }
 }
 
 #[cfg(not(feature = "devices"))]
-fn microphone() -> (Box<dyn SoundSource>, bool) {
-    eprintln!(
-        "call: this build has no devices (feature devices); a tone is sent, --play names a file"
-    );
+fn microphone(json: bool) -> (Box<dyn SoundSource>, bool) {
+    let why = "this build has no devices (feature devices), --play names a file";
+    missing(json, "microphone", why, "a tone is sent");
     (Box::new(Tone::new(440.0)), false)
 }
 
 #[cfg(feature = "devices")]
-fn loudspeaker() -> Option<Box<dyn SoundSink>> {
+fn loudspeaker(json: bool) -> Option<Box<dyn SoundSink>> {
     match session_voice::audio::Loudspeaker::open() {
         Ok(loudspeaker) => Some(Box::new(loudspeaker)),
         Err(error) => {
-            eprintln!("call: {error}; nothing is heard");
+            missing(json, "loudspeaker", &error.to_string(), "nothing is heard");
             None
         }
     }
 }
 
 #[cfg(not(feature = "devices"))]
-fn loudspeaker() -> Option<Box<dyn SoundSink>> {
+fn loudspeaker(json: bool) -> Option<Box<dyn SoundSink>> {
+    let why = "this build has no devices (feature devices), --record names a file";
+    missing(json, "loudspeaker", why, "nothing is heard");
     None
+}
+
+/// A device is not there: what happens in its place. It is told also to who wants to hear only of problems.
+fn missing(json: bool, device: &str, why: &str, instead: &str) {
+    if json {
+        let facts = json!({ "device": device, "why": why, "instead": instead });
+        Screen::new(true, false, false).tell("no-device", facts, "");
+    } else {
+        eprintln!("call: {why}; {instead}");
+    }
 }
 
 #[cfg(all(test, feature = "enhance"))]

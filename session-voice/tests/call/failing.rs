@@ -1,0 +1,49 @@
+//! What goes wrong in a call, and what is said of it.
+
+use crate::{place, waiting};
+use serde_json::Value;
+
+#[test]
+fn a_missing_device_is_told_and_the_call_goes_on() {
+    let place = place("devices-missing");
+    let bob = waiting(&place, "bob/desk", &["--for", "2"]);
+    let alice = place.call("alice", &["dial", &place.address("bob")]);
+    for (device, instead) in [
+        ("microphone", "a tone is sent"),
+        ("loudspeaker", "nothing is heard"),
+    ] {
+        for running in [&alice, &bob] {
+            let told = running.wait("no-device", |event| {
+                event["event"] == "no-device" && event["device"] == device
+            });
+            assert_eq!(told["instead"], instead);
+            let why = told["why"].as_str().unwrap();
+            assert!(why.contains("--play") || why.contains("--record"), "{why}");
+        }
+    }
+    let (alice, bob) = (alice.end(), bob.end());
+    alice.assert_well();
+    bob.assert_well();
+    assert!(alice.done()["received"].as_u64() > Some(50));
+}
+
+/// Whoever is gone says nothing: the path is missed first, then the call ends, and says why.
+#[test]
+fn a_peer_that_crashes_ends_the_call() {
+    let place = place("crash");
+    let other = waiting(&place, "bob", &[]);
+    let staying = place.call("alice", &["dial", &place.address("bob")]);
+    staying.event("connected");
+    other.event("connected");
+    let hears = |event: &Value| event["level_in_db"].as_f64() > Some(-60.0);
+    staying.wait("sound", hears);
+    other.crash();
+    staying.wait("path", |event| {
+        event["event"] == "path" && event["on"] == false
+    });
+    let ended = staying.end();
+    ended.assert_problem(1, "connection-lost");
+    let why = ended.problem["why"].as_str().unwrap();
+    assert!(why.starts_with("the connection was lost"), "{why}");
+    assert!(ended.done()["received"].as_u64() > Some(0));
+}
