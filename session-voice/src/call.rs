@@ -1,7 +1,7 @@
 //! One call, as our side sees it.
 
 use crate::{
-    ConversationId, Crypto, PayloadType, Protection, RtpDescription, SrtpMaster,
+    ContentChange, ConversationId, Crypto, PayloadType, Protection, RtpDescription, SrtpMaster,
     payload::TELEPHONE_EVENT,
 };
 use session_core::{Cause, ChannelId, Peer, Role, Secured, Signal};
@@ -28,6 +28,8 @@ pub struct Call {
     pub(crate) connected: bool,
     /// Our sound may be sent before the answer.
     pub(crate) early: bool,
+    /// We are among those who send in the content of the sound.
+    pub(crate) sounds: bool,
     pub(crate) hold: Sides,
     /// We have put the peer on hold, whoever has the focus.
     pub(crate) wants_hold: bool,
@@ -35,6 +37,7 @@ pub struct Call {
     pub(crate) answered_at: Option<Instant>,
     pub(crate) cause: Option<Cause>,
     pub(crate) signal: Signal<CallChange>,
+    pub(crate) contents: Signal<ContentChange>,
 }
 
 /// Where a call is in its life.
@@ -122,12 +125,14 @@ impl Call {
             rtcp: None,
             connected: false,
             early: false,
+            sounds: true,
             hold: Sides::default(),
             wants_hold: false,
             mute: Sides::default(),
             answered_at: None,
             cause: None,
             signal: Signal::new(),
+            contents: Signal::new(),
         }
     }
 
@@ -236,10 +241,15 @@ impl Call {
     }
 
     /// Whether our sound is to be sent now: the call is answered, or is one in which we
-    /// [speak early](crate::VoiceClient::speak_early) under keys that are there; there is a path, we are not muted, and
-    /// nobody holds.
+    /// [speak early](crate::VoiceClient::speak_early) under keys that are there; there is a path, we are not muted, nobody
+    /// holds, and we are among those who send (XEP-0166 §7.3).
     pub fn may_send(&self) -> bool {
-        self.may_speak() && self.connected && !self.mute.here && !self.hold.here && !self.hold.there
+        self.may_speak()
+            && self.connected
+            && self.sounds
+            && !self.mute.here
+            && !self.hold.here
+            && !self.hold.there
     }
 
     /// Whether our sound may leave at all: the call is answered, or we speak before that.
@@ -264,6 +274,11 @@ impl Call {
     /// Announces what changes.
     pub fn signal(&self) -> &Signal<CallChange> {
         &self.signal
+    }
+
+    /// Announces what happens to its contents beside the sound.
+    pub fn contents(&self) -> &Signal<ContentChange> {
+        &self.contents
     }
 
     /// The channel of RTCP: RTP's own, where both share one.

@@ -2,6 +2,7 @@
 
 mod actions;
 mod config;
+mod contents;
 mod conversations;
 mod early;
 mod form;
@@ -10,6 +11,7 @@ mod secure;
 mod tests;
 
 pub use config::{CallConfig, CallError, CallOffer, CallVerdict, Verify};
+pub use contents::{CallContent, ContentChange};
 pub use conversations::{ConversationId, Focus};
 pub use form::{CallForm, GoogleForm, JingleForm};
 
@@ -65,7 +67,9 @@ type OtherSink = Box<dyn FnMut(SessionId, ChannelId, Bytes, Instant) + Send>;
 /// - An offer that cannot be answered is declined with its reason before anybody hears of it.
 /// - A call that nobody answers is given up after [`CallConfig::ring_for`].
 /// - Media never go in clear unless [`CallConfig::allow_plain`] says that they may.
-/// - Contents that are not sound are declined, unless the application [takes](Self::set_others) them; the call goes on.
+/// - Contents that are not sound are declined, unless the application takes them, at once ([`set_others`](Self::set_others)) or
+///   when it likes ([`CallConfig::ask_contents`], [`accept_content`](Self::accept_content)); the call goes on either way.
+///   [`Call::contents`] tells of them.
 pub struct VoiceClient<F: CallForm = JingleForm> {
     config: CallConfig,
     /// Each in a place of its own: a node of the map has room for eleven, and most hold one.
@@ -279,6 +283,11 @@ impl<F: CallForm> VoiceClient<F> {
             session: id,
             from: from.clone(),
             answer: answer.clone(),
+            contents: session
+                .contents()
+                .skip(1)
+                .filter_map(CallContent::new)
+                .collect(),
         };
         let verdict = self
             .policy
@@ -331,27 +340,6 @@ impl<F: CallForm> VoiceClient<F> {
         Ok(())
     }
 
-    /// Contents beside the sound are the application's, or declined.
-    fn settle_others(&mut self, session: &mut Session, now: Instant) {
-        let names: Vec<_> = session
-            .contents()
-            .skip(1)
-            .map(|content| content.name().clone())
-            .collect();
-        for name in names {
-            if !self.takes(session, &name, now) {
-                let reason = Reason::new(ReasonCondition::UnsupportedApplications);
-                // One that cannot be declined now is accepted as it is, and nothing is ever sent in it.
-                let _ = session.remove_content(&name, reason, now);
-            }
-        }
-    }
-
-    fn takes(&mut self, session: &mut Session, name: &str, now: Instant) -> bool {
-        let others = self.others.as_mut();
-        others.is_some_and(|take| take(session, name, now))
-    }
-
     /// Both sides have accepted.
     fn opened(&mut self, session: &mut Session, now: Instant) {
         let layer = self.layer();
@@ -363,6 +351,7 @@ impl<F: CallForm> VoiceClient<F> {
         }
         call.phase = CallPhase::Answered;
         call.answered_at = Some(now);
+        call.follow(session);
         session.set_timer(None);
         let shared = call.agreed.as_ref().is_some_and(|agreed| agreed.rtcp_mux);
         let wanted: &[&str] = if shared {
@@ -575,13 +564,7 @@ impl<F: CallForm> SessionClient for VoiceClient<F> {
     }
 
     fn on_modify(&mut self, session: &mut Session, modification: &Modification, now: Instant) {
-        if let Modification::ContentAdded { name } = modification
-            && !self.takes(session, name, now)
-        {
-            let reason = Reason::new(ReasonCondition::UnsupportedApplications);
-            // It is gone if that is not possible any more.
-            let _ = session.reject_content(name, reason, now);
-        }
+        self.content_changed(session, modification, now);
     }
 
     fn on_timer(&mut self, session: &mut Session, now: Instant) {

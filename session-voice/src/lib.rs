@@ -50,8 +50,9 @@ mod stretch;
 
 pub use call::{Call, CallChange, CallPhase, CallSecurity, Sides};
 pub use client::{
-    AUDIO_CONTENT, CallConfig, CallError, CallForm, CallOffer, CallVerdict, ConversationId, Focus,
-    GoogleForm, JingleForm, MediaPacket, RTCP_CHANNEL, RTP_CHANNEL, Verify, VoiceClient,
+    AUDIO_CONTENT, CallConfig, CallContent, CallError, CallForm, CallOffer, CallVerdict,
+    ContentChange, ConversationId, Focus, GoogleForm, JingleForm, MediaPacket, RTCP_CHANNEL,
+    RTP_CHANNEL, Verify, VoiceClient,
 };
 #[cfg(feature = "g722")]
 pub use codec::G722;

@@ -1,5 +1,6 @@
 //! How calls behave, and what is said about them.
 
+use super::CallContent;
 use crate::{KEY_BYTES, NegotiationError, Policy, Preference, RtpDescription};
 use session_core::{Cause, ChannelLayer, Misuse, Peer, Reason, Secured, SessionId};
 use std::{fmt, sync::Arc, time::Duration};
@@ -32,6 +33,10 @@ pub struct CallConfig {
     /// Whether we [speak early](crate::VoiceClient::speak_early) to everybody who calls and is not answered at once. Default
     /// no.
     pub early_media: bool,
+    /// Whether contents that a peer adds to a call wait for [`accept_content`](crate::VoiceClient::accept_content) or
+    /// [`decline_content`](crate::VoiceClient::decline_content) when nobody takes them at once. Default no: they are
+    /// declined. Those that come with a call wait for its answer, and are declined with it.
+    pub ask_contents: bool,
     /// How long our call rings until it is given up. Default 60 s.
     pub ring_for: Duration,
     /// Calls at a time, those included that are over and not released; further offers are declined as busy. Default 8.
@@ -50,6 +55,7 @@ impl CallConfig {
             sdes: Policy::Disabled,
             allow_plain: false,
             early_media: false,
+            ask_contents: false,
             ring_for: Duration::from_secs(60),
             calls_max: 8,
         }
@@ -67,6 +73,7 @@ impl fmt::Debug for CallConfig {
             .field("sdes", &self.sdes)
             .field("allow_plain", &self.allow_plain)
             .field("early_media", &self.early_media)
+            .field("ask_contents", &self.ask_contents)
             .field("ring_for", &self.ring_for)
             .field("calls_max", &self.calls_max)
             .finish()
@@ -82,6 +89,8 @@ pub struct CallOffer {
     pub from: Peer,
     /// The answer that would be given.
     pub answer: RtpDescription,
+    /// What the peer offers beside the sound.
+    pub contents: Vec<CallContent>,
 }
 
 /// What a policy says to a [`CallOffer`].

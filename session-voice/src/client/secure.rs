@@ -1,7 +1,7 @@
 //! Keys out of a handshake, and the layer that makes it.
 
 use super::{CallForm, VoiceClient, end};
-use crate::{CallChange, CallSecurity, Protection, SrtpMaster, SrtpProfile};
+use crate::{CallChange, CallSecurity, ContentChange, Protection, SrtpMaster, SrtpProfile};
 use session_core::{
     ChannelId, ChannelLayer, HandshakeSide, Misuse, Reason, ReasonCondition, Secured, Session,
 };
@@ -52,13 +52,16 @@ impl<F: CallForm> VoiceClient<F> {
                 now,
             );
         }
-        let Some(protection) = protection(secured) else {
+        if ![call.rtp, call.rtcp].contains(&Some(channel)) {
+            call.contents.emit(ContentChange::Secured(channel));
+            return;
+        }
+        let Some(protection) = Protection::from_secured(secured) else {
             return end(session, refuse("the handshake gave no keys that fit"), now);
         };
         // The layer made them, whatever the answer says that is still to come.
         call.security.get_or_insert(CallSecurity::Dtls);
-        let control = session.channel(super::RTCP_CHANNEL) == Some(channel);
-        if control {
+        if call.rtcp == Some(channel) {
             call.control_protection = Some(protection);
         } else {
             call.protection = Some(protection);
@@ -84,14 +87,17 @@ pub(super) fn create_channel(
     }
 }
 
-/// The client's key is what the client sends with (RFC 5764 §4.2).
-fn protection(secured: &Secured) -> Option<Protection> {
-    let keys = secured.srtp.as_ref()?;
-    let profile = SrtpProfile::from_number(keys.profile.0)?;
-    let [client, server] = SrtpMaster::from_dtls(profile, keys.material.as_bytes()).ok()?;
-    let (ours, theirs) = match secured.side {
-        HandshakeSide::Client => (client, server),
-        HandshakeSide::Server => (server, client),
-    };
-    Some(Protection::Srtp { ours, theirs })
+impl Protection {
+    /// The keys that a handshake has made. None if it made none, or none of a profile that we have.
+    pub fn from_secured(secured: &Secured) -> Option<Self> {
+        let keys = secured.srtp.as_ref()?;
+        let profile = SrtpProfile::from_number(keys.profile.0)?;
+        let [client, server] = SrtpMaster::from_dtls(profile, keys.material.as_bytes()).ok()?;
+        // The client's key is what the client sends with (RFC 5764 §4.2).
+        let (ours, theirs) = match secured.side {
+            HandshakeSide::Client => (client, server),
+            HandshakeSide::Server => (server, client),
+        };
+        Some(Self::Srtp { ours, theirs })
+    }
 }

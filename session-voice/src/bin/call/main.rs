@@ -6,6 +6,7 @@
 )]
 
 mod announce;
+mod contents;
 mod form;
 mod keys;
 mod outcome;

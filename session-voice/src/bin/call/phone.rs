@@ -1,7 +1,7 @@
 //! A login with clients for calls, and how a call comes about on it.
 
 use crate::{
-    How, PROGRAM, Ringing, failed,
+    How, PROGRAM, Ringing, contents, failed,
     form::{self, Form, GOOGLE, JINGLE},
     keys::Keys,
     screen::Screen,
@@ -11,8 +11,9 @@ use session_core::{
     GOOGLE_P2P, Notice, Peer, Reason, ReasonCondition, SessionId, SessionManager, Slot,
 };
 use session_voice::{
-    CallChange, CallConfig, CallOffer, GoogleForm, JingleForm, KEY_BYTES, MediaPacket, Policy,
-    Protection, RTP, RTP_AUDIO, RtpDescription, VoiceEngine, codecs,
+    CallChange, CallConfig, CallContent, CallOffer, ContentChange, GoogleForm, JingleForm,
+    KEY_BYTES, MediaPacket, Policy, Protection, RTP, RTP_AUDIO, RtpDescription, VoiceEngine,
+    codecs,
 };
 use session_xmpp::{
     cli::{self, Account, Online, Problem, Program},
@@ -94,14 +95,23 @@ pub(crate) struct Conversation {
     /// The id of the messages that announced it (XEP-0353).
     pub(crate) announced: Option<Arc<str>>,
     /// What the peer does, from the beginning.
-    pub(crate) changes: Option<Slot<CallChange>>,
+    pub(crate) changes: Option<Changes>,
     /// It is not answered yet, and rings here.
     pub(crate) ringing: Option<Ringing>,
 }
 
+/// What the peer does: with the call, and with what is in it.
+pub(crate) struct Changes {
+    pub(crate) call: Slot<CallChange>,
+    pub(crate) contents: Slot<ContentChange>,
+}
+
 /// What the peer does from now on. Taken in one step with what it may react to.
-fn changes(manager: &mut SessionManager, form: Form, id: SessionId) -> Option<Slot<CallChange>> {
-    (form.call)(manager, id).map(|call| call.signal().connect())
+fn changes(manager: &mut SessionManager, form: Form, id: SessionId) -> Option<Changes> {
+    (form.call)(manager, id).map(|call| Changes {
+        call: call.signal().connect(),
+        contents: call.contents().connect(),
+    })
 }
 
 /// A login with clients for calls.
@@ -300,11 +310,11 @@ impl Phone {
         match self.incoming(&mut offers, keys).await {
             Incoming::Stop => Ok(None),
             Incoming::Offer(offer, form) => {
-                self.rings(&offer.from);
+                self.rings(&offer.from, &offer.contents);
                 Ok(Some(self.take(&offer, form, None, ringing)))
             }
             Incoming::Announced { id, from } => {
-                self.rings(&from);
+                self.rings(&from, &[]);
                 if ringing.played.is_none() {
                     // Nothing is to be heard before the session, so that all devices may ring until then.
                     let answered = self.ring_announced(&id, &from, &ringing, keys);
@@ -354,10 +364,12 @@ impl Phone {
         }
     }
 
-    /// Says that somebody calls.
-    fn rings(&self, from: &Peer) {
-        let facts = json!({ "peer": from.as_str() });
-        self.screen.tell("offered", facts, &format!("{from} calls"));
+    /// Says that somebody calls, and with what beside sound.
+    fn rings(&self, from: &Peer, with: &[CallContent]) {
+        let others: Vec<_> = with.iter().map(contents::facts).collect();
+        let facts = json!({ "peer": from.as_str(), "contents": others });
+        let text = format!("{from} calls{}", contents::list(with));
+        self.screen.tell("offered", facts, &text);
     }
 
     /// Takes an offer, which rings here from now on.

@@ -1,10 +1,10 @@
 //! The call itself: sound in and out in steps of ten milliseconds, keys, and what is shown of it.
 
 use crate::{
-    How, Ringing, failed,
+    How, Ringing, contents, failed,
     keys::{Key, Keys},
     outcome,
-    phone::{Conversation, Phone},
+    phone::{Changes, Conversation, Phone},
     report::Moment,
     sound::Sound,
     talked::Talked,
@@ -59,6 +59,8 @@ pub(crate) async fn talk(
         rings_until: ringing.as_ref().map(|ringing| now + ringing.length),
         ringing,
         answered: None,
+        spoken: Loudness::default(),
+        heard: Loudness::default(),
         dtx: how.dtx,
         keys,
     };
@@ -109,7 +111,7 @@ pub(crate) async fn talk(
 struct Talk<'a> {
     phone: &'a mut Phone,
     call: &'a Conversation,
-    changes: Option<Slot<CallChange>>,
+    changes: Option<Changes>,
     talked: Talked,
     /// When it was dialled, or answered here.
     begun: Instant,
@@ -117,6 +119,9 @@ struct Talk<'a> {
     rings_until: Option<Instant>,
     ringing: Option<Ringing>,
     answered: Option<Instant>,
+    /// How loud it was here and there since the last look.
+    spoken: Loudness,
+    heard: Loudness,
     dtx: bool,
     keys: &'a mut Keys,
 }
@@ -124,17 +129,7 @@ struct Talk<'a> {
 impl Talk<'_> {
     /// Tells what the peer has done.
     fn hear_of_changes(&mut self) {
-        while let Some(notice) = self.changes.as_mut().and_then(Slot::try_next) {
-            let change = match notice {
-                // Of what went by unread, the last is told.
-                Notice::Snapshot { missed: 0, .. }
-                | Notice::Snapshot { last: None, .. }
-                | Notice::Ended => continue,
-                Notice::Snapshot {
-                    last: Some(change), ..
-                }
-                | Notice::Value(change) => change,
-            };
+        while let Some(change) = self.changes.as_mut().and_then(|c| next(&mut c.call)) {
             let (event, facts, text) = match change {
                 CallChange::Ringing => {
                     let by = self.call.peer.as_str();
@@ -170,6 +165,11 @@ impl Talk<'_> {
                 | CallChange::Ended => continue,
             };
             self.phone.screen.tell(event, facts, &text);
+        }
+        while let Some(change) = self.changes.as_mut().and_then(|c| next(&mut c.contents)) {
+            if let Some((event, facts, text)) = contents::words(&change, &self.call.peer) {
+                self.phone.screen.tell(event, facts, &text);
+            }
         }
         self.hear_of_digits();
         while let Ok(event) = self.phone.events.try_recv() {
@@ -305,6 +305,7 @@ impl Talk<'_> {
         if let Some(speaker) = speaker {
             let spoken = speaker.speak(engine.record_rate())?;
             engine.record(&spoken, now);
+            self.spoken.add(&spoken);
         }
         if engine.poll_timeout().is_some_and(|at| at <= now) {
             engine.handle_timeout(now);
@@ -315,6 +316,7 @@ impl Talk<'_> {
             let mut heard = vec![0.0; (rate / 100) as usize];
             engine.play(&mut heard, now);
             sound.hear(&heard, rate)?;
+            self.heard.add(&heard);
             is_first =
                 self.talked.first_sound.is_none() && engine.stats(now).media.playout.played > 0;
         }
@@ -407,8 +409,10 @@ impl Talk<'_> {
         let Some(engine) = &line.engine else {
             return;
         };
-        let stats = engine.stats(now);
+        let mut stats = engine.stats(now);
         drop(line);
+        // Of the whole second: who looks at an instant finds pauses.
+        (stats.level_in, stats.level_out) = (self.heard.take(), self.spoken.take());
         let moment = Moment::new(self.answered.map_or(Duration::ZERO, |at| now - at), &stats);
         let answered = self.answered.is_some();
         let early = if answered { "" } else { "early media  " };
@@ -451,6 +455,39 @@ impl Talk<'_> {
         }
         drop(line);
         self.talked.lasted = self.answered.map_or(Duration::ZERO, |at| now - at);
+    }
+}
+
+/// The root of the mean square of sound.
+#[derive(Default)]
+struct Loudness {
+    power: f32,
+    samples: usize,
+}
+
+impl Loudness {
+    fn add(&mut self, sound: &[f32]) {
+        self.power += sound.iter().map(|sample| sample * sample).sum::<f32>();
+        self.samples += sound.len();
+    }
+
+    fn take(&mut self) -> f32 {
+        let Self { power, samples } = std::mem::take(self);
+        (power / samples.max(1) as f32).sqrt()
+    }
+}
+
+/// The next that is announced; of what went by unread, the last.
+fn next<T: Clone>(slot: &mut Slot<T>) -> Option<T> {
+    loop {
+        match slot.try_next()? {
+            Notice::Snapshot { missed: 0, .. } | Notice::Snapshot { last: None, .. } => {}
+            Notice::Ended => return None,
+            Notice::Snapshot {
+                last: Some(change), ..
+            }
+            | Notice::Value(change) => return Some(change),
+        }
     }
 }
 
