@@ -351,7 +351,6 @@ impl<F: CallForm> VoiceClient<F> {
         }
         call.phase = CallPhase::Answered;
         call.answered_at = Some(now);
-        call.follow(session);
         session.set_timer(None);
         let shared = call.agreed.as_ref().is_some_and(|agreed| agreed.rtcp_mux);
         let wanted: &[&str] = if shared {
@@ -375,6 +374,7 @@ impl<F: CallForm> VoiceClient<F> {
                 }
             }
         }
+        call.follow(session);
         call.signal.emit(CallChange::Answered);
         self.settle_hold(session, now);
     }

@@ -75,6 +75,8 @@ fn both_hear_each_other_and_who_answered_hangs_up() {
     let (alice, bob) = (alice.end(), bob.end());
     alice.assert_well();
     bob.assert_well();
+    let rings = |event: &&serde_json::Value| event["event"] == "ringing";
+    assert_eq!(alice.events.iter().filter(rings).count(), 1);
     let heard = [
         place.likeness("a.wav", "at-b.wav"),
         place.likeness("b.wav", "at-a.wav"),

@@ -187,7 +187,8 @@ fn fitted(config: StreamConfig) -> StreamConfig {
 fn none(device: &'static str, why: &dyn fmt::Display) -> AudioError {
     AudioError::NoDevice {
         device,
-        why: why.to_string(),
+        // Of a sentence of its own, a part of ours.
+        why: why.to_string().trim_end_matches('.').to_owned(),
     }
 }
 
@@ -218,7 +219,7 @@ mod tests {
         for error in errors.into_iter().flatten() {
             let text = error.to_string();
             assert!(
-                text.contains("there is no") && text.contains("--play"),
+                text.contains("there is no") && text.contains("--play") && !text.contains(".;"),
                 "{text}"
             );
         }

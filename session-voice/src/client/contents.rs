@@ -1,7 +1,7 @@
 //! Contents beside the sound: video, a shared screen, and whatever else is added to a call.
 
 use super::{CallError, CallForm, JingleForm, RTP_CHANNEL, VoiceClient, actions::both};
-use crate::{Call, CallChange, CallPhase, Media};
+use crate::{Call, CallChange, Media};
 use session_core::{
     ChannelId, Content, ContentSpec, Element, Modification, Reason, ReasonCondition, Role, Senders,
     Session, SessionId, SessionManager, State,
@@ -295,7 +295,7 @@ impl Call {
                 self.signal.emit(CallChange::Connected(false));
             }
         } else if let Some(sound) = session.contents().next()
-            && self.phase() != CallPhase::Ended
+            && self.rtp.is_some()
         {
             self.sounds = sends(sound.senders(), self.role());
         }

@@ -1,6 +1,12 @@
 //! What goes wrong in a call, and what is said of it.
 
-use crate::{place, waiting};
+use crate::{
+    coturn::{self, Coturn},
+    lab::{self, Folder},
+    place,
+    prosody::Wishes,
+    real, waiting,
+};
 use serde_json::Value;
 
 #[test]
@@ -46,4 +52,42 @@ fn a_peer_that_crashes_ends_the_call() {
     let why = ended.problem["why"].as_str().unwrap();
     assert!(why.starts_with("the connection was lost"), "{why}");
     assert!(ended.done()["received"].as_u64() > Some(0));
+}
+
+/// The relay is gone for a moment, and forgets whom it served: the call finds a way through the new one.
+#[test]
+fn a_call_outlives_a_restart_of_its_relay() {
+    if !lab::is_installed("turnserver", "coturn") {
+        return;
+    }
+    let folder = Folder::new("call-relay-restart");
+    let (ip, (port, _)) = (coturn::own_address(), lab::free_ports());
+    let wishes = Wishes {
+        modules: "\"external_services\";",
+        settings: coturn::settings(ip, port).leak(),
+        ..Wishes::default()
+    };
+    let Some(place) = real::start("call-relay-restart", wishes) else {
+        return;
+    };
+    let relay = Coturn::start(&folder, ip, port);
+    let bob = place.call("bob", &["answer", "--relay-only"]);
+    bob.event("waiting");
+    let mut alice = place.call("alice", &["dial", &place.address("bob"), "--relay-only"]);
+    alice.event("connected");
+    bob.event("connected");
+    alice.wait("quality", |event| {
+        event["level_in_db"].as_f64() > Some(-60.0)
+    });
+    drop(relay);
+    alice.wait("path", |event| {
+        event["event"] == "path" && event["on"] == false
+    });
+    let _relay = Coturn::start(&folder, ip, port);
+    alice.wait("path", |event| {
+        event["event"] == "path" && event["on"] == true
+    });
+    alice.press("q");
+    alice.end().assert_well();
+    bob.end().assert_well();
 }

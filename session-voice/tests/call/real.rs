@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// A Prosody with these wishes, as a server for calls. None where it is not installed, which is said.
-fn start(name: &str, wishes: Wishes) -> Option<Place> {
+pub(crate) fn start(name: &str, wishes: Wishes) -> Option<Place> {
     let running = prosody::start(name, wishes)?;
     let server = Server {
         port: running.starttls,

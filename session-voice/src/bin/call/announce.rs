@@ -52,6 +52,7 @@ impl Phone {
             };
             match event {
                 Some(JmiOutput::Ringing { id, by }) if id == call => {
+                    self.rings_there = true;
                     let text = format!("it rings at {by}");
                     self.screen
                         .tell("ringing", json!({ "by": by.as_str() }), &text);

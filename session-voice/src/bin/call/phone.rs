@@ -119,6 +119,8 @@ pub(crate) struct Phone {
     pub(crate) online: Online,
     pub(crate) screen: Screen,
     pub(super) events: mpsc::Receiver<JmiOutput>,
+    /// It has been told that it rings at the peer's.
+    pub(crate) rings_there: bool,
     line: Arc<Mutex<Line>>,
 }
 
@@ -201,6 +203,7 @@ impl Phone {
             online,
             screen,
             events,
+            rings_there: false,
             line,
         })
     }

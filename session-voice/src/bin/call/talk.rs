@@ -131,6 +131,8 @@ impl Talk<'_> {
     fn hear_of_changes(&mut self) {
         while let Some(change) = self.changes.as_mut().and_then(|c| next(&mut c.call)) {
             let (event, facts, text) = match change {
+                // It may have been announced before there was a session.
+                CallChange::Ringing if self.phone.rings_there => continue,
                 CallChange::Ringing => {
                     let by = self.call.peer.as_str();
                     ("ringing", json!({ "by": by }), format!("it rings at {by}"))
