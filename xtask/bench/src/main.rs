@@ -18,7 +18,7 @@ mod stun;
 mod voice;
 mod xmpp;
 
-use std::process::ExitCode;
+use std::{path::PathBuf, process::ExitCode};
 
 /// A name, and what measures and prints it.
 type Figure = (&'static str, fn(&str));
@@ -60,4 +60,10 @@ fn main() -> ExitCode {
         return ExitCode::FAILURE;
     }
     ExitCode::SUCCESS
+}
+
+/// Where programs and scripts of peers lie.
+fn target_folder() -> PathBuf {
+    let told = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
+    told.unwrap_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../target"))
 }

@@ -310,7 +310,9 @@ fn build_nice() -> Option<PathBuf> {
         .ok()
         .filter(|_| flags.status.success())?;
     let here = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
-    let program = std::env::temp_dir().join(format!("nice_stream.{}", std::process::id()));
+    let folder = crate::target_folder().join("interop");
+    std::fs::create_dir_all(&folder).ok()?;
+    let program = folder.join("nice_stream");
     let built = Command::new("cc")
         .args(["-O2", "-o"])
         .arg(&program)

@@ -125,6 +125,9 @@ impl Agent {
         if self.remote.is_none() {
             return "the peer's credentials have not come";
         }
+        if self.remotes.is_empty() && relays().any(|relay| relay.failed.is_some()) {
+            return "no relay could be had, and the peer, which may want the same one, told no address";
+        }
         if self.remotes.is_empty() {
             return "the peer told no address, and none of its checks arrived";
         }

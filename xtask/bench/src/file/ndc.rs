@@ -29,9 +29,7 @@ impl Drop for Peer {
 /// # Errors
 /// What is missing.
 pub(super) fn prepare() -> Result<PathBuf, String> {
-    let target = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
-    let workspace = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../target");
-    let folder = target.unwrap_or(workspace).join("node");
+    let folder = crate::target_folder().join("node");
     if !folder.join("node_modules/node-datachannel").exists() {
         return Err("node-datachannel-is-not-installed(cargo-xtask-setup)".to_owned());
     }
