@@ -19,6 +19,8 @@ mod disk;
 mod kills;
 #[path = "programs/kit.rs"]
 mod kit;
+#[path = "programs/lossy.rs"]
+mod lossy;
 #[path = "pcp/names.rs"]
 mod names;
 #[path = "programs/relay.rs"]
