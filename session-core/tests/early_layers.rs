@@ -133,6 +133,20 @@ impl Scene {
         self.world.run_for(SECOND);
     }
 
+    /// A request of Bob's to Alice that he does not make.
+    fn forge(&mut self, message: Message) -> RequestId {
+        let id = self.world.request_id();
+        self.world.forge(Envelope {
+            from: BOB,
+            to: ALICE,
+            parcel: Parcel::Message {
+                id,
+                message: Box::new(message),
+            },
+        });
+        id
+    }
+
     fn redirect(&mut self, target: &str) {
         let bobs = self.sessions[BOB];
         let sid = self.world.with_session(BOB, bobs, |s, _| s.sid().clone());
@@ -143,15 +157,7 @@ impl Scene {
             target: target.into(),
             cookie: None,
         });
-        let id = self.world.request_id();
-        self.world.forge(Envelope {
-            from: BOB,
-            to: ALICE,
-            parcel: Parcel::Message {
-                id,
-                message: Box::new(message),
-            },
-        });
+        self.forge(message);
     }
 
     /// Bob says this to Alice, whatever he is doing: her answer to that. Nothing else passes meanwhile.
@@ -179,15 +185,7 @@ impl Scene {
             message.contents.push(part);
         }
         self.world.hold(true);
-        let id = self.world.request_id();
-        self.world.forge(Envelope {
-            from: BOB,
-            to: ALICE,
-            parcel: Parcel::Message {
-                id,
-                message: Box::new(message),
-            },
-        });
+        let id = self.forge(message);
         let mut replies = self
             .world
             .held()

@@ -75,8 +75,16 @@ const PARTS: &[Part] = &[
     ),
     Part::new("libasound2-dev", Mark::Library("alsa"), "sound devices"),
     Part::new("cmake", Mark::Program("cmake"), "builds the codec Opus"),
-    Part::new("nftables", Mark::Program("nft"), "NATs for natlab"),
-    Part::new("iproute2", Mark::Program("ip"), "hosts for natlab"),
+    Part::new(
+        "nftables",
+        Mark::Program("nft"),
+        "NATs for natlab, losses for pcp",
+    ),
+    Part::new(
+        "iproute2",
+        Mark::Program("ip"),
+        "hosts for natlab, and for pcp",
+    ),
     Part::new(
         "rsync",
         Mark::Program("rsync"),

@@ -13,10 +13,11 @@ const ADDRESS: &str = "10.77.0.1/24";
 struct Network(String);
 
 impl Network {
-    /// One in which `loss` of a hundred packets are lost. `None` where that cannot be made.
+    /// One in which `loss` of a hundred packets are lost. `None` where no network can be made at all.
     fn new(loss: u32) -> Option<Self> {
         let name = format!("pcp-lossy-{}-{loss}", std::process::id());
-        if !quietly(Command::new("ip").args(["netns", "add", &name])) {
+        let has_nft = quietly(Command::new("nft").arg("--version"));
+        if !has_nft || !quietly(Command::new("ip").args(["netns", "add", &name])) {
             return None;
         }
         let network = Self(name);
@@ -37,10 +38,12 @@ impl Network {
             ],
             &["nft", &rule],
         ];
-        lines
-            .iter()
-            .all(|line| quietly(&mut network.inside(line)))
-            .then_some(network)
+        for line in lines {
+            let done = network.inside(line).output().unwrap();
+            let why = String::from_utf8_lossy(&done.stderr);
+            assert!(done.status.success(), "{line:?}: {why}");
+        }
+        Some(network)
     }
 
     fn inside(&self, words: &[&str]) -> Command {
@@ -104,7 +107,7 @@ fn within() {
     }
     for way in ["ice", "raw-udp"] {
         let place = Place::new(&format!("lossy-{way}"));
-        let big = place.write("out/big", &bytes(20_000_000, 11));
+        let big = place.write("out/big", &bytes(60_000_000, 11));
         for number in 0..200_usize {
             place.write(
                 &format!("out/tree/{number}"),

@@ -1,12 +1,6 @@
 //! What goes wrong in a call, and what is said of it.
 
-use crate::{
-    coturn::{self, Coturn},
-    lab::{self, Folder},
-    place,
-    prosody::Wishes,
-    real, waiting,
-};
+use crate::{place, real, waiting};
 use serde_json::Value;
 
 #[test]
@@ -57,20 +51,9 @@ fn a_peer_that_crashes_ends_the_call() {
 /// The relay is gone for a moment, and forgets whom it served: the call finds a way through the new one.
 #[test]
 fn a_call_outlives_a_restart_of_its_relay() {
-    if !lab::is_installed("turnserver", "coturn") {
-        return;
-    }
-    let folder = Folder::new("call-relay-restart");
-    let (ip, (port, _)) = (coturn::own_address(), lab::free_ports());
-    let wishes = Wishes {
-        modules: "\"external_services\";",
-        settings: coturn::settings(ip, port).leak(),
-        ..Wishes::default()
-    };
-    let Some(place) = real::start("call-relay-restart", wishes) else {
+    let Some((place, relay, restart)) = real::start_with_relay("call-relay-restart") else {
         return;
     };
-    let relay = Coturn::start(&folder, ip, port);
     let bob = place.call("bob", &["answer", "--relay-only"]);
     bob.event("waiting");
     let mut alice = place.call("alice", &["dial", &place.address("bob"), "--relay-only"]);
@@ -83,7 +66,7 @@ fn a_call_outlives_a_restart_of_its_relay() {
     alice.wait("path", |event| {
         event["event"] == "path" && event["on"] == false
     });
-    let _relay = Coturn::start(&folder, ip, port);
+    let _relay = restart();
     alice.wait("path", |event| {
         event["event"] == "path" && event["on"] == true
     });

@@ -22,6 +22,23 @@ pub(crate) fn start(name: &str, wishes: Wishes) -> Option<Place> {
     Some(Place::new(name, server))
 }
 
+/// The same with a coturn that it tells of, and with what starts that again. None where one of them is not installed.
+pub(crate) fn start_with_relay(name: &str) -> Option<(Place, Coturn, impl Fn() -> Coturn)> {
+    if !lab::is_installed("turnserver", "coturn") {
+        return None;
+    }
+    let folder = Folder::new(&format!("{name}-files"));
+    let (ip, (port, _)) = (coturn::own_address(), lab::free_ports());
+    let wishes = Wishes {
+        modules: "\"external_services\";",
+        settings: coturn::settings(ip, port).leak(),
+        ..Wishes::default()
+    };
+    let place = start(name, wishes)?;
+    let relay = move || Coturn::start(&folder, ip, port);
+    Some((place, relay(), relay))
+}
+
 /// A call to the account, with sound both ways; the paths that both ends used.
 fn call(place: &Place, options: &[&str]) -> [String; 2] {
     let (a, b) = (place.speech("a.wav", 1, 4), place.speech("b.wav", 2, 4));
@@ -71,20 +88,9 @@ fn over_prosody() {
 
 #[test]
 fn through_coturn_alone() {
-    if !lab::is_installed("turnserver", "coturn") {
-        return;
-    }
-    let folder = Folder::new("call-relay-files");
-    let (ip, (port, _)) = (coturn::own_address(), lab::free_ports());
-    let wishes = Wishes {
-        modules: "\"external_services\";",
-        settings: coturn::settings(ip, port).leak(),
-        ..Wishes::default()
-    };
-    let Some(place) = start("call-relay", wishes) else {
+    let Some((place, _relay, _restart)) = start_with_relay("call-relay") else {
         return;
     };
-    let _relay = Coturn::start(&folder, ip, port);
     let paths = call(&place, &["--relay-only"]);
     for path in paths {
         assert!(path.contains("relay") && !path.contains("host"), "{path}");

@@ -269,19 +269,12 @@ impl StreamChannel {
         self.tell_path();
     }
 
+    /// Whether data may leave: with our cookie already.
     fn is_open(&self) -> bool {
-        self.channels
-            .as_ref()
-            .is_some_and(|channels| match channels.association().state() {
-                State::CookieEchoed | State::Established => true,
-                State::Idle
-                | State::CookieWait
-                | State::ShutdownPending
-                | State::ShutdownSent
-                | State::ShutdownReceived
-                | State::ShutdownAckSent
-                | State::Closed => false,
-            })
+        self.channels.as_ref().is_some_and(|channels| {
+            let state = channels.association().state();
+            matches!(state, State::CookieEchoed | State::Established)
+        })
     }
 
     /// A path without an open association is of no use to those above.

@@ -126,8 +126,8 @@ impl Association {
         None
     }
 
-    /// Data that has room in the packet of our cookie (RFC 9260 §5.1): it is half a round trip earlier there. More must
-    /// not leave before the answer.
+    /// Data that has room in the packet of our cookie (RFC 9260 §5.1): it arrives a round trip earlier than what waits for
+    /// the answer. More must not leave before that.
     fn accompany_cookie(&mut self, buffer: &mut BytesMut, now: Instant) {
         let limit = self.config.max_packet;
         let mut budget = limit as u64;

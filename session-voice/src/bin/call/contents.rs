@@ -27,7 +27,7 @@ pub(crate) fn words(change: &ContentChange, peer: &Peer) -> Option<(&'static str
         }
         ContentChange::Senders { name, senders } => {
             let facts = json!({ "name": &**name, "senders": senders.as_str() });
-            let text = format!("in “{name}” there sends now: {}", senders.as_str());
+            let text = format!("who sends in “{name}” from now on: {}", senders.as_str());
             ("content-senders", facts, text)
         }
         ContentChange::Described { name, description } => {

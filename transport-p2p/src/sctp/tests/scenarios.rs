@@ -15,6 +15,17 @@ fn configs() -> [Config; 2] {
     [Config::default(), Config::default()]
 }
 
+/// Loses, doubles and reorders much.
+fn rough(seed: u64) -> Path {
+    Path {
+        loss: 0.3,
+        reorder: 0.2,
+        double: 0.2,
+        seed,
+        ..Path::clean()
+    }
+}
+
 #[test]
 fn one_end_connects() {
     let mut world = World::new(Path::clean(), configs());
@@ -36,14 +47,7 @@ fn one_end_connects() {
 #[test]
 fn both_ends_connect_at_once_and_through_losses() {
     for seed in 0..40 {
-        let path = Path {
-            loss: 0.3,
-            reorder: 0.2,
-            double: 0.2,
-            seed,
-            ..Path::clean()
-        };
-        let world = World::open(path, configs());
+        let world = World::open(rough(seed), configs());
         assert_eq!(world.events[0], [Event::Open]);
         assert_eq!(world.events[1], [Event::Open]);
     }
@@ -69,14 +73,7 @@ fn what_waits_leaves_with_the_cookie() {
 #[test]
 fn what_left_with_a_cookie_arrives_once_whoever_opens() {
     for seed in 0..100 {
-        let path = Path {
-            loss: 0.3,
-            reorder: 0.2,
-            double: 0.2,
-            seed,
-            ..Path::clean()
-        };
-        let mut world = World::new(path, configs());
+        let mut world = World::new(rough(seed), configs());
         let start = world.now;
         for end in 0..2 {
             world.ends[end].connect(start);

@@ -1,6 +1,6 @@
 //! How long a data channel takes to open when both sides know each other's candidates, in virtual time: 25 ms from here to
-//! there. With DTLS 1.2 a str0m that is its client needs 250 ms, whoever its peer is: it waits for the nomination, and takes
-//! no INIT but the answer to its own.
+//! there. With DTLS 1.2 a str0m that is its client has taken 250 ms or more: it waits for the nomination, and heeds no INIT
+//! beside its own.
 
 use super::{
     data_channels,
