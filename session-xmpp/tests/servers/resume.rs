@@ -77,13 +77,22 @@ fn is_resumed(state: &ClientState) -> bool {
     matches!(state, ClientState::Online { resumed: true, .. })
 }
 
+/// Whether a server gives the stanzas of one sender to one receiver in their order, a resumption of the receiver's stream included.
+#[derive(Clone, Copy, PartialEq)]
+enum Order {
+    Kept,
+    /// ejabberd: what still lies in the process of the former stream when a new one resumes it is routed anew, and what is sent
+    /// meanwhile comes between it.
+    LostAtResumption,
+}
+
 /// Both connections are cut again and again while one sends numbers to the other.
-async fn nothing_is_lost_or_said_twice(server: &Running) {
+async fn nothing_is_lost_or_said_twice(server: &Running, order: Order) {
     let (alice, mut sender, here) = wired(server, "alice", Some("a")).await;
     let (_bob, mut receiver, there) = wired(server, "bob", Some("b")).await;
     let collecting = tokio::spawn(async move {
         let mut numbers = Vec::new();
-        while numbers.last() != Some(&(MESSAGES - 1)) {
+        while numbers.len() < MESSAGES {
             match receiver.next_event().await {
                 Some(LinkEvent::Stanza(stanza)) => {
                     let text = String::from_utf8(stanza.to_vec()).unwrap();
@@ -114,7 +123,10 @@ async fn nothing_is_lost_or_said_twice(server: &Running) {
         }
         sleep(Duration::from_millis(10)).await;
     }
-    let numbers = timeout(LONG, collecting).await.unwrap().unwrap();
+    let mut numbers = timeout(LONG, collecting).await.unwrap().unwrap();
+    if order == Order::LostAtResumption {
+        numbers.sort_unstable();
+    }
     assert_eq!(numbers, (0..MESSAGES).collect::<Vec<_>>());
     assert!(is_resumed(&alice.state()), "{:?}", alice.state());
 }
@@ -211,7 +223,7 @@ async fn prosody() {
     let Some(mut server) = prosody::start("resume-prosody", Wishes::default()) else {
         return;
     };
-    nothing_is_lost_or_said_twice(&server).await;
+    nothing_is_lost_or_said_twice(&server, Order::Kept).await;
     a_session_outlives_a_cut(&server).await;
     a_server_restarts(&mut server).await;
 }
@@ -221,7 +233,7 @@ async fn ejabberd() {
     let Some(mut server) = ejabberd::start("resume-ejabberd") else {
         return;
     };
-    nothing_is_lost_or_said_twice(&server).await;
+    nothing_is_lost_or_said_twice(&server, Order::LostAtResumption).await;
     a_session_outlives_a_cut(&server).await;
     a_server_restarts(&mut server).await;
 }
