@@ -7,8 +7,11 @@ use super::{
 };
 use std::time::{Duration, Instant};
 
-/// Packets that may leave before the first acknowledgement (RFC 6928).
-const INITIAL_PACKETS: u64 = 10;
+/// Packets that may leave before the first acknowledgement, spread over a part of the round trip, which is known from what
+/// came before: a handshake.
+const INITIAL_PACKETS: u64 = 32;
+/// The same at once, where it is not known (RFC 6928).
+const UNPACED_PACKETS: u64 = 10;
 /// Fewest packets of a window.
 const LEAST_PACKETS: u64 = 4;
 /// Pace of the start: doubles what is delivered with each round trip (4 ln 2).
@@ -307,6 +310,15 @@ impl Model {
         }
     }
 
+    /// What may be on its way before the path is known, in bytes.
+    fn initial(&self) -> f64 {
+        let packets = match self.smoothed.is_zero() {
+            true => UNPACED_PACKETS,
+            false => INITIAL_PACKETS,
+        };
+        (packets * self.packet) as f64
+    }
+
     fn floor(&self) -> f64 {
         (LEAST_PACKETS * self.packet) as f64
     }
@@ -327,14 +339,12 @@ impl Model {
     fn model_window(&self) -> f64 {
         if self.bandwidth() == 0 {
             let grown = self.rate.delivered() as f64;
-            return (INITIAL_PACKETS * self.packet) as f64 + grown;
+            return self.initial() + grown;
         }
         let slack = self.least.unwrap_or_default() * SLACK_ROUNDS;
         let slack = self.bandwidth() as f64 * slack.clamp(LEAST_SLACK, SLACK).as_secs_f64();
         match self.phase {
-            Phase::Startup => self
-                .product(STARTUP_GAIN)
-                .max((INITIAL_PACKETS * self.packet) as f64),
+            Phase::Startup => self.product(STARTUP_GAIN).max(self.initial()),
             Phase::ProbeRtt { .. } => self.product(0.5),
             Phase::Down | Phase::Cruise | Phase::Up => self.product(WINDOW_GAIN) + slack,
         }
@@ -422,8 +432,13 @@ impl Congestion for Model {
             Phase::Cruise | Phase::ProbeRtt { .. } => CRUISE_GAIN,
             Phase::Up => UP_GAIN,
         };
-        let least = (self.packet * LEAST_PACKETS) as f64 / self.smoothed.as_secs_f64().max(1e-6);
-        Some((self.bandwidth() as f64 * gain).max(least.min(1e5)) as u64)
+        let round = self.smoothed.as_secs_f64().max(1e-6);
+        let least = match self.phase {
+            // A handshake's few bytes say nothing of the path.
+            Phase::Startup => self.initial() * gain / round,
+            _ => (self.floor() / round).min(1e5),
+        };
+        Some((self.bandwidth() as f64 * gain).max(least) as u64)
     }
 
     fn clone_box(&self) -> Box<dyn Congestion> {

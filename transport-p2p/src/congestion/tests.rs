@@ -86,9 +86,34 @@ fn the_start_is_quick() {
     let mut world = World::new(Link::usual(), vec![Flow::new(model(start), start)], start);
     world.run(start + SECOND);
     let flow = &world.flows[0];
-    // Ten packets, doubled each round trip, fill the link after six of twenty.
-    assert!(flow.delivered as f64 > 12.5e6 * 0.6, "{}", flow.delivered);
+    // Of twenty round trips, ten packets and then what 32 grow to in each cost five.
+    assert!(flow.delivered as f64 > 12.5e6 * 0.72, "{}", flow.delivered);
     assert!(flow.lost < 625_000, "{}", flow.lost);
+}
+
+/// What a handshake has delivered is little because there was little, and the pace of the start does not follow from it.
+#[test]
+fn a_handshake_does_not_slow_the_start() {
+    let (mut now, round) = (epoch(), Duration::from_millis(50));
+    let mut controller = Model::new(PACKET, now);
+    assert_eq!(controller.pacing_rate(), None);
+    assert_eq!(controller.window(), 10 * PACKET, "they leave at once");
+    for _ in 0..3 {
+        controller.on_sent(now, 136, 136);
+        controller.on_limited(136);
+        let sent = now;
+        now += round;
+        controller.on_ack(&Ack {
+            now,
+            sent,
+            bytes: 136,
+            rtt: Some(round),
+            in_flight: 0,
+        });
+        assert!(controller.window() >= 32 * PACKET);
+        let within = controller.pacing_rate().unwrap() as f64 * round.as_secs_f64();
+        assert!(within >= (32 * PACKET) as f64, "{within} in a round trip");
+    }
 }
 
 #[test]
