@@ -14,7 +14,7 @@ pub struct Call {
     peer: Peer,
     role: Role,
     pub(crate) conversation: ConversationId,
-    pub(crate) phase: CallPhase,
+    pub(crate) gate: Gate,
     pub(crate) rings: bool,
     pub(crate) local: RtpDescription,
     pub(crate) agreed: Option<RtpDescription>,
@@ -23,11 +23,7 @@ pub struct Call {
     pub(crate) protection: Option<Protection>,
     pub(crate) control_protection: Option<Protection>,
     pub(crate) secured: Option<Secured>,
-    pub(crate) rtp: Option<ChannelId>,
-    pub(crate) rtcp: Option<ChannelId>,
     pub(crate) connected: bool,
-    /// Our sound may be sent before the answer.
-    pub(crate) early: bool,
     /// We are among those who send in the content of the sound.
     pub(crate) sounds: bool,
     pub(crate) hold: Sides,
@@ -38,6 +34,17 @@ pub struct Call {
     pub(crate) cause: Option<Cause>,
     pub(crate) signal: Signal<CallChange>,
     pub(crate) contents: Signal<ContentChange>,
+}
+
+/// What each packet asks: whether it may pass, and by which channel. Together, because the memory of thousands of calls is
+/// far away.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Gate {
+    pub(crate) rtp: Option<ChannelId>,
+    pub(crate) rtcp: Option<ChannelId>,
+    pub(crate) phase: CallPhase,
+    /// Our sound may be sent before the answer.
+    pub(crate) early: bool,
 }
 
 /// Where a call is in its life.
@@ -113,7 +120,12 @@ impl Call {
             peer,
             role,
             conversation,
-            phase,
+            gate: Gate {
+                rtp: None,
+                rtcp: None,
+                phase,
+                early: false,
+            },
             rings: false,
             local,
             agreed: None,
@@ -121,10 +133,7 @@ impl Call {
             protection: None,
             control_protection: None,
             secured: None,
-            rtp: None,
-            rtcp: None,
             connected: false,
-            early: false,
             sounds: true,
             hold: Sides::default(),
             wants_hold: false,
@@ -153,7 +162,7 @@ impl Call {
 
     /// Where it is in its life.
     pub fn phase(&self) -> CallPhase {
-        self.phase
+        self.gate.phase
     }
 
     /// Whether the peer has said that it rings there.
@@ -214,7 +223,7 @@ impl Call {
 
     /// The same for RTCP, which has keys of its own where it has a channel of its own and DTLS makes the keys.
     pub fn control_protection(&self) -> Option<Protection> {
-        match (&self.security, self.rtcp) {
+        match (&self.security, self.gate.rtcp) {
             (Some(CallSecurity::Dtls), Some(_)) => self.control_protection.clone(),
             _ => self.protection(),
         }
@@ -254,9 +263,11 @@ impl Call {
 
     /// Whether our sound may leave at all: the call is answered, or we speak before that.
     pub(crate) fn may_speak(&self) -> bool {
-        match self.phase {
+        match self.gate.phase {
             CallPhase::Answered => true,
-            CallPhase::Offered | CallPhase::Calling => self.early && self.protection().is_some(),
+            CallPhase::Offered | CallPhase::Calling => {
+                self.gate.early && self.protection().is_some()
+            }
             CallPhase::Ended => false,
         }
     }
@@ -283,14 +294,14 @@ impl Call {
 
     /// The channel of RTCP: RTP's own, where both share one.
     pub(crate) fn control_channel(&self) -> Option<ChannelId> {
-        self.rtcp.or(self.rtp)
+        self.gate.rtcp.or(self.gate.rtp)
     }
 
     pub(crate) fn ended(&mut self, cause: Cause) {
-        if self.phase != CallPhase::Ended {
-            self.phase = CallPhase::Ended;
+        if self.gate.phase != CallPhase::Ended {
+            self.gate.phase = CallPhase::Ended;
             self.connected = false;
-            (self.rtp, self.rtcp) = (None, None);
+            (self.gate.rtp, self.gate.rtcp) = (None, None);
             self.cause = Some(cause);
             self.signal.emit(CallChange::Ended);
         }

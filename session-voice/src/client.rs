@@ -301,14 +301,14 @@ impl<F: CallForm> VoiceClient<F> {
         call.security = Some(security);
         // With the layer's answer in it the session's answer is whole, and hands are shaken while it rings.
         match self.secure_channel(session, RTP_CHANNEL, now) {
-            Ok(channel) => call.rtp = channel,
+            Ok(channel) => call.gate.rtp = channel,
             Err(misuse) => {
                 let reason = Reason::new(ReasonCondition::SecurityError);
                 return reject(session, reason.with_text(misuse.to_string()), now);
             }
         }
         if self.config.early_media && verdict != CallVerdict::Answer {
-            call.early = early::prepare(session, call.rtp).is_ok();
+            call.gate.early = early::prepare(session, call.gate.rtp).is_ok();
         }
         self.calls.insert(id, Box::new(call));
         match verdict {
@@ -329,7 +329,7 @@ impl<F: CallForm> VoiceClient<F> {
     fn answer_in(&mut self, session: &mut Session, now: Instant) -> Result<(), CallError> {
         let id = session.id();
         let call = self.calls.get(&id).ok_or(CallError::Unknown(id))?;
-        if call.phase != CallPhase::Offered {
+        if call.gate.phase != CallPhase::Offered {
             return Err(CallError::NotOffered(id));
         }
         self.settle_others(session, now);
@@ -346,10 +346,10 @@ impl<F: CallForm> VoiceClient<F> {
         let Some(call) = self.calls.get_mut(&session.id()) else {
             return;
         };
-        if !matches!(call.phase, CallPhase::Offered | CallPhase::Calling) {
+        if !matches!(call.gate.phase, CallPhase::Offered | CallPhase::Calling) {
             return;
         }
-        call.phase = CallPhase::Answered;
+        call.gate.phase = CallPhase::Answered;
         call.answered_at = Some(now);
         session.set_timer(None);
         let shared = call.agreed.as_ref().is_some_and(|agreed| agreed.rtcp_mux);
@@ -364,8 +364,8 @@ impl<F: CallForm> VoiceClient<F> {
                 None => create_channel(session, name, layer.as_ref(), now),
             };
             match (made, name) {
-                (Ok(channel), RTP_CHANNEL) => call.rtp = Some(channel),
-                (Ok(channel), _) => call.rtcp = Some(channel),
+                (Ok(channel), RTP_CHANNEL) => call.gate.rtp = Some(channel),
+                (Ok(channel), _) => call.gate.rtcp = Some(channel),
                 // It ended meanwhile, which is told next.
                 (Err(Misuse::TooLate(_)), _) => {}
                 (Err(misuse), _) => {
@@ -413,7 +413,7 @@ impl<F: CallForm> VoiceClient<F> {
             return Ok(false);
         };
         match info {
-            CallInfo::Ringing if call.phase == CallPhase::Calling && !call.rings => {
+            CallInfo::Ringing if call.gate.phase == CallPhase::Calling && !call.rings => {
                 call.rings = true;
                 call.signal.emit(CallChange::Ringing);
             }
@@ -478,7 +478,7 @@ impl<F: CallForm> SessionClient for VoiceClient<F> {
         let Some(call) = self.calls.get(&id) else {
             return;
         };
-        if ![call.rtp, call.rtcp].contains(&Some(channel)) {
+        if ![call.gate.rtp, call.gate.rtcp].contains(&Some(channel)) {
             if let Some(sink) = &mut self.other_sink {
                 sink(id, channel, packet, now);
             }
@@ -514,7 +514,7 @@ impl<F: CallForm> SessionClient for VoiceClient<F> {
         _: Instant,
     ) {
         if let Some(call) = self.calls.get_mut(&session.id())
-            && call.rtp == Some(channel)
+            && call.gate.rtp == Some(channel)
             && call.connected != writable
         {
             call.connected = writable;
@@ -532,10 +532,10 @@ impl<F: CallForm> SessionClient for VoiceClient<F> {
         let Some(call) = self.calls.get_mut(&session.id()) else {
             return;
         };
-        if call.rtcp == Some(channel) {
+        if call.gate.rtcp == Some(channel) {
             // Reports are a loss that a call outlives.
-            call.rtcp = None;
-        } else if call.rtp == Some(channel) {
+            call.gate.rtcp = None;
+        } else if call.gate.rtp == Some(channel) {
             let reason = Reason::new(ReasonCondition::FailedTransport);
             end(
                 session,
@@ -569,7 +569,7 @@ impl<F: CallForm> SessionClient for VoiceClient<F> {
 
     fn on_timer(&mut self, session: &mut Session, now: Instant) {
         let call = self.calls.get(&session.id());
-        if call.is_some_and(|call| call.phase == CallPhase::Calling) {
+        if call.is_some_and(|call| call.gate.phase == CallPhase::Calling) {
             let reason = Reason::new(ReasonCondition::Timeout);
             end(session, reason.with_text("nobody answered"), now);
         }
@@ -582,7 +582,7 @@ impl<F: CallForm> SessionClient for VoiceClient<F> {
             return;
         };
         let gone = || Cause::Local(Reason::new(ReasonCondition::Gone));
-        let was_offer = call.phase == CallPhase::Offered;
+        let was_offer = call.gate.phase == CallPhase::Offered;
         call.ended(cause.unwrap_or_else(gone));
         if was_offer {
             // Nobody has taken it up, so that nobody will release it.

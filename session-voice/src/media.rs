@@ -241,7 +241,7 @@ struct Sending {
     sent: (u64, u64),
     /// Made when the first digit is pressed.
     digits: Option<Box<DigitSender>>,
-    buffer: BytesMut,
+    room: BytesMut,
 }
 
 /// What payload types mean, of which there are 128: bit n is number n.
@@ -300,7 +300,7 @@ impl MediaStream {
                 report_at: None,
                 sent: (0, 0),
                 digits: None,
-                buffer: BytesMut::new(),
+                room: BytesMut::new(),
             },
             kinds: Kinds::new(&config),
             memory: Memory::default(),
@@ -329,6 +329,21 @@ impl MediaStream {
     /// Makes the packet of a frame that follows the one before. None while a digit sounds, which takes the frame's place,
     /// and when a key is used up, after which nothing more can be sent.
     pub fn send_frame(&mut self, payload: &[u8], length: Duration, now: Instant) -> Option<Bytes> {
+        let mut room = std::mem::take(&mut self.sending.room);
+        let packet = self.send_frame_in(&mut room, payload, length, now);
+        self.sending.room = room;
+        packet
+    }
+
+    /// The same in memory of the caller's, which thousands of streams may share: what one has sent is gone when the next one
+    /// sends, and the memory is used again, so that it is never far away. What `room` holds is lost.
+    pub fn send_frame_in(
+        &mut self,
+        room: &mut BytesMut,
+        payload: &[u8],
+        length: Duration,
+        now: Instant,
+    ) -> Option<Bytes> {
         let timestamp = self.sending.timestamp;
         self.skip_units(length);
         self.begin_reports(now);
@@ -337,7 +352,8 @@ impl MediaStream {
             return None;
         }
         let marker = std::mem::replace(&mut self.sending.marker, false);
-        let packet = self.packet(self.sending.payload_type, marker, timestamp, payload)?;
+        let payload_type = self.sending.payload_type;
+        let packet = self.packet_in(room, payload_type, marker, timestamp, payload)?;
         self.sending.sent.0 += 1;
         self.sending.sent.1 += payload.len() as u64;
         self.sending.spoken_at = now;
@@ -505,7 +521,21 @@ impl MediaStream {
         timestamp: u32,
         payload: &[u8],
     ) -> Option<Bytes> {
-        let room = &mut self.sending.buffer;
+        let mut room = std::mem::take(&mut self.sending.room);
+        let packet = self.packet_in(&mut room, payload_type, marker, timestamp, payload);
+        self.sending.room = room;
+        packet
+    }
+
+    fn packet_in(
+        &mut self,
+        room: &mut BytesMut,
+        payload_type: u8,
+        marker: bool,
+        timestamp: u32,
+        payload: &[u8],
+    ) -> Option<Bytes> {
+        room.clear();
         room.reserve(HEADER_ROOM + payload.len() + TAG_ROOM);
         let header = RtpHeader {
             marker,

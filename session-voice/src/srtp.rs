@@ -140,13 +140,14 @@ pub enum SrtpError {
 struct Keys {
     profile: SrtpProfile,
     rtp: Cipher,
-    /// Reports are rare: what their keys are made of is small, and what is made of it is not.
-    master: SrtpMaster,
+    /// Reports are rare: what their keys are made of is small, and what is made of it is not. Boxed, because packets of
+    /// sound walk past it.
+    master: Box<SrtpMaster>,
 }
 
 impl Keys {
     fn rtcp(&self) -> Cipher {
-        let SrtpMaster { profile, key, salt } = &self.master;
+        let SrtpMaster { profile, key, salt } = &*self.master;
         Cipher::derive(*profile, key, salt, 3)
     }
 }
@@ -211,7 +212,7 @@ impl SrtpMaster {
         Keys {
             profile: self.profile,
             rtp: Cipher::derive(self.profile, &self.key, &self.salt, 0),
-            master: self.clone(),
+            master: Box::new(self.clone()),
         }
     }
 }

@@ -38,7 +38,7 @@ impl<F: CallForm> VoiceClient<F> {
         session.set_timer(now.checked_add(client.config.ring_for));
         let conversation = client.new_conversation();
         let mut call = Call::new(to, Role::Initiator, CallPhase::Calling, offer, conversation);
-        call.rtp = Some(channel);
+        call.gate.rtp = Some(channel);
         client.calls.insert(id, Box::new(call));
         Ok(())
     }
@@ -218,7 +218,7 @@ impl<F: CallForm> VoiceClient<F> {
     ) -> Result<(), CallError> {
         // What is DTLS begins with less (RFC 7983 §7).
         let is_sound = packet.first().is_some_and(|first| *first >= 128);
-        let channel = |call: &Call| call.rtp.filter(|_| !is_sound || call.may_speak());
+        let channel = |call: &Call| call.gate.rtp.filter(|_| !is_sound || call.may_speak());
         send::<F>(manager, session, packet, channel, now)
     }
 
@@ -283,7 +283,7 @@ fn answered<F: CallForm>(
     let (client, session) = both::<F>(manager, session)?;
     let id = session.id();
     match client.calls.get_mut(&id) {
-        Some(call) if call.phase == CallPhase::Answered => Ok((call, session)),
+        Some(call) if call.gate.phase == CallPhase::Answered => Ok((call, session)),
         Some(_) => Err(CallError::NotConnected),
         None => Err(CallError::Unknown(id)),
     }

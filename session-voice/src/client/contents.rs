@@ -287,15 +287,15 @@ impl Call {
         let gone = |channel: &Option<ChannelId>| {
             channel.is_some_and(|channel| session.channel_name(channel).is_none())
         };
-        if gone(&self.rtp) {
+        if gone(&self.gate.rtp) {
             // The peer has taken the sound out, and goes on with something else.
-            (self.rtp, self.rtcp) = (None, None);
+            (self.gate.rtp, self.gate.rtcp) = (None, None);
             self.sounds = false;
             if std::mem::take(&mut self.connected) {
                 self.signal.emit(CallChange::Connected(false));
             }
         } else if let Some(sound) = session.contents().next()
-            && self.rtp.is_some()
+            && self.gate.rtp.is_some()
         {
             self.sounds = sends(sound.senders(), self.role());
         }

@@ -145,7 +145,7 @@ impl<F: CallForm> VoiceClient<F> {
         let Some(call) = self.calls.get_mut(&session.id()) else {
             return;
         };
-        if call.phase != CallPhase::Answered {
+        if call.gate.phase != CallPhase::Answered {
             return;
         }
         let heard = match focus {

@@ -22,12 +22,12 @@ impl<F: CallForm> VoiceClient<F> {
         let id = session.id();
         let call = client.calls.get_mut(&id).ok_or(CallError::Unknown(id))?;
         match call.phase() {
-            CallPhase::Offered => prepare(session, call.rtp)?,
+            CallPhase::Offered => prepare(session, call.gate.rtp)?,
             CallPhase::Calling if client.config.dtls && client.config.layer.is_some() => {}
             CallPhase::Calling => return Err(CallError::NotEarly),
             CallPhase::Answered | CallPhase::Ended => return Ok(()),
         }
-        call.early = true;
+        call.gate.early = true;
         Ok(())
     }
 }

@@ -52,7 +52,7 @@ impl<F: CallForm> VoiceClient<F> {
                 now,
             );
         }
-        if ![call.rtp, call.rtcp].contains(&Some(channel)) {
+        if ![call.gate.rtp, call.gate.rtcp].contains(&Some(channel)) {
             call.contents.emit(ContentChange::Secured(channel));
             return;
         }
@@ -61,7 +61,7 @@ impl<F: CallForm> VoiceClient<F> {
         };
         // The layer made them, whatever the answer says that is still to come.
         call.security.get_or_insert(CallSecurity::Dtls);
-        if call.rtcp == Some(channel) {
+        if call.gate.rtcp == Some(channel) {
             call.control_protection = Some(protection);
         } else {
             call.protection = Some(protection);

@@ -391,7 +391,7 @@ fn keys_cross_in_googles_words() {
     assert_ne!(alice.0, alice.1);
     // Google's form has no word for a shared channel: RTCP has its own.
     phones.call::<GoogleForm, _>(ALICE, id, |call| {
-        assert!(call.rtcp.is_some() && call.may_send())
+        assert!(call.gate.rtcp.is_some() && call.may_send())
     });
     phones.world.update(ALICE, |manager, now| {
         VoiceClient::<GoogleForm>::send_rtcp(

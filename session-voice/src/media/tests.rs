@@ -305,3 +305,27 @@ proptest! {
         prop_assert!(talk.heard[1] > 95);
     }
 }
+
+/// One memory for all streams: the same packets, and none is asked for once it is there.
+#[test]
+fn streams_share_the_memory_of_what_they_send() {
+    let mut now = epoch();
+    let (mut own, mut sharing) = (pair(now), pair(now));
+    let mut room = BytesMut::new();
+    let mut round = |number: u8| {
+        now += FRAME;
+        for (own, sharing) in own.iter_mut().zip(&mut sharing) {
+            if number == 3 {
+                // What was there is nobody's packet.
+                room.extend_from_slice(b"left");
+            }
+            let payload = [number; 80];
+            let expected = own.send_frame(&payload, FRAME, now).unwrap();
+            let packet = sharing.send_frame_in(&mut room, &payload, FRAME, now);
+            assert_eq!(packet.as_ref(), Some(&expected));
+        }
+    };
+    (0..10).for_each(&mut round);
+    let count = allocation_counter::measure(|| (10..200).for_each(&mut round));
+    assert_eq!(count.count_total, 0);
+}

@@ -3,6 +3,7 @@
 
 use super::{Calls, FRAME, PAYLOAD};
 use crate::room::Room;
+use bytes::BytesMut;
 use session_core::{Config, Role, SeededEntropy, SessionId, SessionManager, testing::epoch};
 use session_voice::{
     CallConfig, CallVerdict, JingleForm, Media, MediaConfig, MediaOutput, MediaPacket, MediaStream,
@@ -36,6 +37,8 @@ pub(super) struct Phones {
     room: Room,
     calls: Vec<Call>,
     packets: [Packets; 2],
+    /// Of the packets that leave.
+    memory: BytesMut,
 }
 
 struct Call {
@@ -97,6 +100,7 @@ impl Calls for Phones {
             room: Room::new([side(0), side(1)], epoch()),
             calls: Vec::with_capacity(count),
             packets,
+            memory: BytesMut::new(),
         };
         for number in 0..count {
             let call = this.call(number);
@@ -155,7 +159,7 @@ impl Phones {
         let (manager, session) = (&mut self.room.sides[side], call.sessions[side]);
         let stream = &mut call.streams[side];
         let packet = stream
-            .send_frame(&[5; PAYLOAD], FRAME, now)
+            .send_frame_in(&mut self.memory, &[5; PAYLOAD], FRAME, now)
             .expect("no digit sounds");
         Client::send_rtp(manager, session, packet, now).expect("there is a path");
         if stream.poll_timeout().is_some_and(|at| at <= now) {
