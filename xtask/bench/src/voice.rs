@@ -8,7 +8,7 @@ mod setup;
 mod srtp;
 mod theirs;
 
-use crate::Figure;
+use crate::{Figure, measure::in_huge_pages};
 use cpu_time::ThreadTime;
 use std::time::Duration;
 
@@ -16,10 +16,16 @@ pub(crate) const PESQ: &[Figure] = pesq::FIGURES;
 
 pub(crate) const FIGURES: &[Figure] = &[
     ("voice.srtp", srtp::srtp),
-    ("voice.packet_40", |name| packet(name, 40)),
-    ("voice.packet_2000", |name| packet(name, 2_000)),
+    ("voice.packet_40", |name| {
+        in_huge_pages(name, || packet(name, 40))
+    }),
+    ("voice.packet_2000", |name| {
+        in_huge_pages(name, || packet(name, 2_000))
+    }),
     ("voice.idle_bytes", idle_bytes),
-    ("voice.calls", calls::calls),
+    ("voice.calls", |name| {
+        in_huge_pages(name, || calls::calls(name))
+    }),
     ("voice.setup", setup::setup),
 ];
 
