@@ -8,7 +8,7 @@ use crate::tools::{self, Failure, Outcome};
 
 const MANIFEST: &str = "xtask/bench/Cargo.toml";
 
-/// The figures that run `pcp` itself, which needs a server.
+/// The figures that run `pcp` itself, which needs a server; the first meets magic-wormhole, too.
 const PROGRAMS: [&str; 3] = ["file.one_big", "file.many_small", "file.peak_memory"];
 
 /// The figures for which somebody speaks, and somebody judges how it sounds; the first stands for all of its kind.
@@ -45,6 +45,11 @@ pub(crate) fn run(args: &Args) -> Outcome {
         setup::packages(&["espeak-ng", "python3-venv", "python3-dev"])?;
         Python::PESQ.install()?;
         command.env("BENCH_PESQ", Python::PESQ.program());
+    }
+    if wanted(&PROGRAMS[0]) {
+        setup::packages(&["python3-venv"])?;
+        Python::WORMHOLE.install()?;
+        command.env("BENCH_WORMHOLE", Python::WORMHOLE.program());
     }
     // It lasts as long as the figures do.
     let _server = match PROGRAMS.iter().any(wanted) {

@@ -113,7 +113,7 @@ const PARTS: &[Part] = &[
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Python {
     folder: &'static str,
-    /// Each with its version; a module has the name of its package.
+    /// Each with its version.
     packages: &'static [(&'static str, &'static str)],
     /// What has to be there first, because the packages are built with it and do not say so.
     tools: &'static [(&'static str, &'static str)],
@@ -175,6 +175,16 @@ impl Python {
         ],
     };
 
+    /// Copies files, by a server that tells its two ends of each other.
+    pub(crate) const WORMHOLE: Self = Self {
+        folder: "wormhole",
+        packages: &[
+            ("magic-wormhole", "0.24.0"),
+            ("magic-wormhole-mailbox-server", "0.8.0"),
+        ],
+        tools: &[],
+    };
+
     /// The interpreter that finds the packages.
     pub(crate) fn program(&self) -> PathBuf {
         tools::target_dir().join(self.folder).join("bin/python")
@@ -192,8 +202,9 @@ impl Python {
     /// Why it cannot be used, if so.
     pub(crate) fn missing(&self) -> Option<String> {
         let names: Vec<&str> = self.packages.iter().map(|(name, _)| *name).collect();
-        let import = format!("import {}", names.join(", "));
-        let found = tools::succeeds(Command::new(self.program()).args(["-c", &import]));
+        let look = "import sys; from importlib.metadata import version; [version(name) for name in sys.argv[1:]]";
+        let mut python = Command::new(self.program());
+        let found = tools::succeeds(python.args(["-c", look]).args(&names));
         (!found).then(|| format!("{} not installed (cargo xtask setup)", names.join(" and ")))
     }
 

@@ -127,7 +127,8 @@ impl Link {
     }
 }
 
-fn ip(arguments: &[&str]) -> Result<(), String> {
+/// Runs `ip` of iproute2.
+pub(crate) fn ip(arguments: &[&str]) -> Result<(), String> {
     let output = Command::new("ip").args(arguments).output();
     let output = output.map_err(|why| format!("ip (Debian: iproute2): {why}"))?;
     if output.status.success() {

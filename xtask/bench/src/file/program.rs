@@ -3,12 +3,19 @@
 
 mod others;
 mod pcp;
+mod wormhole;
 
 use super::median;
 use crate::Figure;
 use others::Ssh;
 use pcp::{Place, random, same};
-use std::{fs, path::PathBuf, process::Command, time::Duration};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
+use wormhole::Wormhole;
 
 pub(crate) const FIGURES: &[Figure] = &[
     ("file.one_big", one_big),
@@ -22,12 +29,13 @@ const RUNS: usize = 3;
 /// Most that either side may take of memory, in MiB, whatever the file.
 const MEMORY_LIMIT: f64 = 32.0;
 
-/// 1 GiB from a memory file system to another place of it, against the best of what is installed of scp and rsync.
+/// 1 GiB from a memory file system to another place of it, against the best of what is installed of magic-wormhole, scp and
+/// rsync.
 fn one_big(name: &str) {
     let place = Place::new();
     let file = place.path("big");
     random(&file, super::bytes());
-    let others = ["scp", "rsync"];
+    let others = ["scp", "rsync", wormhole::NAME];
     versus(name, &place, &file, "big", &others);
 }
 
@@ -45,11 +53,21 @@ fn many_small(name: &str) {
 
 /// Ours against the best of some others, in turn.
 fn versus(name: &str, place: &Place, what: &PathBuf, arrives: &str, others: &[&'static str]) {
-    let Some(ssh) = Ssh::start(&place.path("ssh")) else {
-        println!("SKIPPED {name}: sshd is not installed (cargo xtask setup)");
-        return;
+    let ssh = Ssh::start(&place.path("ssh"));
+    let wormhole = match others.contains(&wormhole::NAME) {
+        true => Wormhole::start(&place.path("wormhole")),
+        false => None,
     };
-    let others: Vec<_> = others.iter().filter(|other| ssh.has(other)).collect();
+    // Who can copy, by its name.
+    let copy = |other: &str, into: &Path| match other {
+        wormhole::NAME => wormhole.as_ref().map(|wormhole| wormhole.copy(what, into)),
+        _ => ssh.as_ref().map(|ssh| ssh.copy(other, what, into)),
+    };
+    let is_there = |other: &&&str| match **other {
+        wormhole::NAME => wormhole.is_some(),
+        other => ssh.as_ref().is_some_and(|ssh| ssh.has(other)),
+    };
+    let others: Vec<_> = others.iter().filter(is_there).collect();
     let mut ours = Vec::new();
     let mut theirs = vec![Vec::new(); others.len()];
     for _ in 0..RUNS {
@@ -59,23 +77,26 @@ fn versus(name: &str, place: &Place, what: &PathBuf, arrives: &str, others: &[&'
         fs::remove_dir_all(&into).expect("it is there");
         for (other, times) in others.iter().zip(&mut theirs) {
             fs::create_dir_all(&into).expect("room");
-            times.push(ssh.copy(other, what, &into).as_secs_f64());
+            times.extend(copy(other, &into).map(|time| time.as_secs_f64()));
             assert!(same(what, &into.join(arrives)), "{other} copies, too");
             fs::remove_dir_all(&into).expect("it is there");
         }
     }
     let ours = median(ours);
     let theirs = theirs.into_iter().map(median);
-    let Some((peer, peer_is)) = theirs
-        .zip(&others)
-        .min_by(|one, other| one.0.total_cmp(&other.0))
-    else {
+    let mut theirs: Vec<_> = theirs.zip(others).collect();
+    theirs.sort_by(|one, other| one.0.total_cmp(&other.0));
+    let [(peer, peer_is), slower @ ..] = &theirs[..] else {
         println!("SKIPPED {name}: none of its peers is installed (cargo xtask setup)");
         return;
     };
+    let slower = slower
+        .iter()
+        .map(|(time, who)| format!(" {who}={time:.2}s"));
     println!(
-        "bench {name} ours={ours:.2}s peer={peer:.2}s ratio={:.2} peer_is={peer_is}",
-        peer / ours
+        "bench {name} ours={ours:.2}s peer={peer:.2}s ratio={:.2} peer_is={peer_is}{}",
+        peer / ours,
+        slower.collect::<String>()
     );
 }
 
