@@ -436,7 +436,9 @@ impl Congestion for Model {
         let least = match self.phase {
             // A handshake's few bytes say nothing of the path.
             Phase::Startup => self.initial() * gain / round,
-            _ => (self.floor() / round).min(1e5),
+            Phase::Down | Phase::Cruise | Phase::Up | Phase::ProbeRtt { .. } => {
+                (self.floor() / round).min(1e5)
+            }
         };
         Some((self.bandwidth() as f64 * gain).max(least) as u64)
     }
