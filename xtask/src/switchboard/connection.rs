@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::auth::{self, Hash, Scram};
-use super::router::{self, Seat};
+use super::router::{self, Router, Seat};
 use super::server::Shared;
 
 const CLIENT: &str = "jabber:client";
@@ -85,12 +85,9 @@ pub(super) async fn serve(shared: Arc<Shared>, mut socket: TcpStream) {
         .filter(|_| is_13)
         .map(|binding| binding.to_vec());
     let mut stream = Stream::new(shared.clone(), tls, binding);
-    let login = timeout(LOGIN_MAX, stream.login()).await;
+    let login = timeout(LOGIN_MAX, stream.login(&shared.router)).await;
     let end = match login.unwrap_or(Err(End::Error("connection-timeout"))) {
-        Ok(address) => {
-            let (seat, queue) = shared.router.join(&address);
-            stream.stanzas(&seat, queue).await
-        }
+        Ok((seat, queue)) => stream.stanzas(&seat, queue).await,
         Err(end) => end,
     };
     stream.end(end).await;
@@ -127,8 +124,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Stream<S> {
         Ok(())
     }
 
-    /// SASL and binding; the client's address.
-    async fn login(&mut self) -> Result<String, End> {
+    /// SASL and binding; the client's place, which it has before it is told so: whoever it tells may ask for it at once.
+    async fn login<'a>(
+        &mut self,
+        router: &'a Router,
+    ) -> Result<(Seat<'a>, mpsc::Receiver<Bytes>), End> {
         let offers = self.mechanisms();
         self.open(offers).await?;
         let user = self.authenticate().await?;
@@ -160,13 +160,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Stream<S> {
                 continue;
             };
             let mut address = address.as_str().to_owned();
-            if self.shared.router.has(&address) {
+            if router.has(&address) {
                 address = format!("{address}-{}", made_up());
             }
             let jid = Element::new(BIND, "jid").text(&address);
             let bound = Element::new(BIND, "bind").child(jid);
+            let place = router.join(&address);
             self.send(&result(&element, Some(bound))).await?;
-            return Ok(address);
+            return Ok(place);
         }
     }
 
