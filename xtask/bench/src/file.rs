@@ -42,6 +42,8 @@ pub(crate) const FIGURES: &[Figure] = &[
     ("file.lossy_sctp", lossy::lossy_sctp),
     ("file.lossy_clean", lossy::clean),
     ("file.lossy_clean_sctp", lossy::clean_sctp),
+    ("file.beside_cubic", lossy::beside_cubic),
+    ("file.beside_bbr", lossy::beside_bbr),
     ("file.lossy_rtc", lossy::into_rtc),
     ("file.lossy_ndc", lossy::into_ndc),
     ("file.open", open::open),

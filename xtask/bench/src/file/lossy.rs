@@ -11,7 +11,11 @@ use session_core::ChannelLayer;
 use std::{
     io::{Read, Write},
     net::{TcpListener, TcpStream},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
+    thread,
     time::{Duration, Instant},
 };
 use transport_p2p::sctp::DataChannelConfig;
@@ -22,6 +26,10 @@ const FEW_BYTES: u64 = 4 << 20;
 /// Runs of each, in turn.
 const RUNS: usize = 3;
 const LOSS: f64 = 0.01;
+/// What is written or read at once.
+const PIECE: usize = 256 * 1024;
+/// For how long another stream has the link for itself.
+const ALONE: Duration = Duration::from_secs(3);
 
 /// What two of ours use, against TCP with BBR.
 pub(super) fn lossy(name: &str) {
@@ -90,48 +98,119 @@ fn into(name: &str, receiver: End, sender: End, peer_is: &str) {
     report(name, ours_into, peer, peer_is);
 }
 
+/// What two of ours use, without loss, beside one stream of TCP that was there before: what each gets of the link.
+pub(super) fn beside_cubic(name: &str) {
+    beside(name, "cubic");
+}
+
+/// The same beside BBR.
+pub(super) fn beside_bbr(name: &str) {
+    beside(name, "bbr");
+}
+
+fn beside(name: &str, control: &'static str) {
+    let link = match Link::new(Conditions::usual(0.0)) {
+        Ok(link) => Arc::new(link),
+        Err(why) => return println!("check {name} skipped: {why}"),
+    };
+    let mut parts = Vec::new();
+    for _ in 0..RUNS {
+        let (received, over) = (
+            Arc::new(AtomicU64::new(0)),
+            Arc::new(AtomicBool::new(false)),
+        );
+        let [to, from] = match connect(&link, control) {
+            Ok(ends) => ends,
+            Err(why) => return println!("check {name} skipped: TCP with {control}: {why}"),
+        };
+        let writing = {
+            let over = Arc::clone(&over);
+            thread::spawn(move || write(to, || !over.load(Relaxed)))
+        };
+        let reading = {
+            let received = Arc::clone(&received);
+            thread::spawn(move || {
+                read(from, |size| {
+                    received.fetch_add(size, Relaxed);
+                })
+            })
+        };
+        thread::sleep(ALONE);
+        let (begun, before) = (Instant::now(), received.load(Relaxed));
+        let ours = rate(BYTES, ice(&layer(), Some(&link)).run(BYTES).wall);
+        let theirs = rate(received.load(Relaxed) - before, begun.elapsed());
+        over.store(true, Relaxed);
+        let ends = [writing.join(), reading.join()];
+        assert!(ends.iter().all(|end| matches!(end, Ok(Ok(())))), "{ends:?}");
+        parts.push(100.0 * ours / (ours + theirs));
+    }
+    let ours = median(parts);
+    let peer = 100.0 - ours;
+    println!(
+        "bench {name} ours={ours:.0}% peer={peer:.0}% ratio={:.2} reach=25%-75% peer_is=TCP-{control}-beside-it",
+        ours / peer
+    );
+}
+
 /// One stream of TCP, from the first byte written to the last that is read.
 fn tcp(link: &Link, control: &'static str) -> Result<Duration, String> {
-    let listening = link.run(1, || TcpListener::bind((HOSTS[1], 0)));
-    let listener = listening.join().map_err(|_| "a thread ended")?;
-    let listener = listener.map_err(|why| why.to_string())?;
-    let address = listener.local_addr().map_err(|why| why.to_string())?;
-    let sending = link.run(0, move || -> std::io::Result<Instant> {
-        let mut stream = TcpStream::connect(address)?;
-        set_tcp_congestion(&stream, control)?;
-        let begun = Instant::now();
-        let piece = vec![0xA5; 256 * 1024];
-        for _ in 0..BYTES / piece.len() as u64 {
-            stream.write_all(&piece)?;
-        }
-        Ok(begun)
+    let [to, from] = connect(link, control)?;
+    let begun = Instant::now();
+    let mut left = BYTES;
+    let writing = thread::spawn(move || {
+        write(to, || {
+            left = left.saturating_sub(PIECE as u64);
+            left > 0
+        })
     });
-    // A sender that fails before it connects would leave us waiting.
-    listener
-        .set_nonblocking(true)
-        .map_err(|why| why.to_string())?;
-    let mut stream = loop {
-        match listener.accept() {
-            Ok((stream, _)) => break stream,
-            Err(_) if sending.is_finished() => return Err("no connection".to_owned()),
-            Err(_) => std::thread::sleep(Duration::from_millis(1)),
-        }
-    };
-    stream
-        .set_nonblocking(false)
-        .map_err(|why| why.to_string())?;
-    let mut piece = vec![0; 256 * 1024];
     let mut received = 0;
-    while received < BYTES {
-        match stream.read(&mut piece).map_err(|why| why.to_string())? {
-            0 => break,
-            size => received += size as u64,
+    read(from, |size| received += size).map_err(|why| why.to_string())?;
+    let took = begun.elapsed();
+    let written = writing.join().map_err(|_| "a thread ended")?;
+    written.map_err(|why| why.to_string())?;
+    match received {
+        BYTES => Ok(took),
+        _ => Err(format!("{received} bytes came")),
+    }
+}
+
+/// A connection between the hosts: the end that sends, with this congestion control, and the other.
+fn connect(link: &Link, control: &'static str) -> Result<[TcpStream; 2], String> {
+    let ended = |_| "a thread ended".to_owned();
+    let told = |why: std::io::Error| why.to_string();
+    let listener = link.run(1, || TcpListener::bind((HOSTS[1], 0)));
+    let listener = listener.join().map_err(ended)?.map_err(told)?;
+    let address = listener.local_addr().map_err(told)?;
+    let to = link.run(0, move || {
+        let stream = TcpStream::connect(address)?;
+        set_tcp_congestion(&stream, control)?;
+        Ok(stream)
+    });
+    let to = to.join().map_err(ended)?.map_err(told)?;
+    let (from, _) = listener.accept().map_err(told)?;
+    Ok([to, from])
+}
+
+/// Writes piece after piece as long as there is more.
+fn write(mut stream: TcpStream, mut more: impl FnMut() -> bool) -> std::io::Result<()> {
+    let piece = vec![0xA5; PIECE];
+    loop {
+        stream.write_all(&piece)?;
+        if !more() {
+            return Ok(());
         }
     }
-    let ended = Instant::now();
-    let begun = sending.join().map_err(|_| "a thread ended")?;
-    let begun = begun.map_err(|why| why.to_string())?;
-    Ok(ended.saturating_duration_since(begun))
+}
+
+/// Reads to the end, and tells how much each time.
+fn read(mut stream: TcpStream, mut came: impl FnMut(u64)) -> std::io::Result<()> {
+    let mut piece = vec![0; PIECE];
+    loop {
+        match stream.read(&mut piece)? {
+            0 => return Ok(()),
+            size => came(size as u64),
+        }
+    }
 }
 
 fn rate(bytes: u64, time: Duration) -> f64 {
