@@ -335,8 +335,8 @@ impl MediaStream {
         packet
     }
 
-    /// The same in memory of the caller's, which thousands of streams may share: what one has sent is gone when the next one
-    /// sends, and the memory is used again, so that it is never far away. What `room` holds is lost.
+    /// The same in memory of the caller's, which thousands of streams may share: where the packet of one is gone before the
+    /// next one sends, the same memory serves again, and is never far away. What `room` holds is lost.
     pub fn send_frame_in(
         &mut self,
         room: &mut BytesMut,

@@ -115,6 +115,8 @@ pub(crate) struct Python {
     folder: &'static str,
     /// Each with its version.
     packages: &'static [(&'static str, &'static str)],
+    /// What they bring, which is imported to see that they work.
+    modules: &'static [&'static str],
     /// What has to be there first, because the packages are built with it and do not say so.
     tools: &'static [(&'static str, &'static str)],
 }
@@ -149,24 +151,28 @@ impl Python {
     pub(crate) const SLIXMPP: Self = Self {
         folder: "slixmpp",
         packages: &[("slixmpp", "1.17.0")],
+        modules: &["slixmpp"],
         tools: &[],
     };
     /// A client that calls.
     pub(crate) const JINGLE: Self = Self {
         folder: "jingle-peer",
         packages: &[("aiortc", "1.16.0"), ("slixmpp", "1.17.0")],
+        modules: &["aiortc", "slixmpp"],
         tools: &[],
     };
     /// An ICE agent.
     pub(crate) const AIOICE: Self = Self {
         folder: "aioice",
         packages: &[("aioice", "0.10.1")],
+        modules: &["aioice"],
         tools: &[],
     };
     /// Says how speech sounds beside what was spoken (ITU-T P.862.2).
     pub(crate) const PESQ: Self = Self {
         folder: "pesq",
         packages: &[("pesq", "0.0.4"), ("numpy", "2.4.6")],
+        modules: &["pesq", "numpy"],
         tools: &[
             ("setuptools", "80.9.0"),
             ("wheel", "0.48.0"),
@@ -182,6 +188,7 @@ impl Python {
             ("magic-wormhole", "0.24.0"),
             ("magic-wormhole-mailbox-server", "0.8.0"),
         ],
+        modules: &["wormhole", "wormhole_mailbox_server"],
         tools: &[],
     };
 
@@ -202,9 +209,8 @@ impl Python {
     /// Why it cannot be used, if so.
     pub(crate) fn missing(&self) -> Option<String> {
         let names: Vec<&str> = self.packages.iter().map(|(name, _)| *name).collect();
-        let look = "import sys; from importlib.metadata import version; [version(name) for name in sys.argv[1:]]";
-        let mut python = Command::new(self.program());
-        let found = tools::succeeds(python.args(["-c", look]).args(&names));
+        let import = format!("import {}", self.modules.join(", "));
+        let found = tools::succeeds(Command::new(self.program()).args(["-c", &import]));
         (!found).then(|| format!("{} not installed (cargo xtask setup)", names.join(" and ")))
     }
 

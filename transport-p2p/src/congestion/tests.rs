@@ -86,7 +86,7 @@ fn the_start_is_quick() {
     let mut world = World::new(Link::usual(), vec![Flow::new(model(start), start)], start);
     world.run(start + SECOND);
     let flow = &world.flows[0];
-    // Of twenty round trips, ten packets and then what 32 grow to in each cost five.
+    // What the start does not carry is worth some five round trips of twenty.
     assert!(flow.delivered as f64 > 12.5e6 * 0.72, "{}", flow.delivered);
     assert!(flow.lost < 625_000, "{}", flow.lost);
 }

@@ -54,6 +54,9 @@ fn many_small(name: &str) {
 /// Ours against the best of some others, in turn.
 fn versus(name: &str, place: &Place, what: &PathBuf, arrives: &str, others: &[&'static str]) {
     let ssh = Ssh::start(&place.path("ssh"));
+    if ssh.is_none() {
+        println!("SKIPPED {name} against scp and rsync: sshd is not installed (cargo xtask setup)");
+    }
     let wormhole = match others.contains(&wormhole::NAME) {
         true => Wormhole::start(&place.path("wormhole")),
         false => None,
@@ -68,6 +71,10 @@ fn versus(name: &str, place: &Place, what: &PathBuf, arrives: &str, others: &[&'
         other => ssh.as_ref().is_some_and(|ssh| ssh.has(other)),
     };
     let others: Vec<_> = others.iter().filter(is_there).collect();
+    if others.is_empty() {
+        println!("SKIPPED {name}: none of its peers is installed (cargo xtask setup)");
+        return;
+    }
     let mut ours = Vec::new();
     let mut theirs = vec![Vec::new(); others.len()];
     for _ in 0..RUNS {
@@ -86,11 +93,8 @@ fn versus(name: &str, place: &Place, what: &PathBuf, arrives: &str, others: &[&'
     let theirs = theirs.into_iter().map(median);
     let mut theirs: Vec<_> = theirs.zip(others).collect();
     theirs.sort_by(|one, other| one.0.total_cmp(&other.0));
-    let [(peer, peer_is), slower @ ..] = &theirs[..] else {
-        println!("SKIPPED {name}: none of its peers is installed (cargo xtask setup)");
-        return;
-    };
-    let slower = slower
+    let (peer, peer_is) = theirs[0];
+    let slower = theirs[1..]
         .iter()
         .map(|(time, who)| format!(" {who}={time:.2}s"));
     println!(

@@ -1,7 +1,7 @@
 //! magic-wormhole, with a server of its own. In a network of its own, too: it looks for addresses of the machine by itself,
 //! and finds none but loopback's there.
 
-use super::succeed;
+use super::PATIENCE;
 use crate::link::ip;
 use std::{
     env, fs,
@@ -78,14 +78,25 @@ impl Wormhole {
         let begun = Instant::now();
         let mut sender = self.end(into);
         sender.args(["send", "--hide-progress", "--code", "1-two-words"]);
-        let mut sender = sender.arg(what).spawn().expect("installed");
         let mut receiver = self.end(into);
         receiver.args(["receive", "--hide-progress", "--accept-file", "1-two-words"]);
-        succeed(&mut receiver);
-        let sent = sender.wait().expect("started");
-        let took = begun.elapsed();
-        assert!(sent.success(), "{NAME}: {sent}");
-        took
+        let mut ends = [sender.arg(what), &mut receiver].map(|end| end.spawn().expect("installed"));
+        // Each waits for the other for good, so that both have to be looked at.
+        loop {
+            let ended = ends.each_mut().map(|end| end.try_wait().expect("ours"));
+            if ended.iter().all(|end| end.is_some_and(|end| end.success())) {
+                return begun.elapsed();
+            }
+            let failed = ended.iter().flatten().any(|end| !end.success());
+            if failed || begun.elapsed() > PATIENCE {
+                for end in &mut ends {
+                    let _ = end.kill();
+                    let _ = end.wait();
+                }
+                panic!("{NAME}, sender and receiver: {ended:?}");
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
     }
 }
 
