@@ -122,16 +122,23 @@ const STEPS: &[Step] = &[
     },
 ];
 
+/// What runs only when it is named, because of what it takes to build.
+const BY_NAME: &[Step] = &[Step {
+    name: "benches",
+    about: "the benchmarks compile, with their peers, without a warning",
+    run: benches,
+}];
+
 /// Runs the steps, each named and timed; the first failure ends the run.
 pub(crate) fn run(args: &Args) -> Outcome {
     if args.list {
-        let lines: Vec<String> = STEPS
-            .iter()
-            .map(|step| format!("{:10} {}", step.name, step.about))
-            .collect();
+        let line = |step: &Step| format!("{:10} {}", step.name, step.about);
+        let by_name = BY_NAME.iter().map(|step| line(step) + " (only by name)");
+        let lines: Vec<String> = STEPS.iter().map(line).chain(by_name).collect();
         return Ok(lines.join("\n"));
     }
-    let known = |name: &&String| STEPS.iter().any(|step| step.name == name.as_str());
+    let all = || STEPS.iter().chain(BY_NAME);
+    let known = |name: &&String| all().any(|step| step.name == name.as_str());
     if let Some(name) = args.steps.iter().find(|name| !known(name)) {
         return Err(Failure::new(
             format!("cargo xtask test {name}"),
@@ -139,10 +146,12 @@ pub(crate) fn run(args: &Args) -> Outcome {
             "cargo xtask test --list",
         ));
     }
-    let chosen: Vec<&Step> = STEPS
-        .iter()
-        .filter(|step| args.steps.is_empty() || args.steps.iter().any(|name| name == step.name))
-        .collect();
+    let chosen: Vec<&Step> = match args.steps.as_slice() {
+        [] => STEPS.iter().collect(),
+        names => all()
+            .filter(|step| names.iter().any(|name| name == step.name))
+            .collect(),
+    };
 
     let begun = Instant::now();
     let mut lines = Vec::new();
@@ -252,7 +261,20 @@ fn clippy() -> Outcome {
     for manifest in ["xtask/outside/Cargo.toml", "xtask/fuzz/Cargo.toml"] {
         runs.push(run(&["--manifest-path", manifest, "--all-targets"]));
     }
-    for run in &runs {
+    lint(&runs)
+}
+
+/// With the peers that are compared with; without xmpp-parsers, which takes longer to build than all the others.
+fn benches() -> Outcome {
+    let words = ["--manifest-path", "xtask/bench/Cargo.toml"];
+    let words = words
+        .into_iter()
+        .chain(["--all-targets", "--no-default-features"]);
+    lint(&[words.map(str::to_owned).collect()])
+}
+
+fn lint(runs: &[Vec<String>]) -> Outcome {
+    for run in runs {
         let mut arguments = vec!["clippy", "--quiet"];
         arguments.extend(run.iter().map(String::as_str));
         arguments.extend(["--", "-D", "warnings"]);

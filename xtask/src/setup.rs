@@ -54,6 +54,11 @@ const PARTS: &[Part] = &[
         "an ICE agent and PseudoTCP",
     ),
     Part::new(
+        "libsrtp2-dev",
+        Mark::Library("libsrtp2"),
+        "a peer of the benchmarks of calls",
+    ),
+    Part::new(
         "libssl-dev",
         Mark::Library("openssl"),
         "DTLS for peers with RSA certificates",

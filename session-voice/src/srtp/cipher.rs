@@ -1,21 +1,14 @@
 //! Session keys, and what is done with them.
 
 use super::SrtpProfile;
+use super::galois::{GaloisKey, NONCE_BYTES, TAG_BYTES};
+use super::mac::{MAC_BYTES, MacKey};
 use aes::{
-    Aes128, Aes256,
+    Aes128Enc, Aes256Enc,
     cipher::{BlockCipherEncrypt, InnerIvInit, KeyInit, StreamCipher},
 };
-use aes_gcm::{Aes128Gcm, Aes256Gcm, aead::AeadInOut};
 use ctr::{Ctr128BE, CtrCore};
-use hmac::{Hmac, Mac};
-use sha1::Sha1;
 use subtle::ConstantTimeEq;
-
-/// Bytes of an HMAC-SHA1, of which tags are the beginning.
-const MAC_BYTES: usize = 20;
-
-/// Bytes of a tag in Galois counter mode.
-const TAG_BYTES: usize = 16;
 
 /// Bytes of an RTCP packet that are authenticated in clear, with the index word behind.
 const RTCP_CLEAR_BYTES: usize = 12;
@@ -23,17 +16,12 @@ const RTCP_CLEAR_BYTES: usize = 12;
 /// The keys of RTP or of RTCP. Boxed, so that a direction that is idle is small in what walks over it.
 pub(super) enum Cipher {
     Counter {
-        key: Box<Aes128>,
+        key: Box<Lines<(Aes128Enc, MacKey)>>,
         salt: [u8; 14],
-        mac: Box<Hmac<Sha1>>,
     },
-    Galois128 {
-        key: Box<Lines<Aes128Gcm>>,
-        salt: [u8; 12],
-    },
-    Galois256 {
-        key: Box<Lines<Aes256Gcm>>,
-        salt: [u8; 12],
+    Galois {
+        key: Box<Lines<GaloisKey>>,
+        salt: [u8; NONCE_BYTES],
     },
 }
 
@@ -67,33 +55,27 @@ impl Cipher {
                 fill(2, &mut salt);
                 Self::counter(key128, salt, &mac_key)
             }
-            SrtpProfile::AeadAes128Gcm => {
-                let mut salt = [0; 12];
+            SrtpProfile::AeadAes128Gcm | SrtpProfile::AeadAes256Gcm => {
+                let mut salt = [0; NONCE_BYTES];
                 fill(2, &mut salt);
-                Self::galois128(key128, salt)
-            }
-            SrtpProfile::AeadAes256Gcm => {
-                let mut salt = [0; 12];
-                fill(2, &mut salt);
-                Self::Galois256 {
-                    key: Box::new(Lines(Aes256Gcm::new(&session_key.into()))),
-                    salt,
-                }
+                Self::galois(&session_key[..profile.key_bytes()], salt)
             }
         }
     }
 
     pub(super) fn counter(key: &[u8], salt: [u8; 14], mac_key: &[u8]) -> Self {
         Self::Counter {
-            key: Box::new(Aes128::new(&array(key).into())),
+            key: Box::new(Lines((
+                Aes128Enc::new(&array(key).into()),
+                MacKey::new(mac_key),
+            ))),
             salt,
-            mac: Box::new(mac(mac_key)),
         }
     }
 
-    pub(super) fn galois128(key: &[u8], salt: [u8; 12]) -> Self {
-        Self::Galois128 {
-            key: Box::new(Lines(Aes128Gcm::new(&array::<16>(key).into()))),
+    pub(super) fn galois(key: &[u8], salt: [u8; NONCE_BYTES]) -> Self {
+        Self::Galois {
+            key: Box::new(Lines(GaloisKey::new(key))),
             salt,
         }
     }
@@ -101,33 +83,29 @@ impl Cipher {
     pub(super) fn stream(&self) -> Keystream {
         match self {
             Self::Counter { .. } => Keystream::Counter,
-            Self::Galois128 { .. } | Self::Galois256 { .. } => Keystream::Galois,
+            Self::Galois { .. } => Keystream::Galois,
         }
     }
 
     /// Encrypts or decrypts in counter mode (RFC 3711 §4.1.1).
     pub(super) fn apply(&self, ssrc: u32, index: u64, data: &mut [u8]) {
-        let Self::Counter { key, salt, .. } = self else {
+        let Self::Counter { key, salt } = self else {
             return;
         };
         let mut iv = [0; 16];
         iv[..14].copy_from_slice(salt);
         xor(&mut iv[4..8], &ssrc.to_be_bytes());
         xor(&mut iv[8..14], &index.to_be_bytes()[2..]);
-        let core = CtrCore::inner_iv_init(&**key, &iv.into());
+        let core = CtrCore::inner_iv_init(&key.0.0, &iv.into());
         Ctr128BE::from_core(core).apply_keystream(data);
     }
 
-    /// The authentication of a packet and what belongs behind it (RFC 3711 §4.2).
-    pub(super) fn tag(&self, packet: &[u8], behind: &[u8]) -> [u8; MAC_BYTES] {
-        let Self::Counter { mac, .. } = self else {
+    /// The authentication of a packet and, for RTP, of its rollover counter (RFC 3711 §4.2).
+    pub(super) fn tag(&self, packet: &[u8], rollover: Option<u32>) -> [u8; MAC_BYTES] {
+        let Self::Counter { key, .. } = self else {
             return [0; MAC_BYTES];
         };
-        // The hashed key is copied, so that it is not hashed again for each packet.
-        let mut mac = Hmac::clone(mac);
-        mac.update(packet);
-        mac.update(behind);
-        mac.finalize().into_bytes().into()
+        key.0.1.mac(packet, rollover)
     }
 
     /// Encrypts in Galois counter mode (RFC 7714 §8.1), authenticating also what stays in clear.
@@ -139,16 +117,14 @@ impl Cipher {
         behind: &[u8],
         body: &mut [u8],
     ) -> [u8; TAG_BYTES] {
-        let nonce = self.nonce(ssrc, index).into();
+        let Self::Galois { key, salt } = self else {
+            return [0; TAG_BYTES];
+        };
         let mut joined = [0; RTCP_CLEAR_BYTES];
         let clear = join(clear, behind, &mut joined);
-        let sealed = match self {
-            Self::Counter { .. } => return [0; TAG_BYTES],
-            Self::Galois128 { key, .. } => key.0.encrypt_inout_detached(&nonce, clear, body.into()),
-            Self::Galois256 { key, .. } => key.0.encrypt_inout_detached(&nonce, clear, body.into()),
-        };
         // It fails beyond 64 GiB only, and a packet is shorter.
-        sealed.map_or([0; TAG_BYTES], Into::into)
+        let sealed = key.0.seal(nonce(salt, ssrc, index), clear, body);
+        sealed.unwrap_or([0; TAG_BYTES])
     }
 
     /// Whether the tag was right; then `body` is decrypted.
@@ -161,36 +137,22 @@ impl Cipher {
         body: &mut [u8],
         tag: &[u8],
     ) -> bool {
-        let nonce = self.nonce(ssrc, index).into();
-        let mut joined = [0; RTCP_CLEAR_BYTES];
-        let clear = join(clear, behind, &mut joined);
-        let Some(tag) = tag.first_chunk::<TAG_BYTES>() else {
+        let Self::Galois { key, salt } = self else {
             return false;
         };
-        let tag = (*tag).into();
-        match self {
-            Self::Counter { .. } => false,
-            Self::Galois128 { key, .. } => key
-                .0
-                .decrypt_inout_detached(&nonce, clear, body.into(), &tag)
-                .is_ok(),
-            Self::Galois256 { key, .. } => key
-                .0
-                .decrypt_inout_detached(&nonce, clear, body.into(), &tag)
-                .is_ok(),
-        }
+        let mut joined = [0; RTCP_CLEAR_BYTES];
+        let clear = join(clear, behind, &mut joined);
+        tag.first_chunk::<TAG_BYTES>()
+            .is_some_and(|tag| key.0.open(nonce(salt, ssrc, index), clear, body, *tag))
     }
+}
 
-    /// Two zeros, the source, and six bytes of the index, over the salt (RFC 7714 §8.1, §9.1).
-    fn nonce(&self, ssrc: u32, index: u64) -> [u8; 12] {
-        let mut nonce = match self {
-            Self::Counter { .. } => [0; 12],
-            Self::Galois128 { salt, .. } | Self::Galois256 { salt, .. } => *salt,
-        };
-        xor(&mut nonce[2..6], &ssrc.to_be_bytes());
-        xor(&mut nonce[6..], &index.to_be_bytes()[2..]);
-        nonce
-    }
+/// Two zeros, the source, and six bytes of the index, over the salt (RFC 7714 §8.1, §9.1).
+fn nonce(salt: &[u8; NONCE_BYTES], ssrc: u32, index: u64) -> [u8; NONCE_BYTES] {
+    let mut nonce = *salt;
+    xor(&mut nonce[2..6], &ssrc.to_be_bytes());
+    xor(&mut nonce[6..], &index.to_be_bytes()[2..]);
+    nonce
 }
 
 /// In time that does not tell where they differ.
@@ -215,9 +177,9 @@ fn derive(key: &[u8], salt: &[u8; 14], label: u8, out: &mut [u8]) {
     block[..14].copy_from_slice(salt);
     block[7] ^= label;
     if key.len() == 32 {
-        keystream(&Aes256::new(&array(key).into()), block, out);
+        keystream(&Aes256Enc::new(&array(key).into()), block, out);
     } else {
-        keystream(&Aes128::new(&array(key).into()), block, out);
+        keystream(&Aes128Enc::new(&array(key).into()), block, out);
     }
 }
 
@@ -231,13 +193,6 @@ where
         cipher.encrypt_block(&mut stream);
         chunk.copy_from_slice(&stream[..chunk.len()]);
     }
-}
-
-fn mac(key: &[u8]) -> Hmac<Sha1> {
-    // A key of any length is taken; this one is shorter than a block, and padded is the same key.
-    let mut block = [0; 64];
-    block[..key.len().min(64)].copy_from_slice(&key[..key.len().min(64)]);
-    Hmac::new(&block.into())
 }
 
 /// The beginning of a slice that is long enough, as its length was checked where it came in.

@@ -21,8 +21,24 @@ struct Time {
 /// Measures ours and a peer's, A B A B, by the CPU time of this thread, and prints the figure.
 pub(crate) fn compare(name: &str, ours: impl FnMut(), peer: impl FnMut()) {
     let (ours, peer) = measure(ours, peer);
+    print(name, ours, peer, "");
+}
+
+/// The same for a peer that takes its samples itself, in a process of its own: `peer` is the CPU time of one call of
+/// this one, in nanoseconds.
+pub(crate) fn compare_with(
+    name: &str,
+    who: &str,
+    mut ours: impl FnMut(),
+    peer: impl FnMut() -> f64,
+) {
+    let (ours, peer) = in_turn(sampled(&mut ours), peer);
+    print(name, ours, peer, &format!(" peer_is={who}"));
+}
+
+fn print(name: &str, ours: Time, peer: Time, behind: &str) {
     println!(
-        "bench {name} ours={:.0}ns peer={:.0}ns ratio={:.2} spread={:.0}%/{:.0}%",
+        "bench {name} ours={:.0}ns peer={:.0}ns ratio={:.2} spread={:.0}%/{:.0}%{behind}",
         ours.median,
         peer.median,
         peer.median / ours.median,
@@ -56,20 +72,24 @@ pub(crate) fn medians(ours: impl FnMut(), peer: impl FnMut()) -> (f64, f64) {
 }
 
 fn measure(mut ours: impl FnMut(), mut peer: impl FnMut()) -> (Time, Time) {
-    let (our_calls, peer_calls) = (calls_per_sample(&mut ours), calls_per_sample(&mut peer));
-    let mut our_samples = Vec::with_capacity(SAMPLES);
-    let mut peer_samples = Vec::with_capacity(SAMPLES);
-    for _ in 0..SAMPLES {
-        our_samples.push(sample(&mut ours, our_calls));
-        peer_samples.push(sample(&mut peer, peer_calls));
-    }
-    (summarise(our_samples), summarise(peer_samples))
+    in_turn(sampled(&mut ours), sampled(&mut peer))
+}
+
+/// Also warms up.
+fn sampled(call: &mut impl FnMut()) -> impl FnMut() -> f64 {
+    let calls = calls_per_sample(call);
+    move || sample(call, calls)
+}
+
+fn in_turn(mut ours: impl FnMut() -> f64, mut peer: impl FnMut() -> f64) -> (Time, Time) {
+    let (ours, peer) = (0..SAMPLES).map(|_| (ours(), peer())).unzip();
+    (summarise(ours), summarise(peer))
 }
 
 /// Measures ours alone, where there is no peer.
 pub(crate) fn alone(name: &str, mut ours: impl FnMut()) {
-    let calls = calls_per_sample(&mut ours);
-    let time = summarise((0..SAMPLES).map(|_| sample(&mut ours, calls)).collect());
+    let mut sample = sampled(&mut ours);
+    let time = summarise((0..SAMPLES).map(|_| sample()).collect());
     println!(
         "bench {name} ours={:.0}ns peer=none ratio=1 spread={:.0}%",
         time.median,
@@ -77,7 +97,6 @@ pub(crate) fn alone(name: &str, mut ours: impl FnMut()) {
     );
 }
 
-/// Also warms up.
 fn calls_per_sample(call: &mut impl FnMut()) -> u32 {
     let mut calls = 1;
     loop {

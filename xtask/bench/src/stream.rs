@@ -10,7 +10,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::{
     io::{BufRead, BufReader, IoSliceMut},
     net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket},
-    path::PathBuf,
+    path::Path,
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
@@ -35,7 +35,7 @@ const SOCKET_BUFFER: usize = 4 << 20;
 const LIMIT: Duration = Duration::from_secs(120);
 
 fn throughput(name: &str) {
-    let nice = build_nice();
+    let nice = crate::c_peer("nice_stream", "nice");
     let peer_name = if nice.is_some() {
         "libnice"
     } else {
@@ -63,7 +63,7 @@ fn far(name: &str) {
         Err(why) => return println!("check {name} skipped: {why}"),
     };
     let ours = ours_to_ours(Some(&link), FAR_BYTES);
-    let Some(program) = build_nice() else {
+    let Some(program) = crate::c_peer("nice_stream", "nice") else {
         let why = "libnice-dev-is-not-installed";
         return println!("bench {name} ours={ours:.2}MiB/s peer=none({why}) ratio=1");
     };
@@ -77,7 +77,7 @@ fn far(name: &str) {
 
 /// Not a figure of speed: bytes cross in both directions between ours and libnice's, and are compared.
 fn interop(name: &str) {
-    let Some(program) = build_nice() else {
+    let Some(program) = crate::c_peer("nice_stream", "nice") else {
         println!("check {name} skipped: libnice's headers are not installed (Debian: libnice-dev)");
         return;
     };
@@ -300,30 +300,6 @@ impl End {
     }
 }
 
-/// Builds the libnice peer, when libnice's headers and a C compiler are there.
-fn build_nice() -> Option<PathBuf> {
-    let flags = Command::new("pkg-config")
-        .args(["--cflags", "--libs", "nice"])
-        .output()
-        .ok()?;
-    let flags = String::from_utf8(flags.stdout)
-        .ok()
-        .filter(|_| flags.status.success())?;
-    let here = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
-    let folder = crate::target_folder().join("interop");
-    std::fs::create_dir_all(&folder).ok()?;
-    let program = folder.join("nice_stream");
-    let built = Command::new("cc")
-        .args(["-O2", "-o"])
-        .arg(&program)
-        .arg(here.join("peers/nice_stream.c"))
-        .args(flags.split_whitespace())
-        .status();
-    built
-        .is_ok_and(|status| status.success())
-        .then_some(program)
-}
-
 fn nice(
     mut program: Command,
     role: &str,
@@ -370,7 +346,7 @@ fn finish(mut child: Child) -> f64 {
     bytes / f64::from(1 << 20) / seconds
 }
 
-fn nice_to_nice(program: &PathBuf, link: Option<&Link>, bytes: u64) -> f64 {
+fn nice_to_nice(program: &Path, link: Option<&Link>, bytes: u64) -> f64 {
     let (a, b) = addresses(link);
     let on = |host| match link {
         Some(link) => link.command(host, &program.to_string_lossy()),

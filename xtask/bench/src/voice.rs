@@ -15,7 +15,10 @@ use std::time::Duration;
 pub(crate) const PESQ: &[Figure] = pesq::FIGURES;
 
 pub(crate) const FIGURES: &[Figure] = &[
-    ("voice.srtp", srtp::srtp),
+    ("voice.srtp", srtp::counter),
+    ("voice.srtp_gcm", srtp::galois),
+    ("voice.srtp_libsrtp", srtp::counter_libsrtp),
+    ("voice.srtp_gcm_libsrtp", srtp::galois_libsrtp),
     ("voice.packet_40", |name| {
         in_huge_pages(name, || packet(name, 40))
     }),

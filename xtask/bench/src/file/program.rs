@@ -9,12 +9,7 @@ use super::median;
 use crate::Figure;
 use others::Ssh;
 use pcp::{Place, random, same};
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    process::Command,
-    time::Duration,
-};
+use std::{fs, path::Path, process::Command, time::Duration};
 use wormhole::Wormhole;
 
 pub(crate) const FIGURES: &[Figure] = &[
@@ -52,7 +47,7 @@ fn many_small(name: &str) {
 }
 
 /// Ours against the best of some others, in turn.
-fn versus(name: &str, place: &Place, what: &PathBuf, arrives: &str, others: &[&'static str]) {
+fn versus(name: &str, place: &Place, what: &Path, arrives: &str, others: &[&'static str]) {
     let ssh = Ssh::start(&place.path("ssh"));
     if ssh.is_none() {
         println!("SKIPPED {name} against scp and rsync: sshd is not installed (cargo xtask setup)");

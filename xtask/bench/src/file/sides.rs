@@ -175,7 +175,9 @@ async fn receive(
         let read = endpoint.update(|manager, now| TunnelClient::read(manager, id, READ, now));
         match read.expect("a stream that stands") {
             Read::Bytes(piece) => received += piece.len() as u64,
-            Read::Pending => drop(changes.next().await),
+            Read::Pending => {
+                let _ = changes.next().await;
+            }
             Read::End(_) => break (Instant::now(), ProcessTime::now()),
             Read::Broken(cause) => panic!("after {received} bytes: {cause}"),
         }
