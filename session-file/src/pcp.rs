@@ -79,9 +79,14 @@ pub fn main() -> ExitCode {
 /// # Errors
 /// What went wrong, with the exit code. What failed for single files is told by itself, and is [`Exit::Failed`] in the end.
 pub async fn run(args: Args) -> Result<Exit, Problem> {
-    let view = Arc::new(View::new(args.account()));
     let mut work = args.check()?;
     let mut account = args.account().clone().resolve(&PROGRAM)?;
+    let view = View::new(&account);
+    let view = Arc::new(if work.is_stream() {
+        view.beside_file()
+    } else {
+        view
+    });
     let ways = Ways::new(args.transfer().allow_plaintext)?;
     ways.restrict(&mut account.ways)?;
     let board = work.board(&account.policy).map(|(board, service)| {

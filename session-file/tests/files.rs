@@ -359,6 +359,18 @@ fn a_part_in_the_middle_can_be_asked_for() {
     );
 }
 
+/// Who has a part of another file, and asks for the rest.
+#[test]
+fn what_is_behind_the_end_is_answered_with_the_whole() {
+    let mut world = world(Carrier::Stream);
+    provide(&mut world, BOB, &[("f", 1_000)]);
+    let asked = selector("f").with_range(FileRange::from_offset(5_000));
+    let ids = open(&mut world, ALICE, vec![Proposal::Request(asked, None)]).unwrap();
+    let mut both = [App::new(), App::new().with("f", data("f", 1_000))];
+    run(&mut world, &mut both);
+    assert!(both[ALICE].received[&ids[0]] == data("f", 1_000));
+}
+
 #[test]
 fn a_peer_without_parts_sends_all_of_it_and_one_that_is_not_offered_parts_gets_none() {
     let mut world = world(Carrier::Stream);

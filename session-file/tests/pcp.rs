@@ -10,6 +10,8 @@
 #[cfg(feature = "jet")]
 #[path = "pcp/encrypted.rs"]
 mod encrypted;
+#[path = "pcp/getting.rs"]
+mod getting;
 #[cfg(feature = "jet")]
 #[path = "common/keys.rs"]
 mod keys;

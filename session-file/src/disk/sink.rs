@@ -94,9 +94,10 @@ pub fn into_stream(
             error,
         ))
     };
-    let mut out = std::io::stdout().lock();
+    let mut out = std::io::stdout();
     while let Some(pieces) = input.blocking_recv() {
-        if let Err(error) = write_pieces(&mut out, &pieces) {
+        // Held no longer than that: others may have something to say there.
+        if let Err(error) = write_pieces(&mut out.lock(), &pieces) {
             input.close();
             return (hasher, fail(&error));
         }

@@ -3,13 +3,13 @@
 use super::{DiskError, DiskProblem, RESERVED};
 use crate::{EntryKind, TreeEntry, TreePath};
 use std::{
-    fs::{Metadata, ReadDir},
+    fs::ReadDir,
     io,
     os::unix::fs::{MetadataExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
 };
 
-/// Goes through files and folders, folders before what is in them, in the order of names. It keeps the names of the folders
+/// Goes through files and folders (a link that is named is followed, those that are found are not), folders before what is in them, in the order of names. It keeps the names of the folders
 /// that it is in, and nothing else.
 #[derive(Debug)]
 pub struct Walk {
@@ -63,10 +63,16 @@ impl Walk {
     }
 
     fn look(&mut self, parent: Option<&TreePath>, path: PathBuf, root: bool) -> Found {
+        let place = within(parent, &path);
+        // Under the link's name goes what it leads to, which is opened later as what is no link.
+        let path = match root.then(|| path.canonicalize()) {
+            Some(Ok(target)) => target,
+            Some(Err(_)) | None => path,
+        };
         let fault = |what, error: &io::Error| {
             Found::Skipped(Skipped::Fault(DiskError::io(what, &path, error)))
         };
-        let metadata = match metadata(&path, root) {
+        let metadata = match path.symlink_metadata() {
             Ok(metadata) => metadata,
             Err(error) => return fault("look at", &error),
         };
@@ -77,7 +83,7 @@ impl Walk {
         if !kind.is_file() && !kind.is_dir() {
             return Found::Skipped(Skipped::Special(path));
         }
-        let Some(tree_path) = within(parent, &path) else {
+        let Some(tree_path) = place else {
             let why = "its name is none on every system".to_owned();
             let error = DiskError::new("send", path, DiskProblem::Other(why));
             return Found::Skipped(Skipped::Fault(error));
@@ -110,14 +116,6 @@ impl Iterator for Walk {
     fn next(&mut self) -> Option<Found> {
         let (parent, path, root) = self.find()?;
         Some(self.look(parent.as_ref(), path, root))
-    }
-}
-
-/// A link that a user names is followed; those that are found are not.
-fn metadata(path: &Path, root: bool) -> io::Result<Metadata> {
-    match root {
-        true => path.metadata(),
-        false => path.symlink_metadata(),
     }
 }
 

@@ -137,16 +137,11 @@ fn accept(
 }
 
 fn provide(transfer: &Transfer, mut file: File, blocks: bool) -> Result<Taken, FileError> {
-    let asked = transfer
-        .file()
-        .range
-        .clone()
-        .filter(|_| file.range.is_some());
-    if let Some(asked) = &asked {
-        let size = file.size.unwrap_or(u64::MAX);
-        if asked.offset > size {
-            return Err(FileError::Range);
-        }
+    let size = file.size.unwrap_or(u64::MAX);
+    // Who asks for what is behind the end has a part of another file, and gets this one from the beginning.
+    let asked = transfer.file().range.as_ref();
+    let asked = asked.filter(|asked| file.range.is_some() && asked.offset <= size);
+    if let Some(asked) = asked {
         let length = asked.length.map(|length| length.min(size - asked.offset));
         file.range = Some(FileRange {
             offset: asked.offset,

@@ -178,6 +178,15 @@ impl Args {
 }
 
 impl Work {
+    /// Whether a file goes to standard output.
+    pub(super) fn is_stream(&self) -> bool {
+        match self {
+            Self::Receive(inbox, _) => inbox.is_stream(),
+            Self::Get(order, _) => order.is_stream(),
+            Self::Send(..) | Self::List(_) | Self::Share(_) => false,
+        }
+    }
+
     /// What is told while it lasts, and what takes the questions about it.
     pub(super) fn board(&mut self, policy: &Policy) -> Option<(Board, Box<dyn Service>)> {
         match self {

@@ -3,11 +3,11 @@
 use super::{
     failing,
     hand::Hand,
-    receive::{Inbox, Landing, bad_name, land},
+    receive::{Inbox, Landing, bad_name, check_room, land},
 };
 use crate::{
     File, FileName, FileRange, Hasher, Proposal, TreePath,
-    disk::{DiskError, Partial, Sink},
+    disk::{DiskError, DiskProblem, Existing, Partial, Sink},
 };
 use session_core::Peer;
 use session_xmpp::cli::{Exit, Problem};
@@ -36,6 +36,11 @@ impl Order {
         Ok(Self { name: path, inbox })
     }
 
+    /// Whether it goes to standard output.
+    pub(super) fn is_stream(&self) -> bool {
+        self.inbox.is_stream()
+    }
+
     /// Fetches it.
     pub(super) async fn run(self, hand: &Hand, from: &Peer) -> Result<Exit, Problem> {
         hand.fetch(from, &self.name, &self.inbox).await?;
@@ -49,9 +54,29 @@ impl Hand {
     /// # Errors
     /// Why it did not arrive.
     pub async fn fetch(&self, from: &Peer, path: &TreePath, inbox: &Inbox) -> Result<(), Problem> {
+        let name = path.name();
+        check_name(inbox, &name)?;
+        let known = known(inbox, &name).await?;
+        let goes_on = known.is_some();
+        match self.fetch_behind(from, path, inbox, known).await {
+            // What we have a part of was another file, or is not any more what it was.
+            Err(problem) if goes_on && problem.code == failing::FILE_CHANGED => {
+                self.fetch_behind(from, path, inbox, None).await
+            }
+            fetched => fetched,
+        }
+    }
+
+    /// The same, behind what is known already.
+    async fn fetch_behind(
+        &self,
+        from: &Peer,
+        path: &TreePath,
+        inbox: &Inbox,
+        known: Option<Hasher>,
+    ) -> Result<(), Problem> {
         let what = format!("get {path}");
         let name = path.name();
-        let known = known(inbox, &name).await?;
         let asked = File {
             name: Some(path.as_str().into()),
             range: known
@@ -90,6 +115,25 @@ impl Hand {
     }
 }
 
+/// Whether the name is free, where it has to be. Nobody is asked for what would not be kept.
+fn check_name(inbox: &Inbox, name: &FileName) -> Result<(), Problem> {
+    let Some(folder) = inbox
+        .folder()
+        .filter(|_| inbox.existing() == Existing::Skip)
+    else {
+        return Ok(());
+    };
+    match folder.meta(name.as_str()) {
+        Ok(None) => Ok(()),
+        Ok(Some(_)) => {
+            let path = folder.path().join(name.as_str());
+            let taken = DiskError::new("get", path, DiskProblem::Exists);
+            Err(failing::disk(&taken))
+        }
+        Err(error) => Err(failing::disk(&error)),
+    }
+}
+
 /// What is there of it.
 async fn known(inbox: &Inbox, name: &FileName) -> Result<Option<Hasher>, Problem> {
     let Some(folder) = inbox.folder().cloned() else {
@@ -113,6 +157,9 @@ async fn open(
         return Ok(Landing::Sink(Sink::Stream(hasher)));
     };
     let opened = tokio::task::spawn_blocking(move || {
+        let there = prefix.as_ref().map_or(0, Hasher::length);
+        let left = file.size.unwrap_or_default().saturating_sub(there);
+        check_room(&folder, left, &file)?;
         let mut partial = Partial::resume(&folder, &name, &file, prefix)?;
         partial.dress(None, file.date.map(|date| (date.unix(), 0)));
         Ok::<_, DiskError>(partial)
@@ -120,7 +167,7 @@ async fn open(
     let partial = match opened.await {
         Ok(opened) => opened?,
         Err(error) => {
-            let problem = crate::disk::DiskProblem::Other(error.to_string());
+            let problem = DiskProblem::Other(error.to_string());
             return Err(DiskError::new("open", "", problem));
         }
     };

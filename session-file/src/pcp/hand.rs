@@ -1,8 +1,8 @@
 //! [`Hand`]: one end, which sends and takes.
 
 use super::{View, failing::misuse, limit::Limit, pump::Line};
-use crate::{FILE_TRANSFER, FileClient, FileConfig, FileError, Proposal};
-use session_core::{ChannelLayer, LayerChoice, Peer, SessionId};
+use crate::{Decision, FILE_TRANSFER, FileClient, FileConfig, FileError, Proposal};
+use session_core::{ChannelLayer, LayerChoice, Peer, ReasonCondition, SessionId};
 use session_xmpp::{
     Endpoint,
     cli::{Exit, Problem, Program, TransportName},
@@ -206,6 +206,31 @@ impl Hand {
                 ))
             }
         }
+    }
+
+    /// Decides about what somebody offers or asks for. What cannot be done as it was decided is declined: who waits for an
+    /// answer gets one.
+    ///
+    /// # Errors
+    /// Why not.
+    pub(super) fn answer(
+        &self,
+        session: SessionId,
+        decisions: Vec<(Arc<str>, Decision)>,
+    ) -> Result<(), FileError> {
+        let contents: Vec<Arc<str>> = decisions.iter().map(|(name, _)| name.clone()).collect();
+        self.endpoint.update(|manager, now| {
+            let answered = FileClient::answer(manager, session, decisions, now);
+            if answered.is_err() {
+                let failed = || Decision::Skip(ReasonCondition::FailedApplication.into());
+                let none = contents.into_iter().map(|name| (name, failed())).collect();
+                if FileClient::answer(manager, session, none, now).is_err() {
+                    // It was taken back meanwhile, or is not as it was said to be.
+                    let _ = FileClient::release(manager, session, now);
+                }
+            }
+            answered
+        })
     }
 
     /// Lets go of a session in which nothing is left to do. Its peer may have added a file that is on its way, or that

@@ -15,7 +15,7 @@ use session_xmpp::cli::{Exit, Problem};
 use std::{collections::BTreeSet, path::Path, sync::Arc, time::Duration};
 use tokio::task::JoinSet;
 
-pub(super) use one::{Landing, bad_name, land};
+pub(super) use one::{Landing, bad_name, check_room, land};
 
 /// Transfers that run at a time. Further ones are declined as busy.
 const AT_ONCE: usize = 8;
@@ -171,9 +171,7 @@ fn decline(hand: &Hand, offer: &FileOffer, reason: Reason) {
     let skip = |file: &OfferedFile| (file.content.clone(), Decision::Skip(reason.clone()));
     let decisions = offer.files.iter().map(skip).collect();
     // It may be over already.
-    let _ = hand
-        .endpoint()
-        .update(|manager, now| FileClient::answer(manager, offer.session, decisions, now));
+    let _ = hand.answer(offer.session, decisions);
 }
 
 /// Decides about an offer, and receives what of it is taken.
@@ -198,11 +196,8 @@ async fn take_all(hand: &Hand, inbox: &Inbox, offer: &FileOffer) -> Result<(), P
             }
         }
     }
-    let answered = hand
-        .endpoint()
-        .update(|manager, now| FileClient::answer(manager, offer.session, decisions, now));
-    if let Err(error) = answered {
-        // It was taken back meanwhile.
+    if let Err(error) = hand.answer(offer.session, decisions) {
+        // It was taken back meanwhile, or what is offered is not what is there.
         return Err(failing::misuse("accept what is offered", &error));
     }
     let from = offer.from.as_str();
@@ -246,7 +241,7 @@ async fn decide(
                 let text = "only one file can be taken here";
                 return Ok((Decision::Skip(reason.with_text(text)), None));
             };
-            one::check_room(folder, totals.bytes, file)?;
+            check_room(folder, totals.bytes, file)?;
             let acceptance = Acceptance {
                 name: FileName::last_of("folder").ok(),
                 tree: true,

@@ -146,12 +146,12 @@ async fn one_by_one(hand: &Hand, to: &Peer, paths: Vec<PathBuf>) -> Result<Exit,
                 let sent = one::send(hand, to, name.as_str(), || Source::open(&path)).await;
                 match sent {
                     Ok(_) => {}
-                    // Nobody is there for the next one either.
-                    Err(problem) if problem.exit != Exit::Declined => return Err(problem),
-                    Err(problem) => {
+                    Err(problem) if is_of_one(&problem) => {
                         failures += 1;
                         hand.view().problem(&problem);
                     }
+                    // Nobody is there for the next one either.
+                    Err(problem) => return Err(problem),
                 }
             }
             // Folders are in nobody's words but ours.
@@ -163,6 +163,11 @@ async fn one_by_one(hand: &Hand, to: &Peer, paths: Vec<PathBuf>) -> Result<Exit,
         }
     }
     Ok(exit(failures))
+}
+
+/// Whether others may go well all the same: it was declined, or something is with the file, here or there.
+fn is_of_one(problem: &Problem) -> bool {
+    problem.exit == Exit::Declined || failing::is_of_a_file(problem.code)
 }
 
 fn exit(failures: u64) -> Exit {

@@ -161,10 +161,8 @@ impl Shelf {
             };
             decisions.push((content.clone(), decision));
         }
-        let answered = hand
-            .endpoint()
-            .update(|manager, now| FileClient::answer(manager, offer.session, decisions, now));
-        answered.map_err(|error| failing::misuse("give what is asked for", &error))?;
+        hand.answer(offer.session, decisions)
+            .map_err(|error| failing::misuse("give what is asked for", &error))?;
         Ok(given)
     }
 

@@ -8,10 +8,10 @@ use crate::{
 use indicatif::{HumanBytes, HumanDuration, MultiProgress, ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 use session_core::StanzaError;
-use session_xmpp::cli::{AccountArgs, Problem};
+use session_xmpp::cli::{Account, Problem};
 use std::{
     fmt::Write as _,
-    io::{IsTerminal as _, Write as _},
+    io::{self, IsTerminal as _, Write},
     sync::Arc,
     time::Duration,
 };
@@ -39,11 +39,19 @@ pub enum Mode {
     Bars,
 }
 
-/// Where it is told: on standard error for people, on standard output for machines.
+/// Where it is told: on standard error for people, on standard output for machines, unless that carries a file.
 #[derive(Debug)]
 pub struct View {
     mode: Mode,
     bars: MultiProgress,
+    events: Events,
+}
+
+/// Where events for machines go.
+#[derive(Clone, Copy, Debug)]
+enum Events {
+    Output,
+    Error,
 }
 
 /// Something that is shown while it lasts.
@@ -65,12 +73,12 @@ impl Drop for Shown {
 }
 
 impl View {
-    /// As the options say, and the terminal.
-    pub fn new(args: &AccountArgs) -> Self {
-        Self::with_mode(match (args.quiet, args.json) {
+    /// As the account's options say, and the terminal.
+    pub fn new(account: &Account) -> Self {
+        Self::with_mode(match (account.quiet, account.json) {
             (_, true) => Mode::Json,
             (true, _) => Mode::Quiet,
-            _ if std::io::stderr().is_terminal() => Mode::Bars,
+            _ if io::stderr().is_terminal() => Mode::Bars,
             _ => Mode::Lines,
         })
     }
@@ -80,6 +88,15 @@ impl View {
         Self {
             mode,
             bars: MultiProgress::new(),
+            events: Events::Output,
+        }
+    }
+
+    /// With events on standard error: on standard output they would stand in the middle of a file.
+    pub fn beside_file(self) -> Self {
+        Self {
+            events: Events::Error,
+            ..self
         }
     }
 
@@ -93,7 +110,11 @@ impl View {
             Mode::Json => {
                 self.event(&json!({"event": "begin", "name": name, "bytes": meter.bytes().1}));
                 Shown {
-                    ticking: Some(tokio::spawn(tell(name.to_owned(), meter.clone()))),
+                    ticking: Some(tokio::spawn(tell(
+                        self.events,
+                        name.to_owned(),
+                        meter.clone(),
+                    ))),
                     bar: None,
                 }
             }
@@ -198,7 +219,7 @@ impl View {
     /// Something failed, and the rest goes on.
     pub fn problem(&self, problem: &Problem) {
         match self.mode {
-            Mode::Json => self.line_out(&problem.to_json()),
+            Mode::Json => self.events.line(&problem.to_json()),
             Mode::Quiet | Mode::Lines | Mode::Bars => self.complain(&problem.to_string()),
         }
     }
@@ -262,7 +283,7 @@ impl View {
                 .size
                 .map_or_else(String::new, |size| HumanBytes(size).to_string());
             let date = date.unwrap_or_default();
-            line_out(&format!(
+            Events::Output.line(&format!(
                 "{size:>12}  {date:20}  {from}:{}",
                 printable(name)
             ));
@@ -271,7 +292,7 @@ impl View {
 
     fn event(&self, event: &Value) {
         if self.mode == Mode::Json {
-            self.line_out(&event.to_string());
+            self.events.line(&event.to_string());
         }
     }
 
@@ -286,13 +307,24 @@ impl View {
     fn complain(&self, text: &str) {
         self.bars.suspend(|| {
             // Who closed it does not want to know.
-            let _ = writeln!(std::io::stderr().lock(), "{text}");
+            let _ = writeln!(io::stderr().lock(), "{text}");
         });
     }
+}
 
-    fn line_out(&self, text: &str) {
-        line_out(text);
+impl Events {
+    fn line(self, text: &str) {
+        // Who closed it does not want to know.
+        let _ = match self {
+            Self::Output => line_to(io::stdout().lock(), text),
+            Self::Error => line_to(io::stderr().lock(), text),
+        };
     }
+}
+
+fn line_to(mut out: impl Write, text: &str) -> io::Result<()> {
+    writeln!(out, "{text}")?;
+    out.flush()
 }
 
 /// What others write does not steer a terminal.
@@ -305,12 +337,6 @@ fn printable(text: &str) -> String {
         }
     };
     text.chars().map(plain).collect()
-}
-
-fn line_out(text: &str) {
-    let mut out = std::io::stdout().lock();
-    // Who closed it does not want to know.
-    let _ = writeln!(out, "{text}").and_then(|()| out.flush());
 }
 
 fn count(
@@ -389,7 +415,7 @@ async fn tick(bar: ProgressBar, name: String, meter: Arc<Meter>) {
     }
 }
 
-async fn tell(name: String, meter: Arc<Meter>) {
+async fn tell(events: Events, name: String, meter: Arc<Meter>) {
     let mut ticks = tokio::time::interval(EVENT_EVERY);
     ticks.tick().await;
     let mut before = 0;
@@ -404,6 +430,6 @@ async fn tell(name: String, meter: Arc<Meter>) {
             "event": "progress", "name": name, "done": bytes, "bytes": total, "rate": rate,
             "seconds_left": left, "left": eta, "files_done": done, "files": files,
         });
-        line_out(&event.to_string());
+        events.line(&event.to_string());
     }
 }

@@ -130,3 +130,34 @@ async fn links_lead_nowhere() {
     assert!(!place.exists("in/tree/etc"));
     place.assert_clean("in");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_link_that_is_named_is_followed() {
+    let place = Place::new("named-links");
+    place.write("else/target.txt", b"target");
+    place.write("else/folder/inside.txt", b"inside");
+    fs::create_dir_all(place.path("out")).unwrap();
+    for (name, target) in [
+        ("link.txt", "else/target.txt"),
+        ("folder-link", "else/folder"),
+    ] {
+        let link = place.path(&format!("out/{name}"));
+        std::os::unix::fs::symlink(place.path(target), link).unwrap();
+    }
+    let (alice, bob) = pair(Via::RawUdp, None);
+    let receiving = bob.receive(&place.path("in"), Existing::Rename, 1);
+    let paths = ["link.txt", "folder-link"].map(|name| place.path(&format!("out/{name}")));
+    let sent = long(alice.hand.send_tree(&bob.address, paths.to_vec()))
+        .await
+        .unwrap();
+    assert_eq!(
+        (sent.files.0, sent.left_out.1),
+        (2, 0),
+        "{:?}",
+        sent.left_out
+    );
+    assert_eq!(long(receiving).await.unwrap().unwrap(), Exit::Done);
+    assert_eq!(place.read("in/link.txt"), b"target");
+    assert_eq!(place.read("in/folder-link/inside.txt"), b"inside");
+    place.assert_clean("in");
+}

@@ -39,7 +39,11 @@ pub(in crate::pcp) enum Landing {
 }
 
 /// Whether so much can be written.
-pub(super) fn check_room(folder: &Arc<Folder>, bytes: u64, file: &File) -> Result<(), DiskError> {
+pub(in crate::pcp) fn check_room(
+    folder: &Arc<Folder>,
+    bytes: u64,
+    file: &File,
+) -> Result<(), DiskError> {
     let name = file.name.as_deref().unwrap_or_default();
     let short = folder
         .room()

@@ -1,0 +1,82 @@
+//! Fetching what somebody shares.
+
+use super::kit::{self, Place, Via, bytes, long, pair};
+use session_file::{TreePath, disk::Existing, pcp::Shelf};
+use session_xmpp::cli::Exit;
+use std::{fs, time::Duration};
+
+/// Lets somebody fetch what is in a folder, as long as the result lives.
+fn share(place: &Place, side: &kit::Side) -> impl Drop + use<> {
+    let shelf = Shelf::new(&place.path("shelf")).unwrap();
+    let hand = side.hand.clone();
+    kit::Task(tokio::spawn(async move { shelf.run(&hand).await }))
+}
+
+/// Fetches a part of a file, and is gone.
+async fn begin(place: &Place, name: &str) {
+    let (alice, bob) = pair(Via::RawUdp, Some(2_000_000));
+    let _sharing = share(place, &bob);
+    let inbox = kit::inbox(&place.path("in"), Existing::Rename);
+    let path = TreePath::new(name).unwrap();
+    let fetching = alice.hand.fetch(&bob.address, &path, &inbox);
+    let cut = tokio::time::timeout(Duration::from_millis(3_000), fetching).await;
+    assert!(cut.is_err(), "the limit makes it last 5 s");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_part_of_another_file_does_not_stand_in_the_way() {
+    // One that ends behind the part, and one that ends before.
+    for size in [8_000_000, 1_000] {
+        let place = Place::new("get-other");
+        place.write("shelf/report", &bytes(10_000_000, 1));
+        begin(&place, "report").await;
+        place.settle("in").await;
+        let part = fs::read_dir(place.path("in")).unwrap().count();
+        assert!(part > 0, "something is there to go on with");
+        let content = bytes(size, 2);
+        fs::write(place.path("shelf/report"), &content).unwrap();
+        let (alice, bob) = pair(Via::RawUdp, None);
+        let _sharing = share(&place, &bob);
+        let inbox = kit::inbox(&place.path("in"), Existing::Rename);
+        let path = TreePath::new("report").unwrap();
+        long(alice.hand.fetch(&bob.address, &path, &inbox))
+            .await
+            .unwrap();
+        assert!(place.read("in/report") == content);
+        place.assert_clean("in");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_interrupted_file_is_fetched_from_there_on() {
+    let place = Place::new("get-on");
+    let content = bytes(10_000_000, 1);
+    place.write("shelf/report", &content);
+    begin(&place, "report").await;
+    place.settle("in").await;
+    let (alice, bob) = pair(Via::RawUdp, None);
+    let _sharing = share(&place, &bob);
+    let inbox = kit::inbox(&place.path("in"), Existing::Rename);
+    let path = TreePath::new("report").unwrap();
+    long(alice.hand.fetch(&bob.address, &path, &inbox))
+        .await
+        .unwrap();
+    assert!(place.read("in/report") == content);
+    place.assert_clean("in");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_there_is_not_fetched_where_that_was_said() {
+    let place = Place::new("get-skip");
+    place.write("shelf/report", b"new");
+    place.write("in/report", b"old");
+    let (alice, bob) = pair(Via::RawUdp, None);
+    let _sharing = share(&place, &bob);
+    let inbox = kit::inbox(&place.path("in"), Existing::Skip);
+    let path = TreePath::new("report").unwrap();
+    let problem = long(alice.hand.fetch(&bob.address, &path, &inbox)).await;
+    let problem = problem.unwrap_err();
+    assert_eq!((problem.code, problem.exit), ("file-exists", Exit::Failed));
+    assert_eq!(place.read("in/report"), b"old");
+    assert_eq!(fs::read_dir(place.path("in")).unwrap().count(), 1);
+}
