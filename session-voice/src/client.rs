@@ -17,7 +17,7 @@ pub use form::{CallForm, GoogleForm, JingleForm};
 
 use crate::{
     Abilities, Call, CallChange, CallInfo, CallPhase, CallSecurity, Crypto, DTMF, DigitMessage,
-    Encryption, KEY_BYTES, Media, NegotiationError, Policy, RtpDescription,
+    Encryption, KEY_BYTES, Media, NegotiationError, Part, Policy, RtpDescription,
     encryption::AES_CM_128_HMAC_SHA1_80, negotiate,
 };
 use bytes::Bytes;
@@ -400,8 +400,8 @@ impl<F: CallForm> VoiceClient<F> {
         }
     }
 
-    fn receive_info(&mut self, id: SessionId, element: &Element) -> Result<bool, PeerError> {
-        let Some(call) = self.calls.get_mut(&id) else {
+    fn receive_info(&mut self, session: &Session, element: &Element) -> Result<bool, PeerError> {
+        let Some(call) = self.calls.get_mut(&session.id()) else {
             return Ok(false);
         };
         if element.is(DTMF, "dtmf") {
@@ -420,6 +420,8 @@ impl<F: CallForm> VoiceClient<F> {
             CallInfo::Ringing => {}
             CallInfo::Hold => set(call, true, |call| &mut call.hold.there, CallChange::Held),
             CallInfo::Unhold => set(call, false, |call| &mut call.hold.there, CallChange::Held),
+            // Of another content it says nothing of the sound; without a name it is of all (XEP-0167 §8.3).
+            CallInfo::Mute(part) | CallInfo::Unmute(part) if is_of_another(session, &part) => {}
             CallInfo::Mute(_) => set(call, true, |call| &mut call.mute.there, CallChange::Muted),
             CallInfo::Unmute(_) => set(call, false, |call| &mut call.mute.there, CallChange::Muted),
             // It ends both (XEP-0167 §8.1).
@@ -551,10 +553,9 @@ impl<F: CallForm> SessionClient for VoiceClient<F> {
         info: &[Element],
         _: Instant,
     ) -> Result<(), PeerError> {
-        let id = session.id();
         let mut understood = info.is_empty();
         for element in info {
-            understood |= self.receive_info(id, element)?;
+            understood |= self.receive_info(session, element)?;
         }
         if understood {
             Ok(())
@@ -598,6 +599,12 @@ impl<F: CallForm> fmt::Debug for VoiceClient<F> {
             .field("calls", &self.calls)
             .finish_non_exhaustive()
     }
+}
+
+/// Whether a content beside the sound is meant.
+fn is_of_another(session: &Session, part: &Part) -> bool {
+    let mut others = session.contents().skip(1);
+    others.any(|content| part.name.as_ref() == Some(content.name()))
 }
 
 fn set(

@@ -242,8 +242,10 @@ impl DigitSender {
         if sounding.next > now {
             return None;
         }
-        let lasted = now.saturating_duration_since(sounding.began).min(TONE);
+        let lasted = now.saturating_duration_since(sounding.began);
         let end = lasted >= TONE;
+        // What sounds until the next packet is told with this one: of none at all, receivers take no notice (RFC 4733 §2.3.5).
+        let lasted = (lasted + INTERVAL).min(TONE);
         let packet = DigitPacket {
             marker: sounding.first,
             began: sounding.began,
@@ -283,26 +285,59 @@ impl DigitSender {
     }
 }
 
-/// Makes digits of packets: each once, whatever is lost or comes again.
+/// Makes digits of packets: each once, whatever is lost or comes again, and however long its key is held.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct DigitReceiver {
-    /// The timestamp of the digit that came last.
-    last: Option<u32>,
+    /// The digit that came last.
+    last: Option<Heard>,
+}
+
+/// A digit, or a segment of one that is longer than a packet can say.
+#[derive(Clone, Copy, Debug)]
+struct Heard {
+    timestamp: u32,
+    event: u8,
+    /// The longest that was told.
+    duration: u16,
+    ended: bool,
 }
 
 impl DigitReceiver {
     /// The digit of a packet that is the first to arrive of it.
     pub fn on_packet(&mut self, timestamp: u32, event: TelephoneEvent) -> Option<Digit> {
+        let heard = Heard {
+            timestamp,
+            event: event.event,
+            duration: event.duration,
+            ended: event.end,
+        };
+        let Some(last) = &mut self.last else {
+            let digit = Digit::from_event(event.event)?;
+            self.last = Some(heard);
+            return Some(digit);
+        };
+        let later = timestamp.wrapping_sub(last.timestamp);
+        if later == 0 {
+            last.duration = last.duration.max(heard.duration);
+            last.ended |= heard.ended;
+            return None;
+        }
         // One that is older than the last was overtaken by it, and was heard of already or is too late to matter.
-        let is_new = self
-            .last
-            .is_none_or(|last| timestamp.wrapping_sub(last).cast_signed() > 0);
-        if !is_new {
+        if later.cast_signed() < 0 {
             return None;
         }
         let digit = Digit::from_event(event.event)?;
-        self.last = Some(timestamp);
-        Some(digit)
+        let goes_on = last.is_followed_by(later, event.event);
+        self.last = Some(heard);
+        (!goes_on).then_some(digit)
+    }
+}
+
+impl Heard {
+    /// Whether what begins so much later is its next segment (RFC 4733 §2.5.1.3): it begins where this one ends.
+    fn is_followed_by(&self, later: u32, event: u8) -> bool {
+        let ends = [self.duration, u16::MAX].map(u32::from);
+        !self.ended && event == self.event && ends.contains(&later)
     }
 }
 
@@ -340,7 +375,9 @@ mod tests {
         let durations: Vec<_> = packets.iter().map(|(_, p)| p.event.duration).collect();
         assert_eq!(
             durations,
-            [0, 160, 320, 480, 640, 800, 960, 1_120, 1_280, 1_280, 1_280]
+            [
+                160, 320, 480, 640, 800, 960, 1_120, 1_280, 1_280, 1_280, 1_280
+            ]
         );
         let ends: Vec<_> = packets.iter().map(|(_, p)| p.event.end).collect();
         assert_eq!(ends.iter().filter(|end| **end).count(), 3);
@@ -380,6 +417,33 @@ mod tests {
             prop_assert_eq!(heard.into_iter().map(Digit::event).collect::<Vec<_>>(), keys);
             prop_assert!(begins.windows(2).all(|pair| pair[1] - pair[0] >= SPACING));
         }
+    }
+
+    /// RFC 4733 §2.5.1.3: what is longer than a packet can say comes in segments.
+    #[test]
+    fn a_key_that_is_held_is_one_digit() {
+        let mut receiver = DigitReceiver::default();
+        let event = |event, duration, end| TelephoneEvent {
+            event,
+            duration,
+            end,
+            volume: 10,
+        };
+        let key = |key| Digit::from_event(key);
+        assert_eq!(receiver.on_packet(100, event(5, 960, false)), key(5));
+        assert_eq!(receiver.on_packet(100, event(5, u16::MAX, false)), None);
+        let second = 100 + u32::from(u16::MAX);
+        assert_eq!(receiver.on_packet(second, event(5, 960, false)), None);
+        assert_eq!(receiver.on_packet(second, event(5, 1_920, true)), None);
+        // The same key again, and another one right behind.
+        assert_eq!(
+            receiver.on_packet(second + 1_920, event(5, 960, false)),
+            key(5)
+        );
+        assert_eq!(
+            receiver.on_packet(second + 2_880, event(6, 960, false)),
+            key(6)
+        );
     }
 
     fn units_of(time: Duration) -> u32 {

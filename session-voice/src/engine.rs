@@ -195,6 +195,11 @@ impl VoiceEngine {
         self.media.set_protection(protection);
     }
 
+    /// Keys of RTCP's own, where it has a channel of its own: [`Call::control_protection`](crate::Call::control_protection).
+    pub fn set_control_protection(&mut self, protection: &Protection) {
+        self.media.set_control_protection(protection);
+    }
+
     /// What both sides agree on now: the answer, to an engine that was made before it for early media. What is heard goes
     /// on; what is spoken goes on in the first of these codecs that this build has.
     ///
@@ -403,7 +408,7 @@ impl VoiceEngine {
         self.played.at = 0;
         let (playout, stretch) = self.media.pull(now);
         let rate = self.decoder().sample_rate();
-        let length = samples(FRAME, rate);
+        let length = samples(self.media.peer_frame(), rate);
         let is_sound = matches!(playout, Playout::Packet(_) | Playout::Recover { .. });
         self.decode(playout, length, &mut sound);
         let (shorter, longer) = &mut self.stats.stretched;
@@ -541,12 +546,13 @@ fn media_config(agreed: &[PayloadType], codec: &PayloadType, cname: &str) -> Med
         } else {
             Redundancy::None
         },
+        unit_bytes: u32::from(["PCMU", "PCMA", "G722"].iter().any(|name| codec.is(name))),
         ..MediaConfig::new(codec.id, rate, cname)
     }
 }
 
 fn samples(time: Duration, rate: u32) -> usize {
-    (time.as_millis() * u128::from(rate) / 1_000) as usize
+    (time.as_nanos() * u128::from(rate) / 1_000_000_000) as usize
 }
 
 fn level(sound: &[f32]) -> f32 {

@@ -58,6 +58,8 @@ pub struct JitterFrame {
     pub timestamp: u32,
     /// What the codec understands.
     pub payload: Bytes,
+    /// How long it sounds, in units of the clock; 0 where that is not known.
+    pub length: u32,
     /// How many of the frames before it have a copy in it.
     pub copies: u32,
     /// What it means.
@@ -180,6 +182,7 @@ pub struct JitterBuffer {
 #[derive(Clone, Debug, Default)]
 struct Waiting {
     payload: Bytes,
+    length: u32,
     copies: u32,
     kind: FrameKind,
 }
@@ -210,6 +213,7 @@ impl JitterBuffer {
         let frame = JitterFrame {
             timestamp,
             payload,
+            length: 0,
             copies: self.config.copies,
             kind: FrameKind::Sound,
         };
@@ -247,6 +251,7 @@ impl JitterBuffer {
         }
         let waiting = Waiting {
             payload: frame.payload,
+            length: frame.length,
             copies: frame.copies,
             kind: frame.kind,
         };
@@ -288,6 +293,12 @@ impl JitterBuffer {
         self.delay.since_best(self.cursor?, now)
     }
 
+    /// How long frames are, as far as their sender has said: what is made up for one that is missing is to be as long.
+    pub fn frame(&self) -> Duration {
+        let nanos = u128::from(self.frame) * 1_000_000_000 / u128::from(self.config.clock_rate);
+        Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+    }
+
     /// Frames that wait.
     pub fn waiting(&self) -> usize {
         self.frames.len()
@@ -310,19 +321,30 @@ impl JitterBuffer {
 
     /// How long the ways of packets are, also of those that came as a copy in a later one.
     fn learn(&mut self, timestamp: u64, frame: &JitterFrame, now: Instant) {
+        let before = self.frame;
+        if frame.length > 0 {
+            self.frame = u64::from(frame.length);
+        }
         let Some(highest) = self.highest else {
             self.highest = Some(timestamp);
             self.delay.on_frame(timestamp, now);
             return;
         };
+        // Who falls silent for a while may go on with its timestamps where they were: nothing was that long on its way.
+        if self.cursor.is_none() && self.frames.is_empty() {
+            self.delay.go_on_at(timestamp, now);
+        }
         if timestamp > highest {
             let gap = timestamp - highest;
             // The sender says by its timestamps how long its frames are, as long as none is lost.
             let shortest = units(Duration::from_millis(2), self.config.clock_rate).max(1);
-            if gap < self.frame && gap >= shortest {
+            if frame.length == 0 && gap < self.frame && gap >= shortest {
                 self.frame = gap;
             }
-            let lost = (gap / self.frame).saturating_sub(1);
+            let lost = match frame.length {
+                0 => (gap / self.frame).saturating_sub(1),
+                _ => gap.saturating_sub(before) / self.frame,
+            };
             let copies = u64::from(frame.copies.min(COPIES_MAX));
             if lost > 0 && lost <= copies && !self.pauses && self.cursor.is_some() {
                 for back in 1..=lost {
@@ -373,7 +395,11 @@ impl JitterBuffer {
     }
 
     fn play(&mut self, cursor: u64, frame: Waiting) -> Playout {
-        self.advance(cursor + self.frame);
+        let length = match frame.length {
+            0 => self.frame,
+            length => u64::from(length),
+        };
+        self.advance(cursor + length);
         self.concealed = 0;
         self.misses = false;
         match frame.kind {

@@ -47,6 +47,9 @@ pub struct MediaConfig {
     pub receive_digits: Vec<u8>,
     /// How long frames are until packets say otherwise.
     pub frame: Duration,
+    /// Bytes of what is received for each unit of its clock, where every frame has as many, so that its length can be told: 1
+    /// for G.711 and G.722. 0 where it cannot; Opus says itself how long a frame is.
+    pub unit_bytes: u32,
     /// The payload type of comfort noise, with the codec's clock rate.
     pub noise: Option<u8>,
     /// What packets carry of the frames before them.
@@ -72,6 +75,7 @@ impl MediaConfig {
             digits: None,
             receive_digits: Vec::new(),
             frame: Duration::from_millis(20),
+            unit_bytes: 0,
             noise: None,
             redundancy: Redundancy::None,
             quality: CodecQuality::G711,
@@ -205,6 +209,7 @@ pub struct MediaStream {
     sending: Sending,
     sender: Option<SrtpSender>,
     receiver: Option<SrtpReceiver>,
+    control: Option<Box<Control>>,
     memory: Memory,
     kinds: Kinds,
     config: MediaConfig,
@@ -222,6 +227,12 @@ pub struct MediaStream {
     counted: JitterStats,
     /// Of our packets, as the peer says: how many were lost, in how many runs. Older ones count less.
     runs: (f64, f64),
+}
+
+/// What protects RTCP that has keys of its own.
+struct Control {
+    sender: Option<SrtpSender>,
+    receiver: Option<SrtpReceiver>,
 }
 
 /// What each packet that is sent touches: beside each other, because the memory of thousands of calls is far away.
@@ -286,6 +297,7 @@ impl MediaStream {
             digit: None,
             sender,
             receiver,
+            control: None,
             born: now,
             random: a ^ b.rotate_left(17) | 1,
             sending: Sending {
@@ -314,11 +326,36 @@ impl MediaStream {
     }
 
     /// Other keys from now on, as after another transport took over. Numbers and timestamps go on, and what waits to be
-    /// played stays.
+    /// played stays. With the same keys nothing happens: what was counted under a key must not be counted again.
     pub fn set_protection(&mut self, protection: &Protection) {
+        if is_under(protection, self.sender.as_ref(), self.receiver.as_ref()) {
+            return;
+        }
         (self.sender, self.receiver) = contexts(protection);
         // So that the round is known from the first packet on, as at the beginning.
         self.sending.sequence &= 0x7FFF;
+    }
+
+    /// Keys of RTCP's own, where it has a channel of its own with DTLS (RFC 5764 §5): [`Call::control_protection`].
+    ///
+    /// [`Call::control_protection`]: crate::Call::control_protection
+    pub fn set_control_protection(&mut self, protection: &Protection) {
+        if is_under(protection, self.sender.as_ref(), self.receiver.as_ref()) {
+            // They are those of RTP, which have counted already.
+            self.control = None;
+            return;
+        }
+        let known = |control: &Control| {
+            is_under(
+                protection,
+                control.sender.as_ref(),
+                control.receiver.as_ref(),
+            )
+        };
+        if !self.control.as_deref().is_some_and(known) {
+            let (sender, receiver) = contexts(protection);
+            self.control = Some(Box::new(Control { sender, receiver }));
+        }
     }
 
     /// Our source's name.
@@ -347,6 +384,7 @@ impl MediaStream {
         let timestamp = self.sending.timestamp;
         self.skip_units(length);
         self.begin_reports(now);
+        self.sending.spoken_at = now;
         if self.is_sounding() {
             self.sending.marker = true;
             return None;
@@ -356,7 +394,6 @@ impl MediaStream {
         let packet = self.packet_in(room, payload_type, marker, timestamp, payload)?;
         self.sending.sent.0 += 1;
         self.sending.sent.1 += payload.len() as u64;
-        self.sending.spoken_at = now;
         Some(packet)
     }
 
@@ -379,6 +416,7 @@ impl MediaStream {
         self.config.receive_types.clone_from(&config.receive_types);
         self.config.receive_rate = config.receive_rate;
         self.config.redundancy = config.redundancy;
+        self.config.unit_bytes = config.unit_bytes;
         self.kinds = Kinds::new(&self.config);
         self.source = None;
     }
@@ -408,6 +446,8 @@ impl MediaStream {
     pub fn skip(&mut self, length: Duration) {
         self.skip_units(length);
         self.sending.marker = true;
+        // Reports go by it: it belongs to the timestamp, which has gone on.
+        self.sending.spoken_at += length;
     }
 
     /// Sends a digit, behind those that wait.
@@ -432,6 +472,12 @@ impl MediaStream {
             Some(source) => source.jitter.pull(now),
             None => (Playout::Silence, Stretch::Keep),
         }
+    }
+
+    /// How long the peer's frames are: what is made up for one is to be as long.
+    pub fn peer_frame(&self) -> Duration {
+        let frame = self.source.as_ref().map(|source| source.jitter.frame());
+        frame.unwrap_or(self.config.frame)
     }
 
     /// When [`handle_timeout`](Self::handle_timeout) is due.
@@ -592,6 +638,21 @@ impl MediaStream {
 }
 
 /// What protects what we send, and what opens what the peer sends.
+/// Whether these are of this protection.
+fn is_under(
+    protection: &Protection,
+    sender: Option<&SrtpSender>,
+    receiver: Option<&SrtpReceiver>,
+) -> bool {
+    match (protection, sender, receiver) {
+        (Protection::Srtp { ours, theirs }, Some(sender), Some(receiver)) => {
+            sender.master() == ours && receiver.master() == theirs
+        }
+        (Protection::Plain, None, None) => true,
+        (Protection::Srtp { .. } | Protection::Plain, _, _) => false,
+    }
+}
+
 fn contexts(protection: &Protection) -> (Option<SrtpSender>, Option<SrtpReceiver>) {
     match protection {
         Protection::Srtp { ours, theirs } => {

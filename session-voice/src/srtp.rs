@@ -261,6 +261,11 @@ impl SrtpSender {
         }
     }
 
+    /// The key with which it was made.
+    pub(crate) fn master(&self) -> &SrtpMaster {
+        &self.keys.master
+    }
+
     /// Encrypts a packet in place and adds its tag: [`SrtpProfile::rtp_tag`] bytes, for which a buffer with room is
     /// not moved.
     ///
@@ -353,6 +358,11 @@ impl SrtpReceiver {
             keys: master.keys(),
             sources: SmallVec::new(),
         }
+    }
+
+    /// The key with which it was made.
+    pub(crate) fn master(&self) -> &SrtpMaster {
+        &self.keys.master
     }
 
     /// Verifies and decrypts a packet in place, and cuts its tag off.

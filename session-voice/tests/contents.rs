@@ -16,8 +16,8 @@ use session_core::{
     SessionDescription, SessionId, SessionManager, Slot,
 };
 use session_voice::{
-    AUDIO_CONTENT, Call, CallContent, CallError, CallOffer, CallPhase, CallVerdict, ContentChange,
-    Media, PayloadType, Protection, RTP, RtpDescription,
+    AUDIO_CONTENT, Call, CallContent, CallError, CallInfo, CallOffer, CallPhase, CallVerdict,
+    ContentChange, Media, Part, PayloadType, Protection, RTP, RtpDescription,
 };
 use std::{
     sync::{Arc, Mutex},
@@ -342,4 +342,39 @@ fn the_sound_may_be_taken_out_of_a_call() {
             .unwrap();
     });
     assert_eq!(scene.call(BOB, Call::phase), Some(CallPhase::Answered));
+}
+
+/// XEP-0167 §8.3: who turns the camera off is still heard.
+#[test]
+fn a_mute_of_another_content_is_none_of_the_sound() {
+    let (mut scene, _) = call(true);
+    scene.act(ALICE, |manager, id, now| {
+        Client::add_content(manager, id, screen(), now).unwrap()
+    });
+    scene.act(BOB, |manager, id, now| {
+        Client::accept_content(manager, id, "screen", video(), now).unwrap()
+    });
+    let names = scene.contents(BOB);
+    assert_eq!(names.len(), 2);
+    for (name, is_muted) in [(Some("screen"), false), (Some(names[0].as_str()), true)] {
+        let part = Part {
+            name: name.map(Into::into),
+            creator: None,
+        };
+        scene.session(BOB, |session, now| {
+            let info = CallInfo::Mute(part).to_element();
+            session.send_info(vec![info], now).unwrap();
+        });
+        let muted = scene.call(ALICE, |call| call.mute().there);
+        assert_eq!(muted, Some(is_muted), "{name:?}");
+    }
+    scene.session(BOB, |session, now| {
+        let other = Part {
+            name: Some("screen".into()),
+            creator: None,
+        };
+        let info = CallInfo::Unmute(other).to_element();
+        session.send_info(vec![info], now).unwrap();
+    });
+    assert_eq!(scene.call(ALICE, |call| call.mute().there), Some(true));
 }

@@ -106,6 +106,8 @@ pub struct Opus<L> {
     next_distance: u32,
     buffer: Vec<f32>,
     tuning: Option<Tuning>,
+    /// The frame before was silence.
+    pauses: bool,
 }
 
 impl<L: Library> Opus<L> {
@@ -116,6 +118,7 @@ impl<L: Library> Opus<L> {
             next_distance: 0,
             buffer: vec![0.0; PACKET_MAX],
             tuning: None,
+            pauses: false,
         }
     }
 
@@ -164,7 +167,9 @@ impl<L: Library> AudioCodec for Opus<L> {
             Err(NotEncoded::Broken(why)) => return Err(broken(why)),
         };
         let is_silence = opus_packet::is_silence(&payload[..length]);
-        payload.truncate(if is_silence { 0 } else { length });
+        // The first says that what does not come behind it is not missing.
+        let pauses = std::mem::replace(&mut self.pauses, is_silence);
+        payload.truncate(if is_silence && pauses { 0 } else { length });
         Ok(())
     }
 

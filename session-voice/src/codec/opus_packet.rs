@@ -5,6 +5,26 @@ pub(crate) fn is_silence(packet: &[u8]) -> bool {
     packet.len() <= 2
 }
 
+/// How long it sounds, in samples of 48 kHz (RFC 6716 §3.1, §3.2); 0 for what is no packet.
+pub(crate) fn samples(packet: &[u8]) -> u32 {
+    let Some((&toc, rest)) = packet.split_first() else {
+        return 0;
+    };
+    let config = toc >> 3;
+    let frame = match config {
+        0..=11 => [480, 960, 1_920, 2_880][usize::from(config & 3)],
+        12..=15 => [480, 960][usize::from(config & 1)],
+        _ => [120, 240, 480, 960][usize::from(config & 3)],
+    };
+    let count = match toc & 3 {
+        0 => 1,
+        1 | 2 => 2,
+        _ => rest.first().map_or(0, |count| u32::from(count & 0x3F)),
+    };
+    // More than 120 ms is none.
+    Some(frame * count).filter(|all| *all <= 5_760).unwrap_or(0)
+}
+
 /// Whether it carries a copy of the frame before it (LBRR, RFC 6716 §4.2.4).
 pub(crate) fn has_copy(packet: &[u8]) -> bool {
     let Some((&toc, rest)) = packet.split_first() else {
@@ -74,6 +94,19 @@ fn after_count(rest: &[u8]) -> Option<&[u8]> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn every_length_is_known() {
+        // SILK of 10, 20, 40, 60 ms, hybrid of 10 and 20, CELT of 2.5, 5, 10, 20.
+        let ms = |config: u8| f64::from(samples(&[config << 3, 0])) / 48.0;
+        assert_eq!([0, 1, 2, 3].map(ms), [10.0, 20.0, 40.0, 60.0]);
+        assert_eq!([12, 13, 14, 15].map(ms), [10.0, 20.0, 10.0, 20.0]);
+        assert_eq!([16, 17, 18, 31].map(ms), [2.5, 5.0, 10.0, 20.0]);
+        // Two frames, six frames, and more than there may be.
+        assert_eq!(samples(&[3 << 3 | 1, 0]), 5_760);
+        assert_eq!(samples(&[1 << 3 | 3, 6, 0]), 5_760);
+        assert_eq!([&[1 << 3 | 3, 7, 0][..], &[11], &[]].map(samples), [0; 3]);
+    }
 
     #[test]
     fn flags_are_found_where_they_are() {

@@ -82,6 +82,18 @@ impl DelayModel {
         Some(Duration::from_nanos(u64::try_from(way).unwrap_or(0)))
     }
 
+    /// The first frame behind a silence has come: one that would have been on its way for longer than is ever waited for has not
+    /// been. Its sender's timestamps stood still, and ways count from it on.
+    pub(super) fn go_on_at(&mut self, timestamp: u64, now: Instant) {
+        let late = self.since_best(timestamp, now);
+        if late.is_some_and(|late| late > self.delay_max)
+            && let Some(way) = self.way(timestamp, now)
+        {
+            (self.shortest, self.shortest_before) = (way, way);
+            self.epoch_ends = Some(now + EPOCH);
+        }
+    }
+
     /// The frame of this timestamp was there at `now`.
     pub(super) fn on_frame(&mut self, timestamp: u64, now: Instant) {
         let origin = *self.origin.get_or_insert((timestamp, now));

@@ -270,3 +270,89 @@ fn a_sender_that_begins_anew_is_heard_soon() {
     }
     assert!(heard >= 80, "{heard}");
 }
+
+/// A sender with frames of these lengths in milliseconds, in turn, heard by a player that makes up what it has to: how often
+/// something had to be made up, and the delay in the end.
+fn of_lengths(lengths: &[u64], frames: usize) -> (JitterStats, Duration, usize) {
+    let mut buffer = JitterBuffer::new(JitterConfig::new(RATE));
+    let (start, mut spoken, mut timestamp) = (epoch(), Duration::ZERO, 7_u32);
+    let mut plays_at = start;
+    for length in lengths.iter().cycle().take(frames) {
+        let length = Duration::from_millis(*length);
+        // It leaves when its last sample is spoken.
+        spoken += length;
+        let arrives = start + spoken + Duration::from_millis(30);
+        while plays_at < arrives {
+            let (playout, _) = buffer.pull(plays_at);
+            let Playout::Packet(payload) = playout else {
+                plays_at += buffer.frame();
+                continue;
+            };
+            plays_at += Duration::from_millis(payload[0].into());
+        }
+        let units = units(length, RATE) as u32;
+        let frame = JitterFrame {
+            timestamp,
+            payload: vec![length.as_millis() as u8].into(),
+            length: units,
+            copies: 0,
+            kind: FrameKind::Sound,
+        };
+        buffer.insert_frame(frame, arrives);
+        timestamp = timestamp.wrapping_add(units);
+    }
+    let delay = buffer.delay(plays_at).unwrap_or_default();
+    (buffer.stats(), delay, buffer.waiting())
+}
+
+#[test]
+fn frames_of_any_length_and_of_several_are_played_as_they_are() {
+    let mut changing = vec![20; 100];
+    changing.extend([10; 50]);
+    changing.extend([60; 100]);
+    for lengths in [
+        vec![60],
+        vec![40],
+        vec![10],
+        vec![120],
+        vec![20, 60, 10],
+        changing,
+    ] {
+        let (stats, delay, waiting) = of_lengths(&lengths, 1_000);
+        let name = format!("{:?}: {stats:?} {delay:?} {waiting}", &lengths[..1]);
+        // What is made up is made up before the delay has settled.
+        assert!(stats.concealed + stats.recovered <= 12, "{name}");
+        assert!(stats.played >= 980 && stats.dropped == 0, "{name}");
+        assert!(
+            delay <= Duration::from_millis(300) && waiting <= 8,
+            "{name}"
+        );
+    }
+}
+
+/// A microphone that was taken away for a while: its timestamps go on where they were.
+#[test]
+fn timestamps_that_stood_still_are_no_delay() {
+    let mut buffer = JitterBuffer::new(JitterConfig::new(RATE));
+    let start = epoch();
+    let mut at_end = JitterStats::default();
+    for number in 0..3_000_u32 {
+        let silence = if number < 2_000 { 0 } else { 3_000 };
+        let now = start + FRAME * number + Duration::from_millis(silence);
+        if number == 2_000 {
+            // What the player does meanwhile.
+            (0..150).for_each(|at| drop(buffer.pull(now - FRAME * (150 - at))));
+            at_end = buffer.stats();
+        }
+        buffer.insert(number * UNITS, vec![1].into(), now);
+        buffer.pull(now);
+    }
+    let stats = buffer.stats();
+    let lost = stats.concealed - at_end.concealed + stats.late - at_end.late;
+    assert!(lost <= 5, "{at_end:?} {stats:?}");
+    assert!(
+        buffer.target() <= Duration::from_millis(60),
+        "{:?}",
+        buffer.target()
+    );
+}

@@ -2,8 +2,8 @@
 
 use super::{MediaError, MediaEvent, MediaStream, Redundancy, Source};
 use crate::{
-    FrameKind, JitterFrame, LossRuns, Reception, Rtcp, RtcpPacket, RtpPacket, TelephoneEvent,
-    codec::opus_packet, rtcp::ReceivedMap,
+    DigitReceiver, FrameKind, JitterFrame, LossRuns, Reception, Rtcp, RtcpPacket, RtpPacket,
+    TelephoneEvent, codec::opus_packet, rtcp::ReceivedMap,
 };
 use bytes::{Buf, Bytes, BytesMut};
 use std::time::Instant;
@@ -75,6 +75,8 @@ impl MediaStream {
                 jitter: self.new_jitter(),
             }));
             self.counted = crate::JitterStats::default();
+            // Another source counts its digits otherwise.
+            self.digits_in = DigitReceiver::default();
         }
         self.begin_reports(now);
         let frame = self.frame(timestamp, payload_type, payload);
@@ -109,9 +111,18 @@ impl MediaStream {
         } else {
             FrameKind::Sound
         };
+        let length = match self.config.redundancy {
+            _ if kind == FrameKind::Noise => 0,
+            Redundancy::Opus => opus_packet::samples(&payload),
+            Redundancy::None | Redundancy::Next => {
+                let bytes = u32::try_from(payload.len()).unwrap_or(u32::MAX);
+                bytes.checked_div(self.config.unit_bytes).unwrap_or(0)
+            }
+        };
         JitterFrame {
             timestamp,
             payload,
+            length,
             copies,
             kind,
         }
@@ -130,7 +141,11 @@ impl MediaStream {
 
     fn take_rtcp(&mut self, packet: Bytes, now: Instant) -> Result<Option<MediaEvent>, MediaError> {
         let mut packet = writable(packet);
-        if let Some(receiver) = &mut self.receiver {
+        let receiver = match &mut self.control {
+            Some(control) => control.receiver.as_mut(),
+            None => self.receiver.as_mut(),
+        };
+        if let Some(receiver) = receiver {
             receiver.unprotect_rtcp(&mut packet)?;
         }
         // Looked through whole before any of it counts.

@@ -150,7 +150,11 @@ impl MediaStream {
 
     fn protect(&mut self, writer: RtcpWriter) -> Option<Bytes> {
         let compound = writer.finish();
-        let Some(sender) = &mut self.sender else {
+        let sender = match &mut self.control {
+            Some(control) => control.sender.as_mut(),
+            None => self.sender.as_mut(),
+        };
+        let Some(sender) = sender else {
             return Some(compound);
         };
         let mut packet = compound

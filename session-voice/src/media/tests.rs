@@ -1,7 +1,7 @@
 #![allow(clippy::wildcard_enum_match_arm)]
 
 use super::*;
-use crate::{RtpPacket, SrtpProfile, is_rtcp};
+use crate::{Rtcp, RtcpPacket, RtpPacket, SrtpProfile, is_rtcp};
 use proptest::prelude::*;
 use session_core::testing::epoch;
 
@@ -328,4 +328,104 @@ fn streams_share_the_memory_of_what_they_send() {
     (0..10).for_each(&mut round);
     let count = allocation_counter::measure(|| (10..200).for_each(&mut round));
     assert_eq!(count.count_total, 0);
+}
+
+/// Without rtcp-mux, RTCP shakes hands for itself (RFC 5764 §5).
+#[test]
+fn reports_have_keys_of_their_own_where_they_have_a_channel_of_their_own() {
+    let control = |ours, theirs| Protection::Srtp {
+        ours: key(SrtpProfile::Aes128CmSha1_80, ours),
+        theirs: key(SrtpProfile::Aes128CmSha1_80, theirs),
+    };
+    let mut talk = Talk::new();
+    talk.streams[0].set_control_protection(&control(3, 4));
+    talk.streams[1].set_control_protection(&control(4, 3));
+    talk.run(1_000);
+    for stream in &talk.streams {
+        let stats = stream.stats(talk.now);
+        assert!(
+            stats.round_trip.is_some() && stats.refused == 0,
+            "{stats:?}"
+        );
+    }
+    // They are what protects them.
+    let mut report = None;
+    while report.is_none() {
+        talk.now += FRAME;
+        talk.streams[0].handle_timeout(talk.now);
+        report = talk.streams[0].poll_output();
+    }
+    let Some(MediaOutput::Rtcp(report)) = report else {
+        panic!("a report")
+    };
+    talk.streams[1].control = None;
+    let refused = talk.streams[1].handle_rtcp(report, talk.now);
+    assert_eq!(refused, Err(MediaError::Srtp(SrtpError::Forged)));
+}
+
+/// A key that has counted must not count again from the beginning: what it makes would be another packet's.
+#[test]
+fn the_same_keys_again_change_nothing() {
+    let mut streams = pair(epoch());
+    let mut now = epoch();
+    let profile = SrtpProfile::Aes128CmSha1_80;
+    let same = |ours, theirs| Protection::Srtp {
+        ours: key(profile, ours),
+        theirs: key(profile, theirs),
+    };
+    for number in 0..2 * u32::from(u16::MAX) {
+        now += FRAME;
+        let packet = streams[0].send_frame(b"sound", FRAME, now).unwrap();
+        streams[1].handle_rtp(packet.clone(), now).unwrap();
+        if number.is_multiple_of(10_000) {
+            streams[0].set_protection(&same(1, 2));
+            streams[1].set_protection(&same(2, 1));
+            // It was heard, and is not taken again.
+            assert!(streams[1].handle_rtp(packet, now).is_err());
+        }
+    }
+    let packet = streams[0].send_frame(b"sound", FRAME, now).unwrap();
+    assert!(streams[1].handle_rtp(packet, now).is_ok());
+    // Others do count anew.
+    streams[0].set_protection(&same(7, 8));
+    streams[1].set_protection(&same(8, 7));
+    let packet = streams[0].send_frame(b"sound", FRAME, now).unwrap();
+    assert!(streams[1].handle_rtp(packet, now).is_ok());
+}
+
+/// While nothing is spoken the time of reports goes on as the frames' does (RFC 3550 §6.4.1).
+#[test]
+fn reports_name_the_time_of_their_timestamp_in_a_pause_too() {
+    let mut stream = MediaStream::new(
+        MediaConfig::new(111, 48_000, "name"),
+        Protection::Plain,
+        [1; 16],
+        epoch(),
+    );
+    let (mut now, mut named) = (epoch(), Vec::new());
+    for number in 0..3_000 {
+        now += FRAME;
+        if number < 500 {
+            stream.send_frame(b"sound", FRAME, now);
+        } else {
+            stream.skip(FRAME);
+        }
+        if stream.poll_timeout().is_some_and(|at| at <= now) {
+            stream.handle_timeout(now);
+        }
+        while let Some(MediaOutput::Rtcp(report)) = stream.poll_output() {
+            for part in Rtcp::new(&report).flatten() {
+                if let RtcpPacket::SenderReport { ntp, rtp, .. } = part {
+                    named.push((ntp as f64 / f64::from(u32::MAX), rtp));
+                }
+            }
+        }
+    }
+    let first = named[0];
+    assert!(named.len() > 8);
+    for (ntp, rtp) in named {
+        let by_stamp = f64::from(rtp.wrapping_sub(first.1)) / 48_000.0;
+        let apart = (ntp - first.0 - by_stamp).abs();
+        assert!(apart < 0.03, "{apart} s");
+    }
 }

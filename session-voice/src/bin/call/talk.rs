@@ -32,7 +32,9 @@ struct Look {
     phase: CallPhase,
     may_send: bool,
     holds: bool,
+    connected: bool,
     protection: Option<Protection>,
+    control_protection: Option<Protection>,
     config: EngineConfig,
     security: String,
     path: String,
@@ -59,6 +61,7 @@ pub(crate) async fn talk(
         rings_until: ringing.as_ref().map(|ringing| now + ringing.length),
         ringing,
         answered: None,
+        agreed: false,
         spoken: Loudness::default(),
         heard: Loudness::default(),
         dtx: how.dtx,
@@ -119,6 +122,8 @@ struct Talk<'a> {
     rings_until: Option<Instant>,
     ringing: Option<Ringing>,
     answered: Option<Instant>,
+    /// The engine has what both sides agreed on.
+    agreed: bool,
     /// How loud it was here and there since the last look.
     spoken: Loudness,
     heard: Loudness,
@@ -217,7 +222,9 @@ impl Talk<'_> {
                 phase: call.phase(),
                 may_send: call.may_send(),
                 holds: call.hold().here,
+                connected: call.is_connected(),
                 protection: call.protection(),
+                control_protection: call.control_protection(),
                 config: EngineConfig::early(call, "call"),
                 security,
                 path: path.unwrap_or_default(),
@@ -272,13 +279,22 @@ impl Talk<'_> {
                 *none = Some(engine);
             }
         }
+        if let (Some(engine), Some(keys)) = (&mut line.engine, &look.control_protection) {
+            engine.set_control_protection(keys);
+        }
         let Some(engine) = line.engine.as_mut().filter(|_| self.answered.is_none()) else {
             return Ok(());
         };
         if look.phase != CallPhase::Answered {
             return Ok(());
         }
-        engine.set_agreed(&look.config.agreed).map_err(broken)?;
+        if !std::mem::replace(&mut self.agreed, true) {
+            engine.set_agreed(&look.config.agreed).map_err(broken)?;
+        }
+        // With keys in signalling there may be no path yet.
+        if !look.connected {
+            return Ok(());
+        }
         self.talked.codec = engine.codec();
         drop(line);
         self.answered = Some(now);
