@@ -29,6 +29,9 @@ const RECORDED_MAX: usize = 48_000;
 pub struct EngineConfig {
     /// What both sides agreed on, ours first: the first codec that this build has is sent, any of them is received.
     pub agreed: Vec<PayloadType>,
+    /// What our own description names: the peer may send with its numbers where its answer has others (RFC 3264 §5.1,
+    /// §6.1). Default: the same.
+    pub ours: Vec<PayloadType>,
     /// Our canonical name: random per call, and no address (RFC 7022).
     pub cname: String,
     /// Whether silence is left out. Default no.
@@ -43,6 +46,7 @@ impl EngineConfig {
     /// The defaults, with these codecs.
     pub fn new(agreed: Vec<PayloadType>, cname: &str) -> Self {
         Self {
+            ours: agreed.clone(),
             agreed,
             cname: cname.to_owned(),
             dtx: false,
@@ -53,14 +57,16 @@ impl EngineConfig {
 
     /// Of what a call has agreed on; none before its answer.
     pub fn of_call(call: &Call, cname: &str) -> Option<Self> {
-        let agreed = call.agreed()?;
-        Some(Self::new(agreed.payload_types.clone(), cname))
+        call.agreed().map(|_| Self::early(call, cname))
     }
 
     /// For early media, or a call that is answered: of what is known of the agreement by now ([`Call::expected`]). With the
     /// answer follows [`VoiceEngine::set_agreed`].
     pub fn early(call: &Call, cname: &str) -> Self {
-        Self::new(call.expected().payload_types.clone(), cname)
+        Self {
+            ours: call.local.payload_types.clone(),
+            ..Self::new(call.expected().payload_types.clone(), cname)
+        }
     }
 }
 
@@ -120,6 +126,7 @@ pub struct VoiceEngine {
     media: MediaStream,
     codec: Box<dyn AudioCodec>,
     agreed: Vec<PayloadType>,
+    ours: Vec<PayloadType>,
     send_type: u8,
     /// The codec of the peer's, where it sends with another than we do.
     other: Option<Box<dyn AudioCodec>>,
@@ -164,13 +171,14 @@ impl VoiceEngine {
             report_every: config.report_every,
             metrics: config.metrics,
             quality: codec.quality(),
-            ..media_config(&config.agreed, agreed, &config.cname)
+            ..media_config(&config.agreed, &config.ours, agreed, &config.cname)
         };
         let activity = activity(config.dtx, &media, codec.as_ref());
         Ok(Self {
             media: MediaStream::new(media, protection, seed, now),
             codec,
             agreed: config.agreed.clone(),
+            ours: config.ours.clone(),
             send_type: agreed.id,
             other: None,
             receive_type: agreed.id,
@@ -207,7 +215,7 @@ impl VoiceEngine {
     /// [`EngineError::NoCodec`]; then nothing has changed.
     pub fn set_agreed(&mut self, agreed: &[PayloadType]) -> Result<(), EngineError> {
         let (first, mut codec) = first_codec(agreed)?;
-        let media = media_config(agreed, first, "");
+        let media = media_config(agreed, &self.ours, first, "");
         if first.id != self.send_type {
             if self.receive_type == first.id {
                 codec = self.other.take().unwrap_or(codec);
@@ -475,10 +483,13 @@ impl VoiceEngine {
         if payload_type == self.receive_type {
             return;
         }
-        let agreed = self.agreed.iter().find(|agreed| agreed.id == payload_type);
-        let Some(agreed) = agreed else {
+        let mut known = self.ours.iter().chain(&self.agreed);
+        let Some(agreed) = known.find(|known| known.id == payload_type) else {
             return;
         };
+        if !self.agreed.iter().any(|at| at.matches(agreed)) {
+            return;
+        }
         let other = if payload_type == self.send_type {
             None
         } else {
@@ -488,7 +499,7 @@ impl VoiceEngine {
             }
         };
         self.media
-            .set_receive(&media_config(&self.agreed, agreed, ""));
+            .set_receive(&media_config(&self.agreed, &self.ours, agreed, ""));
         self.receive_type = payload_type;
         self.other = other;
     }
@@ -525,7 +536,12 @@ fn activity(dtx: bool, media: &MediaConfig, codec: &dyn AudioCodec) -> Option<Sp
 }
 
 /// The stream of one of the agreed codecs.
-fn media_config(agreed: &[PayloadType], codec: &PayloadType, cname: &str) -> MediaConfig {
+fn media_config(
+    agreed: &[PayloadType],
+    ours: &[PayloadType],
+    codec: &PayloadType,
+    cname: &str,
+) -> MediaConfig {
     let is_opus = codec.is("opus");
     let rate = match codec.clock_rate {
         0 => PayloadType::of_id(codec.id).map_or(8_000, |known| known.clock_rate),
@@ -537,9 +553,12 @@ fn media_config(agreed: &[PayloadType], codec: &PayloadType, cname: &str) -> Med
     let noise = agreed
         .iter()
         .find(|at| at.is(crate::payload::COMFORT_NOISE));
+    let all = || agreed.iter().chain(ours);
+    let same = all().filter(|at| at.matches(codec)).map(|at| at.id);
     MediaConfig {
+        receive_types: [codec.id].into_iter().chain(same).collect(),
         digits: with_rate.map(|digits| digits.id),
-        receive_digits: agreed.iter().filter(digits).map(|at| at.id).collect(),
+        receive_digits: all().filter(digits).map(|at| at.id).collect(),
         noise: noise.filter(|_| !is_opus).map(|noise| noise.id),
         redundancy: if is_opus {
             Redundancy::Opus

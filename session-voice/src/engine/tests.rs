@@ -256,3 +256,28 @@ fn redundancy_follows_what_the_network_loses() {
     let burst = talk.engines[0].stats(talk.now).media.burst_there.unwrap();
     assert!((5.0..7.0).contains(&burst), "{burst}");
 }
+
+/// RFC 3264 §6.1: each side is sent what its own description names.
+#[test]
+fn an_answer_with_numbers_of_its_own_is_heard() {
+    let numbered = |sound, events| {
+        [
+            PayloadType::new(sound, "PCMU", 8_000),
+            PayloadType::new(events, TELEPHONE_EVENT, 8_000),
+        ]
+    };
+    let (alices, bobs) = (numbered(111, 101), numbered(96, 97));
+    let config = |agreed: &[PayloadType], ours: &[PayloadType]| EngineConfig {
+        ours: ours.to_vec(),
+        ..EngineConfig::new(agreed.to_vec(), "x")
+    };
+    let mut talk = Talk::new([&config(&bobs, &alices), &config(&alices, &bobs)]);
+    talk.run(200, tone);
+    let seven = Digit::new('7').unwrap();
+    for side in 0..2 {
+        assert!(talk.power(side, 800) > 0.15, "{side}");
+        talk.engines[side].press(seven, talk.now).unwrap();
+    }
+    talk.run(50, tone);
+    assert_eq!(talk.events, [0, 1].map(|_| vec![MediaEvent::Digit(seven)]));
+}
