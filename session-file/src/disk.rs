@@ -49,6 +49,8 @@ use std::sync::{
 #[derive(Debug, Default)]
 pub struct Meter {
     bytes: AtomicU64,
+    /// Of these, what was there before.
+    there: AtomicU64,
     files: AtomicU64,
     total_bytes: AtomicU64,
     total_files: AtomicU64,
@@ -67,9 +69,21 @@ impl Meter {
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
+    /// So many bytes need not be moved: they are there.
+    pub fn skip(&self, bytes: u64) {
+        self.there.fetch_add(bytes, Ordering::Relaxed);
+        self.add(bytes);
+    }
+
     /// It begins anew.
     pub fn restart(&self) {
+        self.there.store(0, Ordering::Relaxed);
         self.bytes.store(0, Ordering::Relaxed);
+    }
+
+    /// How many bytes were there before, of those [so far](Self::bytes).
+    pub fn there(&self) -> u64 {
+        self.there.load(Ordering::Relaxed)
     }
 
     /// One file more is done.

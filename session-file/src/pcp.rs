@@ -37,7 +37,12 @@ pub use show::{Mode, Shown, View};
 use clap::Parser as _;
 use session_core::{Reason, ReasonCondition};
 use session_xmpp::cli::{Exit, Problem};
-use std::{process::ExitCode, sync::Arc};
+use session_xmpp::client::ClientState;
+use std::{process::ExitCode, sync::Arc, time::Duration};
+use tokio::signal::unix::{self, Signal, SignalKind};
+
+/// How long it may take to take back what was told of shared files.
+const WITHDRAW_MAX: Duration = Duration::from_secs(3);
 
 /// Does what the command line says, and gives the program's exit code: 0 done, 1 failed, 2 usage, 3 no login, 4 declined.
 pub fn main() -> ExitCode {
@@ -98,24 +103,61 @@ pub async fn run(args: Args) -> Result<Exit, Problem> {
         .login(&PROGRAM, move |manager| manager.add_client(client(&config)))
         .await?;
     let hand = Hand::new(online.endpoint.clone(), view.clone(), args.transfer().limit);
+    let mut stop = Stop::new().map_err(|error| failing::io("listen for Ctrl-C", &error))?;
     let outcome = tokio::select! {
         outcome = work.run(&hand, &online) => outcome,
-        interrupted = tokio::signal::ctrl_c() => match interrupted {
-            Ok(()) => Err(interrupt()),
-            Err(error) => Err(failing::io("listen for Ctrl-C", &error)),
-        },
+        () = stop.asked() => Err(interrupt()),
     };
-    if let Some(board) = board {
-        board.withdraw(&online.endpoint, &online.address).await;
-    }
+    let is_over = matches!(online.client.state(), ClientState::Ended(_));
+    let outcome = match outcome {
+        // Why it is says more than that it is.
+        Err(problem) if is_over && problem.code == failing::OFFLINE => Err(online.ended().await),
+        outcome => outcome,
+    };
     let condition = match &outcome {
         Ok(_) => ReasonCondition::Success,
         Err(_) => ReasonCondition::Cancel,
     };
-    let finished = online.finish(Reason::new(condition)).await;
+    let finishing = async {
+        if let Some(board) = board {
+            let withdrawn = board.withdraw(&online.endpoint, &online.address);
+            // Without a connection nobody hears of it.
+            let _ = tokio::time::timeout(WITHDRAW_MAX, withdrawn).await;
+        }
+        online.finish(Reason::new(condition)).await
+    };
+    let finished = tokio::select! {
+        finished = finishing => finished,
+        // Whoever asks twice does not want to wait for it.
+        () = stop.asked() => return Err(interrupt()),
+    };
     let exit = outcome?;
     finished?;
     Ok(exit)
+}
+
+/// What a system has to ask a program to end: Ctrl-C, a terminal that is closed, and whoever manages processes.
+#[derive(Debug)]
+struct Stop([Signal; 3]);
+
+impl Stop {
+    fn new() -> std::io::Result<Self> {
+        let of = |kind| unix::signal(kind);
+        Ok(Self([
+            of(SignalKind::interrupt())?,
+            of(SignalKind::terminate())?,
+            of(SignalKind::hangup())?,
+        ]))
+    }
+
+    async fn asked(&mut self) {
+        let [interrupt, terminate, hangup] = &mut self.0;
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+            _ = hangup.recv() => {}
+        }
+    }
 }
 
 fn interrupt() -> Problem {

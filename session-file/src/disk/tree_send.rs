@@ -215,7 +215,7 @@ impl Sending<'_> {
             return Ok(false);
         }
         self.tree.begin(prefix)?;
-        self.meter.add(offset);
+        self.meter.skip(offset);
         if size == offset {
             self.paths.remove(&file);
             return Ok(false);

@@ -102,15 +102,24 @@ impl Board {
                 && first.is_none()
                 && let Some((path, file)) = requests.pop()
             {
+                // From now on the server may have it, whatever we hear of that.
+                if let Some(file) = &file {
+                    self.lock().insert(path.clone(), file.clone());
+                }
                 running.spawn(say(endpoint.clone(), own.clone(), path, file));
             }
             let Some(done) = running.join_next().await else {
                 break;
             };
             match done {
-                Ok(Ok((path, Some(file)))) => drop(self.lock().insert(path, file)),
-                Ok(Ok((path, None))) => drop(self.lock().remove(&path)),
-                Ok(Err(error)) => drop(first.get_or_insert(error)),
+                Ok((_, true, Ok(()))) => {}
+                Ok((path, false, Ok(()))) => drop(self.lock().remove(&path)),
+                Ok((path, is_told, Err(error))) => {
+                    if is_told && !told.contains_key(&path) {
+                        self.lock().remove(&path);
+                    }
+                    first.get_or_insert(error);
+                }
                 Err(_) => {}
             }
         }
@@ -125,13 +134,13 @@ impl Board {
     }
 }
 
-/// Says one thing to the server.
+/// Says one thing to the server: of which file, whether it is there, and what the server said.
 async fn say(
     endpoint: Endpoint,
     own: Peer,
     path: Arc<str>,
     file: Option<File>,
-) -> Result<(Arc<str>, Option<File>), StanzaError> {
+) -> (Arc<str>, bool, Result<(), StanzaError>) {
     let item = Element::new(PUBSUB, "item").with("id", item(&own, &path));
     let request = match &file {
         Some(file) => publish(item.child(publication(&own, file).to_element())),
@@ -143,10 +152,10 @@ async fn say(
         ),
     };
     let account = Peer::from(own.account());
-    endpoint
+    let answer = endpoint
         .query(QueryKind::Set, account, request, ANSWER_MAX)
-        .await?;
-    Ok((path, file))
+        .await;
+    (path, file.is_some(), answer.map(|_| ()))
 }
 
 fn publication(own: &Peer, file: &File) -> Publication {

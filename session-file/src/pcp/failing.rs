@@ -20,6 +20,15 @@ pub(super) fn misuse(what: &str, error: &FileError) -> Problem {
     Problem::new(Exit::Failed, "misuse", what, error.to_string(), hint)
 }
 
+/// The code of what needs a connection to the server.
+pub(super) const OFFLINE: &str = "offline";
+
+/// There will be no connection to the server any more.
+pub(super) fn offline(what: &str) -> Problem {
+    let why = "the connection is gone for good";
+    Problem::new(Exit::Failed, OFFLINE, what, why, "")
+}
+
 /// Something with a thread.
 pub(super) fn thread(error: &tokio::task::JoinError) -> Problem {
     let hint = "report it, with what --trace FILE writes";

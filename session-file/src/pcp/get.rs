@@ -104,7 +104,7 @@ impl Hand {
         let existing = inbox.existing();
         let landed = land(self, line.id(), from.as_str(), &file, landing, existing).await;
         self.finish(&mut line).await;
-        landed
+        landed.map(|_| ())
     }
 
     /// Lets the session come to its end, which is the other side's to hear.

@@ -1,6 +1,11 @@
 //! [`Hand`]: one end, which sends and takes.
 
-use super::{View, failing::misuse, limit::Limit, pump::Line};
+use super::{
+    View,
+    failing::{OFFLINE, misuse},
+    limit::Limit,
+    pump::Line,
+};
 use crate::{Decision, FILE_TRANSFER, FileClient, FileConfig, FileError, Proposal};
 use session_core::{ChannelLayer, LayerChoice, Peer, ReasonCondition, SessionId};
 use session_xmpp::{
@@ -136,16 +141,16 @@ pub fn client(ways: &Ways) -> FileClient {
 pub struct Hand {
     endpoint: Endpoint,
     view: Arc<View>,
-    rate: Option<u64>,
+    limit: Arc<Limit>,
 }
 
 impl Hand {
-    /// An end on an endpoint.
+    /// An end on an endpoint, whose transfers send so many bytes a second at most, all together.
     pub fn new(endpoint: Endpoint, view: Arc<View>, rate: Option<u64>) -> Self {
         Self {
             endpoint,
             view,
-            rate,
+            limit: Arc::new(Limit::new(rate)),
         }
     }
 
@@ -159,8 +164,15 @@ impl Hand {
         &self.view
     }
 
-    pub(super) fn limit(&self) -> Limit {
-        Limit::new(self.rate)
+    pub(super) fn limit(&self) -> &Limit {
+        &self.limit
+    }
+
+    /// Waits until there will be no connection to the server any more.
+    pub(super) async fn ended(&self) {
+        let mut link = self.endpoint.connect_link_state();
+        link.wait_for(|state| matches!(state, LinkState::Ended))
+            .await;
     }
 
     /// Proposes one file in a session of its own, under an id that was agreed on before, if one was.
@@ -199,7 +211,7 @@ impl Hand {
                 let why = "there is no connection to the server";
                 Err(Problem::new(
                     Exit::Failed,
-                    "offline",
+                    OFFLINE,
                     "begin a session",
                     why,
                     hint,

@@ -1,16 +1,25 @@
 //! `--limit`.
 
-use std::time::Duration;
+use std::{
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
 use tokio::time::{Instant, sleep_until};
 
 /// For so long a time may be saved up that was not used.
 const BURST: Duration = Duration::from_millis(100);
 
-/// Holds back who sends faster than is allowed.
+/// How long the bytes take that leave at once.
+const PART: Duration = Duration::from_millis(100);
+
+/// Fewer bytes than this do not leave by themselves.
+const LEAST_PART: u64 = 1_024;
+
+/// Holds back who sends faster than is allowed: all who share it, together.
 #[derive(Debug)]
 pub struct Limit {
     rate: Option<u64>,
-    free_at: Instant,
+    free_at: Mutex<Instant>,
 }
 
 impl Limit {
@@ -21,17 +30,29 @@ impl Limit {
     pub fn new(rate: Option<u64>) -> Self {
         Self {
             rate: rate.filter(|rate| *rate > 0),
-            free_at: Instant::now(),
+            free_at: Mutex::new(Instant::now()),
         }
     }
 
+    /// How many of so many bytes are to be taken at once, so that they leave evenly.
+    pub fn part(&self, bytes: usize) -> usize {
+        let Some(rate) = self.rate else { return bytes };
+        let part = (rate as f64 * PART.as_secs_f64()) as u64;
+        let part = usize::try_from(part.max(LEAST_PART)).unwrap_or(usize::MAX);
+        part.min(bytes)
+    }
+
     /// Waits until so many bytes may leave.
-    pub async fn take(&mut self, bytes: usize) {
+    pub async fn take(&self, bytes: usize) {
         let Some(rate) = self.rate else { return };
-        let now = Instant::now();
-        let earliest = now.checked_sub(BURST).unwrap_or(now);
-        let begin = self.free_at.max(earliest);
-        self.free_at = begin + Duration::from_secs_f64(bytes as f64 / rate as f64);
+        let begin = {
+            let now = Instant::now();
+            let earliest = now.checked_sub(BURST).unwrap_or(now);
+            let mut free_at = self.free_at.lock().unwrap_or_else(PoisonError::into_inner);
+            let begin = (*free_at).max(earliest);
+            *free_at = begin + Duration::from_secs_f64(bytes as f64 / rate as f64);
+            begin
+        };
         sleep_until(begin).await;
     }
 }
@@ -76,12 +97,32 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_limit_holds_back() {
         let begun = Instant::now();
-        let mut limit = Limit::new(Some(1_000_000));
+        let limit = Limit::new(Some(1_000_000));
         for _ in 0..20 {
             limit.take(100_000).await;
         }
         let took = Instant::now().duration_since(begun);
         assert!((1_750..2_050).contains(&took.as_millis()), "{took:?}");
         Limit::new(None).take(usize::MAX).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_shares_a_limit_is_held_back_together_and_evenly() {
+        let limit = std::sync::Arc::new(Limit::new(Some(50_000)));
+        assert_eq!([limit.part(300_000), limit.part(70)], [5_000, 70]);
+        let begun = Instant::now();
+        let taking = (0..4).map(|_| {
+            let limit = limit.clone();
+            tokio::spawn(async move {
+                for _ in 0..10 {
+                    limit.take(limit.part(300_000)).await;
+                }
+            })
+        });
+        for taking in taking.collect::<Vec<_>>() {
+            taking.await.unwrap();
+        }
+        let took = Instant::now().duration_since(begun);
+        assert!((3_700..4_100).contains(&took.as_millis()), "{took:?}");
     }
 }

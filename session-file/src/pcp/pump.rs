@@ -110,21 +110,45 @@ impl Line {
     pub(super) async fn write_all(
         &mut self,
         pieces: &mut Receiver<Bytes>,
-        limit: &mut Limit,
+        limit: &Limit,
     ) -> Result<(), Fault> {
         while let Some(mut piece) = pieces.recv().await {
-            limit.take(piece.len()).await;
             while !piece.is_empty() {
-                let written =
-                    self.act(|manager, id, now| FileClient::write(manager, id, &mut piece, now));
-                match written {
-                    Ok(_) if piece.is_empty() => {}
-                    Ok(_) => self.changed().await,
-                    Err(_) => return Err(self.fault().unwrap_or_else(gone)),
-                }
+                let part = piece.split_to(limit.part(piece.len()));
+                self.held_back(limit.take(part.len())).await?;
+                self.write(part).await?;
             }
         }
         Ok(())
+    }
+
+    async fn write(&mut self, mut part: Bytes) -> Result<(), Fault> {
+        while !part.is_empty() {
+            let written =
+                self.act(|manager, id, now| FileClient::write(manager, id, &mut part, now));
+            match written {
+                Ok(_) if part.is_empty() => {}
+                Ok(_) => self.changed().await,
+                Err(_) => return Err(self.fault().unwrap_or_else(gone)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits as long as that takes, unless the transfer is over before.
+    async fn held_back(&mut self, wait: impl Future<Output = ()>) -> Result<(), Fault> {
+        tokio::pin!(wait);
+        loop {
+            tokio::select! {
+                biased;
+                () = &mut wait => return Ok(()),
+                () = self.changed() => match self.look(|transfer| transfer.fault().cloned()) {
+                    Some(None) => {}
+                    Some(Some(fault)) => return Err(fault),
+                    None => return Err(gone()),
+                }
+            }
+        }
     }
 
     /// Gives a thread what arrives, until every byte has.
@@ -183,7 +207,7 @@ impl Line {
         &mut self,
         mut from: Receiver<Bytes>,
         to: Sender<Vec<Bytes>>,
-        limit: &mut Limit,
+        limit: &Limit,
     ) -> Result<Option<Fault>, Problem> {
         let mut other = self.again()?;
         let reading = async move {

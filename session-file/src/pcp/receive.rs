@@ -112,9 +112,15 @@ impl Inbox {
         let (mut taken, mut failures) = (0, 0);
         let mut looked_at = BTreeSet::new();
         let mut exit = Exit::Done;
+        let ended = hand.ended();
+        tokio::pin!(ended);
+        let mut is_over = false;
         loop {
             if count.is_some_and(|count| taken >= count) && running.is_empty() {
                 return Ok(exit);
+            }
+            if is_over && running.is_empty() {
+                return Err(failing::offline("wait for files"));
             }
             for mut offer in waiting(hand) {
                 let session = offer.session;
@@ -125,26 +131,26 @@ impl Inbox {
                 if offer.files.is_empty() {
                     continue;
                 }
-                let full = running.len() >= AT_ONCE || count.is_some_and(|count| taken >= count);
+                let all = taken + running.len() as u64;
+                let full = running.len() >= AT_ONCE || count.is_some_and(|count| all >= count);
                 if full {
                     decline(hand, &offer, ReasonCondition::Busy.into());
                     continue;
                 }
-                taken += 1;
                 let files = offer.files.iter();
                 looked_at.extend(files.map(|file| (session, file.content.clone())));
                 running.spawn(take(hand.clone(), self.clone(), offer));
             }
             tokio::select! {
-                notice = offers.next() => if matches!(notice, None | Some(Notice::Ended)) {
-                    let why = "the connection is gone for good";
-                    return Err(Problem::new(Exit::Failed, "offline", "wait for files", why, ""));
-                },
+                notice = offers.next() => is_over |= matches!(notice, None | Some(Notice::Ended)),
+                // What runs needs no server.
+                () = &mut ended, if !is_over => is_over = true,
                 Some(done) = running.join_next() => {
                     let outcome = match done {
                         Ok((session, outcome)) => {
                             looked_at.retain(|(other, _)| *other != session);
-                            outcome
+                            taken += u64::from(!matches!(outcome, Ok(false)));
+                            outcome.map(|_| ())
                         }
                         Err(error) => Err(failing::thread(&error)),
                     };
@@ -174,20 +180,46 @@ fn decline(hand: &Hand, offer: &FileOffer, reason: Reason) {
     let _ = hand.answer(offer.session, decisions);
 }
 
-/// Decides about an offer, and receives what of it is taken.
-async fn take(hand: Hand, inbox: Inbox, offer: FileOffer) -> (SessionId, Result<(), Problem>) {
+/// What is to become of one file.
+struct Choice {
+    decision: Decision,
+    landing: Option<Landing>,
+    /// There is no more to it, and it was a transfer: of what we have already.
+    is_done: bool,
+}
+
+impl Choice {
+    /// Nothing that we could take.
+    fn none(reason: Reason) -> Self {
+        Self {
+            decision: Decision::Skip(reason),
+            landing: None,
+            is_done: false,
+        }
+    }
+}
+
+/// Decides about an offer, and receives what of it is taken. Whether it was a transfer: what is no file for us is none, and who
+/// offers another one in its place has not been heard yet.
+async fn take(hand: Hand, inbox: Inbox, offer: FileOffer) -> (SessionId, Result<bool, Problem>) {
     (offer.session, take_all(&hand, &inbox, &offer).await)
 }
 
-async fn take_all(hand: &Hand, inbox: &Inbox, offer: &FileOffer) -> Result<(), Problem> {
+async fn take_all(hand: &Hand, inbox: &Inbox, offer: &FileOffer) -> Result<bool, Problem> {
     let mut landings = Vec::new();
     let mut decisions = Vec::new();
     let mut faults = Vec::new();
+    let mut is_transfer = false;
     for file in &offer.files {
         match decide(inbox, file).await {
-            Ok((decision, landing)) => {
+            Ok(Choice {
+                decision,
+                landing,
+                is_done,
+            }) => {
                 decisions.push((file.content.clone(), decision));
                 landings.extend(landing.map(|landing| (file.clone(), landing)));
+                is_transfer |= is_done;
             }
             Err(error) => {
                 let decision = Decision::Skip(failing::reason(&error));
@@ -207,13 +239,17 @@ async fn take_all(hand: &Hand, inbox: &Inbox, offer: &FileOffer) -> Result<(), P
             content: file.content.clone(),
         };
         let done = match landing {
-            Landing::Tree => tree::receive(hand, inbox, &id, from, &file.file).await,
+            Landing::Tree => {
+                let received = tree::receive(hand, inbox, &id, from, &file.file).await;
+                received.map(|()| true)
+            }
             other @ (Landing::Sink(_) | Landing::There(..)) => {
                 land(hand, &id, from, &file.file, other, inbox.existing).await
             }
         };
-        if let Err(problem) = done {
-            faults.push(problem);
+        match done {
+            Ok(landed) => is_transfer |= landed,
+            Err(problem) => faults.push(problem),
         }
     }
     hand.release_if_over(offer.session);
@@ -221,16 +257,12 @@ async fn take_all(hand: &Hand, inbox: &Inbox, offer: &FileOffer) -> Result<(), P
     for problem in &faults {
         hand.view().problem(problem);
     }
-    last.map_or(Ok(()), Err)
+    last.map_or(Ok(is_transfer), Err)
 }
 
-/// What is to become of one file.
-async fn decide(
-    inbox: &Inbox,
-    offered: &OfferedFile,
-) -> Result<(Decision, Option<Landing>), DiskError> {
+async fn decide(inbox: &Inbox, offered: &OfferedFile) -> Result<Choice, DiskError> {
     if offered.direction == Direction::Send {
-        return Ok((Decision::Skip(file_not_available()), None));
+        return Ok(Choice::none(file_not_available()));
     }
     let file = &offered.file;
     match tree_totals(file, &TreeLimits::default()) {
@@ -239,7 +271,7 @@ async fn decide(
             let Some(folder) = &inbox.folder else {
                 let reason = Reason::new(ReasonCondition::Decline);
                 let text = "only one file can be taken here";
-                return Ok((Decision::Skip(reason.with_text(text)), None));
+                return Ok(Choice::none(reason.with_text(text)));
             };
             check_room(folder, totals.bytes, file)?;
             let acceptance = Acceptance {
@@ -247,18 +279,27 @@ async fn decide(
                 tree: true,
                 ..Acceptance::default()
             };
-            return Ok((Decision::Accept(acceptance), Some(Landing::Tree)));
+            return Ok(Choice {
+                decision: Decision::Accept(acceptance),
+                landing: Some(Landing::Tree),
+                is_done: false,
+            });
         }
         Err(error) => {
             let reason = Reason::new(ReasonCondition::Decline).with_text(error.to_string());
-            return Ok((Decision::Skip(reason), None));
+            return Ok(Choice::none(reason));
         }
     }
     let name = file.file_name();
     let Ok(name) = name else {
         let reason = Reason::new(ReasonCondition::Decline);
         let text = "its name cannot be that of a file here";
-        return Ok((Decision::Skip(reason.with_text(text)), None));
+        return Ok(Choice::none(reason.with_text(text)));
     };
-    one::decide(inbox, name, file).await
+    let (decision, landing) = one::decide(inbox, name, file).await?;
+    Ok(Choice {
+        decision,
+        is_done: landing.is_none(),
+        landing,
+    })
 }

@@ -93,7 +93,13 @@ impl Shelf {
             })
             .ok_or_else(|| failing::misuse("share files", &crate::FileError::NoClient))?;
         let mut running = JoinSet::new();
+        let ended = hand.ended();
+        tokio::pin!(ended);
+        let mut is_over = false;
         loop {
+            if is_over && running.is_empty() {
+                return Err(failing::offline("share files"));
+            }
             let waiting = hand.endpoint().update(|manager, _| {
                 let client = manager.find_client::<FileClient>();
                 client.map_or_else(Vec::new, |client| client.offers().collect())
@@ -109,10 +115,9 @@ impl Shelf {
                 }
             }
             tokio::select! {
-                notice = offers.next() => if matches!(notice, None | Some(Notice::Ended)) {
-                    let why = "the connection is gone for good";
-                    return Err(Problem::new(Exit::Failed, "offline", "share files", why, ""));
-                },
+                notice = offers.next() => is_over |= matches!(notice, None | Some(Notice::Ended)),
+                // What runs needs no server.
+                () = &mut ended, if !is_over => is_over = true,
                 Some(wanted) = next(&mut wanted) => {
                     if running.len() < AT_ONCE {
                         running.spawn(start(hand.clone(), self.folder.clone(), wanted));

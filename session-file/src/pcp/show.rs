@@ -403,8 +403,15 @@ fn bar(bytes: u64) -> ProgressBar {
 
 async fn tick(bar: ProgressBar, name: String, meter: Arc<Meter>) {
     let mut ticks = tokio::time::interval(TICK);
+    let mut there = 0;
     loop {
         ticks.tick().await;
+        let now = meter.there();
+        if std::mem::replace(&mut there, now) != now {
+            // What was there already says nothing of how fast the rest is.
+            bar.set_position(meter.bytes().0);
+            bar.reset_eta();
+        }
         let (done, all) = meter.files();
         let message = match all {
             0 | 1 => name.clone(),
@@ -422,8 +429,9 @@ async fn tell(events: Events, name: String, meter: Arc<Meter>) {
     loop {
         ticks.tick().await;
         let ((bytes, total), (done, files)) = (meter.bytes(), meter.files());
-        let rate = bytes.saturating_sub(before);
-        before = bytes;
+        let moved = bytes.saturating_sub(meter.there());
+        let rate = moved.saturating_sub(before);
+        before = moved;
         let left = total.saturating_sub(bytes).checked_div(rate);
         let eta = left.map(|seconds| HumanDuration(Duration::from_secs(seconds)).to_string());
         let event = json!({

@@ -80,3 +80,33 @@ async fn what_is_there_is_not_fetched_where_that_was_said() {
     assert_eq!(place.read("in/report"), b"old");
     assert_eq!(fs::read_dir(place.path("in")).unwrap().count(), 1);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_asks_who_offers_no_file_and_who_offers_it_again_use_up_no_transfer() {
+    let place = Place::new("get-count");
+    let path = place.write("out/file", &bytes(300_000, 1));
+    // The same size and date, and something else in it: the sender learns that, and offers it again, as another.
+    place.write("in/file", &bytes(300_000, 2));
+    let date = fs::metadata(&path).unwrap().modified().unwrap();
+    let there = fs::File::options()
+        .write(true)
+        .open(place.path("in/file"))
+        .unwrap();
+    there.set_modified(date).unwrap();
+    let (alice, bob) = pair(Via::RawUdp, None);
+    let receiving = bob.receive(&place.path("in"), Existing::Rename, 1);
+    let inbox = kit::inbox(&place.path("got"), Existing::Rename);
+    let wanted = TreePath::new("anything").unwrap();
+    let asked = long(alice.hand.fetch(&bob.address, &wanted, &inbox)).await;
+    assert!(asked.is_err(), "nothing is shared there");
+    for name in ["..", "con"] {
+        let offered = long(kit::offer_raw(&alice, &bob.address, name)).await;
+        assert!(offered.is_err(), "{name}");
+    }
+    long(alice.hand.send_file(&bob.address, &path))
+        .await
+        .unwrap();
+    assert_eq!(long(receiving).await.unwrap().unwrap(), Exit::Done);
+    assert!(place.read("in/file (1)") == bytes(300_000, 1));
+    assert!(place.read("in/file") == bytes(300_000, 2));
+}

@@ -21,7 +21,7 @@ use crate::{
     jmi::{JMI, JmiConfig},
     ns,
 };
-use session_core::{Config, Dialect, Element, Misuse, Notice, Peer, SessionManager};
+use session_core::{Config, Dialect, Element, Misuse, Notice, Peer, SessionManager, StanzaError};
 use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
 use tokio::{sync::mpsc, time::timeout};
 use transport_p2p::{ice, raw_udp};
@@ -106,7 +106,11 @@ impl Account {
         let priority = if program.calls { 0 } else { -1 };
         let priority = Element::new(ns::CLIENT, "priority").text(&priority.to_string());
         let presence = presence.child(priority);
-        tasks.spawn(show(weak, presence, greetings));
+        tasks.spawn(show(weak.clone(), presence, greetings));
+        if self.policy.needs_roster() {
+            let own = address::bare(&address);
+            tasks.spawn(follow_roster(weak, own, self.policy.clone()));
+        }
         if program.calls {
             let (calls, endpoint) = (calls.clone(), endpoint.clone());
             tasks.spawn(async move { calls.run(&endpoint).await });
@@ -317,27 +321,51 @@ async fn roster(endpoint: &Endpoint, own: &Peer, policy: &Policy) -> Result<(), 
     if !policy.needs_roster() {
         return Ok(());
     }
+    let read = read_roster(endpoint, address::bare(own), policy).await;
+    read.map_err(|error| {
+        let hint = "name who may in --accept, or --accept any";
+        let what = "read the roster, which decides who may start sessions";
+        Problem::new(Exit::Failed, "roster", what, error.to_string(), hint)
+    })
+}
+
+async fn read_roster(
+    endpoint: &Endpoint,
+    account: Peer,
+    policy: &Policy,
+) -> Result<(), StanzaError> {
     let query = Element::new(ROSTER, "query");
-    let own = address::bare(own);
-    match endpoint
-        .query(QueryKind::Get, own, query, ROSTER_WAIT)
-        .await
-    {
-        Ok(Some(roster)) => {
-            policy.set_roster(roster.view());
-            Ok(())
-        }
-        Ok(None) => Ok(()),
-        Err(error) => {
-            let hint = "name who may in --accept, or --accept any";
-            let what = "read the roster, which decides who may start sessions";
-            Err(Problem::new(
-                Exit::Failed,
-                "roster",
-                what,
-                error.to_string(),
-                hint,
-            ))
+    let roster = endpoint.query(QueryKind::Get, account, query, ROSTER_WAIT);
+    if let Some(roster) = roster.await? {
+        policy.set_roster(roster.view());
+    }
+    Ok(())
+}
+
+/// Reads the roster again after each new login: of changes a server tells only those who have asked for it since then (RFC 6121
+/// §2.1.6), and what changed meanwhile it tells nobody. Without an answer the one from before stays.
+async fn follow_roster(endpoint: WeakEndpoint, account: Peer, policy: Policy) {
+    let Some(strong) = endpoint.upgrade() else {
+        return;
+    };
+    let mut link = strong.connect_link_state();
+    drop(strong);
+    // That of now was read already.
+    let mut is_first = true;
+    while let Some(notice) = link.next().await {
+        match notice {
+            Notice::Value(LinkState::Up(_))
+            | Notice::Snapshot {
+                last: Some(LinkState::Up(_)),
+                ..
+            } if !std::mem::take(&mut is_first) => {
+                let Some(endpoint) = endpoint.upgrade() else {
+                    return;
+                };
+                let _ = read_roster(&endpoint, account.clone(), &policy).await;
+            }
+            Notice::Ended => return,
+            Notice::Value(_) | Notice::Snapshot { .. } => {}
         }
     }
 }

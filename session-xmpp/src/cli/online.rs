@@ -3,7 +3,7 @@
 use super::{DialectName, Exit, Problem};
 use crate::{
     address,
-    client::{Calls, Client, Discovery, Info, Policy, disco::DISCO_INFO},
+    client::{Calls, Client, ClientState, Discovery, Info, LoginError, Policy, disco::DISCO_INFO},
     endpoint::{Endpoint, QueryKind},
     jmi::JmiOutput,
     ns,
@@ -127,6 +127,18 @@ impl Online {
         let presence = self.discovery.presence(Some(peer));
         // An address that XML cannot carry is none; a link that is down shows us when it is up.
         let _ = self.endpoint.send_stanza(&presence);
+    }
+
+    /// Waits until the login is over for good: another program took the name of the device, or the server does not let us in
+    /// again. Sessions that run go on without it, as far as they can.
+    pub async fn ended(&self) -> Problem {
+        let mut changes = self.client.connect_state();
+        let ended = changes.wait_for(|state| matches!(state, ClientState::Ended(_)));
+        let why = match ended.await {
+            Some(ClientState::Ended(Some(why))) => why,
+            Some(_) | None => LoginError::Closed,
+        };
+        Problem::login(self.address.as_str(), &why)
     }
 
     /// Ends all sessions for this reason and logs out, in order, within five seconds.

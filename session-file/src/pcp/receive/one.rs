@@ -128,7 +128,7 @@ fn skip(text: &str) -> Decision {
     Decision::Skip(Reason::new(ReasonCondition::Decline).with_text(text))
 }
 
-/// Receives a file that was accepted.
+/// Receives a file that was accepted. Whether it did: another one is offered in the place of one that is not what is here.
 pub(in crate::pcp) async fn land(
     hand: &Hand,
     id: &TransferId,
@@ -136,7 +136,7 @@ pub(in crate::pcp) async fn land(
     file: &File,
     landing: Landing,
     existing: Existing,
-) -> Result<(), Problem> {
+) -> Result<bool, Problem> {
     let begun = now();
     let name = file.name.as_deref().unwrap_or_default().to_owned();
     let what = format!("receive {name}");
@@ -146,7 +146,7 @@ pub(in crate::pcp) async fn land(
     let shown = hand.view().track(&name, &meter);
     let opened = line.opened().await;
     let offset = opened.map_err(|fault| failing::fault(&what, &fault))?;
-    meter.add(offset);
+    meter.skip(offset);
     let (kept, integrity, path) = match landing {
         Landing::Sink(sink) => {
             let (sink, integrity) = fill(hand, &mut line, sink, &what, &meter).await?;
@@ -157,7 +157,7 @@ pub(in crate::pcp) async fn land(
             let compared = compare(&mut line, &hasher).await;
             let Ok(integrity) = compared else {
                 // Its sender offers it again, as another.
-                return Ok(());
+                return Ok(false);
             };
             let kept = Kept {
                 name,
@@ -166,7 +166,7 @@ pub(in crate::pcp) async fn land(
             };
             (Some(kept), integrity, line.path())
         }
-        Landing::Tree => return Ok(()),
+        Landing::Tree => return Ok(false),
     };
     let protection = line.protection();
     line.acknowledge();
@@ -190,7 +190,7 @@ pub(in crate::pcp) async fn land(
         protection,
         took: now().saturating_duration_since(begun),
     });
-    Ok(())
+    Ok(true)
 }
 
 /// Takes every byte, and waits for what its hash says.

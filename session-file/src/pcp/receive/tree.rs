@@ -92,7 +92,7 @@ async fn stream(
             &counted,
         )
     });
-    let fault = line.exchange(from, to, &mut hand.limit()).await?;
+    let fault = line.exchange(from, to, hand.limit()).await?;
     match thread.await.map_err(|error| failing::thread(&error))? {
         Ok(report) if report.whole => Ok(report),
         Ok(_) => {

@@ -170,7 +170,7 @@ async fn pour(
     let offset = line.opened().await?;
     let (source, prefix) = front(source, offset).await?;
     if offset > 0 {
-        meter.add(offset);
+        meter.skip(offset);
         line.prime(prefix.clone())?;
     }
     let sized = source.stamp().is_some();
@@ -178,7 +178,7 @@ async fn pour(
     let counted = meter.clone();
     let reading: JoinHandle<_> =
         tokio::task::spawn_blocking(move || source.pour(prefix, &sender, &counted));
-    let written = line.write_all(&mut pieces, &mut hand.limit()).await;
+    let written = line.write_all(&mut pieces, hand.limit()).await;
     drop(pieces);
     let read = match reading.await {
         Ok(Ok(Some(read))) => read,

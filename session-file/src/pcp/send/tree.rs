@@ -95,7 +95,7 @@ async fn stream(
             &counted,
         )
     });
-    let fault = line.exchange(from, to, &mut hand.limit()).await?;
+    let fault = line.exchange(from, to, hand.limit()).await?;
     let sent = thread.await.map_err(|error| failing::thread(&error))?;
     let sent = match sent {
         Ok(sent) if sent.whole => sent,

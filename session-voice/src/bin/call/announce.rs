@@ -43,6 +43,7 @@ impl Phone {
         loop {
             let event = tokio::select! {
                 event = self.events.recv() => event,
+                problem = self.online.ended() => return Err(problem),
                 () = keys.quit() => {
                     let reason = Reason::new(ReasonCondition::Cancel);
                     // What was answered at this moment ends when we log out.

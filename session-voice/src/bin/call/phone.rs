@@ -63,9 +63,16 @@ pub(crate) struct Line {
     pub(crate) rings: bool,
     pub(crate) digits: String,
     session: Option<SessionId>,
+    /// Somebody is called: whoever calls us meanwhile finds us busy.
+    calls: bool,
 }
 
 impl Line {
+    /// Whether a call may come here.
+    fn is_free(&self) -> bool {
+        self.session.is_none() && !self.calls
+    }
+
     fn take(&mut self, session: SessionId, packet: MediaPacket, now: Instant) {
         let Some(engine) = self
             .engine
@@ -132,6 +139,8 @@ pub(super) enum Incoming {
     Announced { id: Arc<str>, from: Peer },
     /// Nobody any more: we are to stop.
     Stop,
+    /// Nobody any more: the login is over.
+    Over(Box<Problem>),
 }
 
 /// Where offers are told.
@@ -178,7 +187,7 @@ impl Phone {
         let [here, there] = [Arc::clone(&line), Arc::clone(&line)];
         let mut online = account
             .login(&program, move |manager| {
-                let free = move || lock(&here).session.is_none();
+                let free = move || lock(&here).is_free();
                 form::register::<JingleForm>(
                     manager,
                     config,
@@ -188,7 +197,7 @@ impl Phone {
                         lock(&one).take(id, packet, now);
                     },
                 )?;
-                let free = move || lock(&there).session.is_none();
+                let free = move || lock(&there).is_free();
                 form::register::<GoogleForm>(manager, google, key, free, move |id, packet, now| {
                     lock(&two).take(id, packet, now);
                 })
@@ -220,6 +229,7 @@ impl Phone {
         ring: Duration,
         keys: &mut Keys,
     ) -> Result<Option<Conversation>, Problem> {
+        self.line().calls = true;
         let found = tokio::select! {
             found = self.online.find(to, FEATURES) => found,
             () = keys.quit() => return Ok(None),
@@ -231,7 +241,16 @@ impl Phone {
             let Some((id, device)) = self.propose(to, ring, keys).await? else {
                 return Ok(None);
             };
-            return self.offer(device, JINGLE, None, Some(id)).map(Some);
+            let offered = self.offer(device, JINGLE, None, Some(id.clone()));
+            if offered.is_err() {
+                let reason = Reason::new(ReasonCondition::FailedApplication);
+                // Who has answered does not wait for nothing. It may be over.
+                let _ = self
+                    .online
+                    .calls
+                    .update(|calls, _| calls.finish(&id, &reason));
+            }
+            return offered.map(Some);
         }
         let found = found?;
         let form = if is_google { GOOGLE } else { JINGLE };
@@ -312,6 +331,7 @@ impl Phone {
         );
         match self.incoming(&mut offers, keys).await {
             Incoming::Stop => Ok(None),
+            Incoming::Over(problem) => Err(*problem),
             Incoming::Offer(offer, form) => {
                 self.rings(&offer.from, &offer.contents);
                 Ok(Some(self.take(&offer, form, None, ringing)))
@@ -354,6 +374,7 @@ impl Phone {
             tokio::select! {
                 (offer, form) = offers.next() => return Incoming::Offer(Box::new(offer), form),
                 () = keys.quit() => return Incoming::Stop,
+                problem = self.online.ended() => return Incoming::Over(Box::new(problem)),
                 event = self.events.recv() => match event {
                     Some(JmiOutput::Proposed { id, from, descriptions, .. }) => {
                         if descriptions.iter().any(|d| d.namespace() == RTP) {
