@@ -6,7 +6,7 @@ mod ice_pair;
 
 use bytes::Bytes;
 use ice_pair::{Pair, address};
-use session_core::{Datagram, LocalSocket, Transmit};
+use session_core::{Datagram, Finding, LocalSocket, Transmit};
 use std::{net::SocketAddr, time::Duration};
 use transport_p2p::ice::{Candidate, CandidateKind, Credentials, Foundation, Output};
 use transport_p2p::stun::{
@@ -352,4 +352,33 @@ fn odd_credentials_are_no_way_in() {
     agent.gather(now);
     pair.drain();
     pair.run_for(Duration::from_secs(1));
+}
+
+/// Who answers for a name of the local network says what it likes. No address is no answer, and a later one still counts.
+#[test]
+fn a_name_without_an_address_leads_nowhere() {
+    for nothing in ["0.0.0.0", "::"] {
+        let mut pair = Pair::new(1, |config| config.look_up_names = true);
+        pair.signalling = false;
+        pair.start();
+        let now = pair.now;
+        let agent = &mut pair.ends[0].agent;
+        for port in [9, 10] {
+            let named = format!("candidate:1 1 udp 2130706431 somebody.local {port} typ host");
+            agent.handle_remote_attribute(&named, now).unwrap();
+        }
+        let asked: Vec<_> = std::iter::from_fn(|| agent.poll_output())
+            .filter_map(|output| match output {
+                Output::Inquire(number, _) => Some(number),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(asked.len(), 1, "one name, one question");
+        agent.handle_finding(asked[0], Finding::Address(nothing.parse().unwrap()), now);
+        let third = "candidate:1 1 udp 2130706431 somebody.local 11 typ host";
+        agent.handle_remote_attribute(third, now).unwrap();
+        assert_eq!(agent.pairs().len(), 0, "{nothing}");
+        agent.handle_finding(asked[0], Finding::Address(address(1, 0)), now);
+        assert_eq!(agent.pairs().len(), 3, "{nothing}");
+    }
 }

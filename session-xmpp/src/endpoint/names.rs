@@ -63,9 +63,9 @@ impl LocalNames {
             match event {
                 HostnameResolutionEvent::AddressesFound(_, addresses) => {
                     let _ = self.0.daemon.stop_resolve_hostname(&name);
-                    // A name that hides an address has one of them.
+                    // A name that hides an address has one of them. Whoever answers can say that it is none.
                     let found = addresses.into_iter().map(|address| address.to_ip_addr());
-                    return found.min();
+                    return found.filter(|ip| !ip.is_unspecified()).min();
                 }
                 HostnameResolutionEvent::SearchTimeout(_)
                 | HostnameResolutionEvent::SearchStopped(_) => return None,

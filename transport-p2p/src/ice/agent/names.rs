@@ -173,7 +173,10 @@ impl Agent {
     pub(in crate::ice) fn handle_finding(&mut self, number: u32, finding: Finding, now: Instant) {
         self.now = Some(now);
         if let Some(known) = self.names.remote.iter_mut().find(|r| r.number == number) {
-            if let (Finding::Address(ip), None) = (finding, known.address) {
+            // A name without an address is none that is known: its candidates would be looked up again for ever.
+            if let (Finding::Address(ip), None) = (finding, known.address)
+                && !ip.is_unspecified()
+            {
                 known.address = Some(ip);
                 for mut candidate in std::mem::take(&mut known.waiting) {
                     candidate.address.set_ip(ip);
