@@ -15,6 +15,7 @@ pub fn fuzz_chunks(data: &[u8]) {
         receive_buffer: 20_000,
         send_buffer: 20_000,
         max_message_size: 4_000,
+        streams: 0x8000,
         interleave: data.first().is_some_and(|first| first & 1 != 0),
         ..Config::default()
     };

@@ -16,6 +16,8 @@ const MAX_AHEAD: u64 = 1 << 18;
 const MAX_DUPLICATES: usize = 16;
 /// What a message counts beside its data while it waits to be read or for its turn.
 const OVERHEAD: usize = 64;
+/// What a range of chunks behind a hole counts.
+const RANGE: usize = 32;
 
 /// What became of a chunk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,7 +82,7 @@ impl Inbound {
 
     /// Bytes held, with what bookkeeping counts.
     pub(super) fn held(&self) -> usize {
-        self.held + self.assembler.held()
+        self.held + self.assembler.held() + self.arrived.count() * RANGE
     }
 
     pub(super) fn has_messages(&self) -> bool {
@@ -110,38 +112,9 @@ impl Inbound {
         index: u32,
         data: &[u8],
     ) -> Result<Arrival, Violation> {
-        let known = number < self.next || self.arrived.gaps(number..number + 1).next().is_none();
-        if known {
-            if self.duplicates.len() < MAX_DUPLICATES {
-                self.duplicates.push(number as u32);
-            }
-            return Ok(Arrival::Duplicate);
-        }
-        // What comes next is always taken: without it nothing else could be given out. What fills a hole may take more
-        // than the window permits: without it what is behind could not be given out.
-        let follows = number == self.next;
-        let fills = self.arrived.last().is_some_and(|last| number < last.end);
-        let room = self.capacity + if fills { self.most } else { 0 };
-        let full = self.held() + data.len() > room;
-        if !follows
-            && (full || number > self.next + MAX_AHEAD || self.arrived.count() >= MAX_RANGES)
-        {
-            return Ok(Arrival::Dropped);
-        }
-        if follows && full && !self.messages.is_empty() {
-            return Ok(Arrival::Dropped);
-        }
-        if self.held() > self.capacity + 2 * self.most {
-            return Err(Violation::Overrun);
-        }
-        let in_order = follows && !self.has_holes();
-        self.mark(number);
-        let arrival = if in_order {
-            Arrival::InOrder
-        } else {
-            Arrival::OutOfOrder
-        };
-        if self.is_given_up(&label) {
+        let arrival = self.admit(number, data.len())?;
+        let new = matches!(arrival, Arrival::InOrder | Arrival::OutOfOrder);
+        if !new || self.is_given_up(&label) {
             return Ok(arrival);
         }
         let place = if self.interleaved {
@@ -162,6 +135,46 @@ impl Inbound {
         Ok(arrival)
     }
 
+    /// A chunk that is acknowledged and thrown away. It is remembered like others, and within the same bounds.
+    pub(super) fn discard(&mut self, number: u64) -> Result<Arrival, Violation> {
+        self.admit(number, 0)
+    }
+
+    /// Marks a chunk with so many bytes as here, unless it is already or there is no room for it.
+    fn admit(&mut self, number: u64, length: usize) -> Result<Arrival, Violation> {
+        let known = number < self.next || self.arrived.gaps(number..number + 1).next().is_none();
+        if known {
+            if self.duplicates.len() < MAX_DUPLICATES {
+                self.duplicates.push(number as u32);
+            }
+            return Ok(Arrival::Duplicate);
+        }
+        // What comes next is always taken: without it nothing else could be given out. What fills a hole may take more
+        // than the window permits: without it what is behind could not be given out.
+        let follows = number == self.next;
+        let fills = self.arrived.last().is_some_and(|last| number < last.end);
+        let room = self.capacity + if fills { self.most } else { 0 };
+        let full = self.held() + length > room;
+        if !follows
+            && (full || number > self.next + MAX_AHEAD || self.arrived.count() >= MAX_RANGES)
+        {
+            return Ok(Arrival::Dropped);
+        }
+        if follows && full && !self.messages.is_empty() {
+            return Ok(Arrival::Dropped);
+        }
+        if self.held() > self.capacity + 2 * self.most {
+            return Err(Violation::Overrun);
+        }
+        let in_order = follows && !self.has_holes();
+        self.mark(number);
+        Ok(if in_order {
+            Arrival::InOrder
+        } else {
+            Arrival::OutOfOrder
+        })
+    }
+
     /// Whether a fragment is late: of a message that the peer gave up. Its number can lie ahead of those that were skipped
     /// with the message, and nothing would ever complete it.
     fn is_given_up(&self, label: &Label) -> bool {
@@ -177,8 +190,7 @@ impl Inbound {
         behind(label.number, next)
     }
 
-    /// A chunk that is acknowledged and thrown away.
-    pub(super) fn mark(&mut self, number: u64) {
+    fn mark(&mut self, number: u64) {
         if number == self.next {
             self.next += 1;
             if let Some(first) = self
@@ -386,7 +398,7 @@ mod tests {
             assert_eq!(inbound.held(), 0);
             let last = inbound.accept(13, label(false, true), 2, b"xyz");
             assert!(matches!(last, Ok(Arrival::OutOfOrder)));
-            assert_eq!(inbound.held(), 0, "unordered: {unordered}");
+            assert_eq!(inbound.held(), RANGE, "unordered: {unordered}");
             // It counts as here.
             let again = inbound.accept(13, label(false, true), 2, b"xyz");
             assert!(matches!(again, Ok(Arrival::Duplicate)));

@@ -185,19 +185,18 @@ impl Association {
             self.fail(Error::Violation("data chunk without data"));
             return false;
         };
-        if label.stream >= self.config.streams {
-            self.inbound.mark(number);
-            self.acknowledgement.due = true;
+        let accepted = if label.stream < self.config.streams {
+            self.inbound.accept(number, label, index, payload)
+        } else {
             let stream = label.stream.to_be_bytes();
             self.report(cause::INVALID_STREAM, &[stream[0], stream[1], 0, 0]);
-            return true;
-        }
-        match self.inbound.accept(number, label, index, payload) {
+            self.acknowledgement.due = true;
+            self.inbound.discard(number)
+        };
+        match accepted {
             Ok(Arrival::InOrder) => {
                 self.acknowledgement.due |= chunk.flags & wire::IMMEDIATE != 0;
-                if self.inbound.has_messages() {
-                    self.try_deferred_resets();
-                }
+                self.try_deferred_resets();
             }
             Ok(Arrival::OutOfOrder | Arrival::Duplicate | Arrival::Dropped) => {
                 self.acknowledgement.due = true;

@@ -31,9 +31,20 @@ fn packet(world: &World, kind: u8, flags: u8, value: &[u8]) -> BytesMut {
 }
 
 fn data(world: &World, ahead: u32, flags: u8, number: u16, payload: &[u8]) -> BytesMut {
+    data_on(world, 0, ahead, flags, number, payload)
+}
+
+fn data_on(
+    world: &World,
+    stream: u16,
+    ahead: u32,
+    flags: u8,
+    number: u16,
+    payload: &[u8],
+) -> BytesMut {
     let mut value = Vec::new();
     value.put_u32((world.ends[0].inbound.next() as u32).wrapping_add(ahead));
-    value.put_u16(0);
+    value.put_u16(stream);
     value.put_u16(number);
     value.put_u32(53);
     value.extend_from_slice(payload);
@@ -175,6 +186,25 @@ fn memory_stays_within_the_window() {
         world.ends[0].error(),
         Some(Error::Violation("message is longer than permitted"))
     );
+}
+
+/// What is thrown away is acknowledged, and what is acknowledged out of order is remembered.
+#[test]
+fn holes_between_data_of_no_stream_count() {
+    let mut world = open();
+    let whole = wire::BEGIN | wire::END;
+    for ahead in 0..40_000 {
+        let bytes = data_on(&world, u16::MAX, 1 + ahead * 2, whole, 0, b"x");
+        world.ends[0].handle_packet(&bytes, world.now);
+    }
+    let held = world.ends[0].received();
+    assert!(held >= 16 * 1000, "{held}");
+    assert!(held <= 110_000, "{held}");
+    // They are passed over when the holes are filled.
+    let filling = data(&world, 0, whole, 0, b"x");
+    world.ends[0].handle_packet(&filling, world.now);
+    assert_eq!(world.ends[0].state(), State::Established);
+    assert!(world.ends[0].read(world.now).is_some());
 }
 
 #[test]
