@@ -195,7 +195,8 @@ impl Session {
         let Some(implementation) = &mut channel.implementation else {
             return;
         };
-        if std::mem::take(&mut channel.paused) {
+        // The client has not said that its peer may go on: what takes over begins paused.
+        if channel.paused {
             implementation.pause(false, now);
         }
         while let Some(output) = implementation.poll_output() {
