@@ -57,7 +57,8 @@
 //!
 //! # Limits
 //! Memory is bounded by [`Config::send_buffer`] and [`Config::receive_buffer`] with two messages of
-//! [`Config::max_message_size`] above each. Nothing is kept for a peer before its cookie has come back (RFC 9260 §5.1).
+//! [`Config::max_message_size`] above each; messages that grow take up to twice what they count. Nothing is kept for a peer
+//! before its cookie has come back (RFC 9260 §5.1).
 
 mod assemble;
 mod channel;
