@@ -346,11 +346,13 @@ impl Association {
                 in_flight: self.flight.on_way(),
             });
         }
-        if progress.delivered > 0 || self.is_window_closed() {
+        // What was given up is passed over without being delivered.
+        let moved = progress.delivered > 0 || progress.advanced;
+        if moved || self.is_window_closed() {
             // A peer that answers is there, even if it lets us wait.
             self.backoff = 0;
         }
-        if progress.delivered > 0 {
+        if moved {
             self.asking = false;
             self.probed = false;
             self.probe_due = false;

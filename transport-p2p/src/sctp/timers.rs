@@ -130,6 +130,9 @@ impl Association {
     }
 
     fn on_retransmit_timeout(&mut self, now: Instant) {
+        if self.is_idle() {
+            return;
+        }
         self.stats.timeouts += 1;
         self.backoff += 1;
         if self.backoff > self.config.max_retransmits {
@@ -158,10 +161,21 @@ impl Association {
         self.timers.retransmit = Some(now + self.rto());
     }
 
-    fn on_data_timeout(&mut self, now: Instant) {
-        if self.flight.is_empty() {
-            return;
+    /// Whether the retransmission timer is the data's, and no data waits for it.
+    fn is_idle(&self) -> bool {
+        match self.state {
+            State::Established | State::ShutdownPending | State::ShutdownReceived => {
+                self.flight.is_empty()
+            }
+            State::Idle | State::Closed => true,
+            State::CookieWait
+            | State::CookieEchoed
+            | State::ShutdownSent
+            | State::ShutdownAckSent => false,
         }
+    }
+
+    fn on_data_timeout(&mut self, now: Instant) {
         self.flight.on_timeout(self.backoff > 1);
         self.on_black_hole(now);
         // A closed window is no congestion.

@@ -276,6 +276,37 @@ fn messages_of_limited_life_are_given_up() {
     }
 }
 
+/// Nothing is outstanding then, and nobody waits for anything.
+#[test]
+fn an_association_outlives_the_last_message_that_was_given_up() {
+    for interleave in [false, true] {
+        let config = Config {
+            interleave,
+            ..Config::default()
+        };
+        let mut world = World::open(Path::clean(), [config.clone(), config]);
+        world.path.loss = 1.0;
+        let brief = Delivery {
+            max_retransmits: Some(0),
+            ..Delivery::default()
+        };
+        let now = world.now;
+        world.ends[0]
+            .send(1, 53, "lost".into(), &brief, now)
+            .expect("room");
+        world.drain();
+        world.run_for(Duration::from_secs(3));
+        world.path.loss = 0.0;
+        world.run_for(MINUTE * 10);
+        assert!(world.ends[0].is_delivered());
+        assert_eq!(world.ends[0].state(), State::Established);
+        assert_eq!(world.ends[0].poll_timeout(), None);
+        assert!(world.ends[0].stats().timeouts < 6);
+        world.send(0, 1, "after");
+        assert!(world.run_until(MINUTE, |world| world.ends[1].inbound.has_messages()));
+    }
+}
+
 #[test]
 fn streams_begin_anew() {
     let mut world = World::open(
