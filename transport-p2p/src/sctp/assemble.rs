@@ -1,7 +1,7 @@
 //! Messages out of fragments.
 
 use bytes::{Bytes, BytesMut};
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, ops::RangeInclusive};
 
 /// What a fragment counts beside its data while it waits, so that many small ones cannot take much memory.
 const OVERHEAD: usize = 128;
@@ -12,7 +12,7 @@ const FIRST_BUFFER: usize = 4096;
 
 /// Where a fragment belongs: its message (all are one with DATA, whose fragments stand behind each other in the
 /// numbering of chunks), and its place.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Place {
     /// Stream, order and message identifier, with I-DATA.
     pub(super) lane: u64,
@@ -191,39 +191,33 @@ impl Assembler {
 
     /// Forgets what the peer has given up: with DATA all that would have to go on at or before `position`.
     pub(super) fn skip_to(&mut self, position: u64) {
-        self.drop_partials(|place| place.position <= position);
-        self.drop_loose(|place| place.position <= position + 1);
+        let until = |position| Place::default()..=Place { lane: 0, position };
+        self.drop_partials(until(position));
+        self.drop_loose(until(position + 1));
     }
 
-    /// Forgets the messages of an I-DATA stream up to one.
-    pub(super) fn skip_lanes(&mut self, gone: impl Fn(u64) -> bool) {
-        self.drop_partials(|place| gone(place.lane));
-        self.drop_loose(|place| gone(place.lane));
+    /// Forgets messages of an I-DATA stream.
+    pub(super) fn skip_lanes(&mut self, lanes: RangeInclusive<u64>) {
+        let [first, last] = [(*lanes.start(), 0), (*lanes.end(), u64::MAX)]
+            .map(|(lane, position)| Place { lane, position });
+        self.drop_partials(first..=last);
+        self.drop_loose(first..=last);
     }
 
-    fn drop_partials(&mut self, gone: impl Fn(&Place) -> bool) {
-        if let Some((_, partial)) = self.current.take_if(|(place, _)| gone(place)) {
+    /// Visits nothing but what goes.
+    fn drop_partials(&mut self, gone: RangeInclusive<Place>) {
+        if let Some((_, partial)) = self.current.take_if(|(place, _)| gone.contains(place)) {
             self.held -= partial.buffer.len();
         }
-        let held = &mut self.held;
-        self.partials.retain(|place, partial| {
-            let gone = gone(place);
-            if gone {
-                *held -= partial.buffer.len() + OVERHEAD;
-            }
-            !gone
-        });
+        for (_, partial) in self.partials.extract_if(gone, |_, _| true) {
+            self.held -= partial.buffer.len() + OVERHEAD;
+        }
     }
 
-    fn drop_loose(&mut self, gone: impl Fn(&Place) -> bool) {
-        let held = &mut self.held;
-        self.loose.retain(|place, (_, data)| {
-            let gone = gone(place);
-            if gone {
-                *held -= data.len() + OVERHEAD;
-            }
-            !gone
-        });
+    fn drop_loose(&mut self, gone: RangeInclusive<Place>) {
+        for (_, (_, data)) in self.loose.extract_if(gone, |_, _| true) {
+            self.held -= data.len() + OVERHEAD;
+        }
     }
 }
 

@@ -12,6 +12,8 @@ use std::collections::{BTreeMap, VecDeque};
 const MAX_RANGES: usize = 8192;
 /// How far ahead of the cumulative acknowledgement a chunk may be.
 const MAX_AHEAD: u64 = 1 << 18;
+/// Most entries of a FORWARD TSN that are read: as many as fit into any packet that DTLS carries.
+const MAX_ENTRIES: usize = 4096;
 /// Most duplicates that an acknowledgement tells of.
 const MAX_DUPLICATES: usize = 16;
 /// What a message counts beside its data while it waits to be read or for its turn.
@@ -272,12 +274,16 @@ impl Inbound {
         if !self.interleaved {
             self.assembler.skip_to(next - 1);
         }
-        for (stream, unordered, number) in streams {
+        // Each stream once, however often it is named: its last number holds for those before.
+        let last: BTreeMap<_, _> = streams
+            .take(MAX_ENTRIES)
+            .map(|(stream, unordered, number)| ((stream, unordered), number))
+            .collect();
+        for ((stream, unordered), number) in last {
             if self.interleaved {
-                let until = lane(stream, unordered, number);
                 let first = lane(stream, unordered, 0);
                 self.assembler
-                    .skip_lanes(|lane| (first..=until).contains(&lane));
+                    .skip_lanes(first..=lane(stream, unordered, number));
             }
             if unordered {
                 self.given_up.insert(stream, number);
@@ -288,6 +294,7 @@ impl Inbound {
         true
     }
 
+    /// Goes on behind `number`.
     fn skip_stream(&mut self, stream: u16, number: u32) {
         let next = self.streams.get(&stream).copied().unwrap_or(0);
         let ahead = if self.interleaved {
@@ -298,38 +305,21 @@ impl Inbound {
         if !ahead {
             return;
         }
-        let until = self.following(number);
-        // What is whole before that is still handed out, in its order.
-        let ready: Vec<_> = self
-            .waiting
-            .range((stream, 0)..=(stream, u32::MAX))
-            .map(|(key, _)| key.1)
-            .collect();
-        let span = until.wrapping_sub(next);
-        let distance = |number: u32| {
-            let distance = number.wrapping_sub(next);
-            if self.interleaved {
-                distance
-            } else {
-                distance & 0xffff
-            }
-        };
-        let span = if self.interleaved {
-            span
+        // What is whole before that is still handed out, in its order. It may lie on both sides of the numbers' end.
+        let spans = if next <= number {
+            [Some((next, number)), None]
         } else {
-            span & 0xffff
+            [Some((next, u32::MAX)), Some((0, number))]
         };
-        let mut ready: Vec<_> = ready
-            .into_iter()
-            .filter(|number| distance(*number) < span)
-            .collect();
-        ready.sort_by_key(|number| distance(*number));
-        for number in ready {
-            if let Some(whole) = self.waiting.remove(&(stream, number)) {
+        for (from, to) in spans.into_iter().flatten() {
+            let span = (stream, from)..=(stream, to);
+            while let Some((&key, _)) = self.waiting.range(span.clone()).next()
+                && let Some(whole) = self.waiting.remove(&key)
+            {
                 self.hand_out(whole);
             }
         }
-        self.go_on(stream, until);
+        self.go_on(stream, self.following(number));
     }
 
     /// The peer begins these streams anew (RFC 6525 §5.2.2); all when there are none.
@@ -402,6 +392,95 @@ mod tests {
             // It counts as here.
             let again = inbound.accept(13, label(false, true), 2, b"xyz");
             assert!(matches!(again, Ok(Arrival::Duplicate)));
+        }
+    }
+
+    fn whole(stream: u16, number: u32) -> Label {
+        Label {
+            stream,
+            unordered: false,
+            number,
+            protocol: 53,
+            begin: true,
+            end: true,
+        }
+    }
+
+    /// One packet names thousands of streams, or one stream thousands of times.
+    #[test]
+    fn entries_cost_no_more_than_what_they_give_up() {
+        // Whole messages that wait, and entries that come nearer to them.
+        let mut inbound = Inbound::new(10, 8 << 20, 10_000, false);
+        for number in 0..12_000 {
+            let arrival =
+                inbound.accept(11 + u64::from(number), whole(0, 20_000 + number), 0, b"x");
+            assert!(matches!(arrival, Ok(Arrival::OutOfOrder)));
+        }
+        let entries = (0..4_000).map(|number| (0, false, number));
+        let taken = allocation_counter::measure(|| assert!(inbound.skip(11, entries)));
+        assert!(taken.bytes_total < 1 << 20, "{} bytes", taken.bytes_total);
+        assert_eq!(inbound.messages.len(), 0);
+        // Up to the last of them, and past the end of the numbers.
+        let next = inbound.next;
+        assert!(inbound.skip(next + 1, [(0, false, 19_999)].into_iter()));
+        assert_eq!(inbound.messages.len(), 12_000);
+        assert_eq!(inbound.held(), 12_000 * (OVERHEAD + 1));
+    }
+
+    #[test]
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "how long it takes is what is tested"
+    )]
+    fn entries_do_not_go_through_all_fragments() {
+        let mut inbound = Inbound::new(10, 8 << 20, 10_000, true);
+        let loose = |number| Label {
+            begin: false,
+            end: false,
+            ..whole(1, number)
+        };
+        for number in 0..60_000 {
+            let arrival = inbound.accept(11 + u64::from(number), loose(100 + number), 1, b"x");
+            assert!(matches!(arrival, Ok(Arrival::OutOfOrder)));
+        }
+        let held = inbound.held();
+        let began = std::time::Instant::now();
+        // What they name is not here.
+        let entries = (2..4_000).map(|stream| (stream, false, 5));
+        assert!(inbound.skip(11, entries));
+        assert_eq!(inbound.held(), held - RANGE);
+        // Half of what is here, and the rest, one by one.
+        let next = inbound.next;
+        assert!(inbound.skip(next + 1, [(1, false, 30_099)].into_iter()));
+        assert!(inbound.held() < held * 6 / 10 && inbound.held() > held * 4 / 10);
+        for number in 30_100..60_100 {
+            let next = inbound.next;
+            assert!(inbound.skip(next + 1, [(1, false, number)].into_iter()));
+        }
+        assert_eq!(inbound.held(), 0);
+        let took = began.elapsed();
+        assert!(took.as_secs() < 3, "{took:?}");
+    }
+
+    #[test]
+    fn what_waits_behind_the_end_of_the_numbers_is_handed_out_in_order() {
+        for (interleaved, last) in [(false, 0xffff), (true, u32::MAX)] {
+            let mut inbound = Inbound::new(10, 8 << 20, 10_000, interleaved);
+            inbound.streams.insert(3, last - 2);
+            for (at, number) in [1, last, 4, last - 1, 0].into_iter().enumerate() {
+                let payload = [number as u8];
+                let arrival = inbound.accept(11 + at as u64, whole(3, number), 0, &payload);
+                assert!(matches!(arrival, Ok(Arrival::OutOfOrder)));
+            }
+            assert!(inbound.skip(11, [(3, false, 2)].into_iter()));
+            let payloads: Vec<_> =
+                std::iter::from_fn(|| inbound.read().map(|message| message.payload[0])).collect();
+            assert_eq!(payloads, [last as u8 - 1, last as u8, 0, 1]);
+            assert!(matches!(
+                inbound.accept(16, whole(3, 3), 0, b"x"),
+                Ok(Arrival::InOrder)
+            ));
+            assert_eq!(inbound.messages.len(), 2);
         }
     }
 }
