@@ -506,6 +506,11 @@ impl Association {
         message
     }
 
+    /// Messages that wait to be read.
+    fn unread(&self) -> usize {
+        self.inbound.unread()
+    }
+
     /// Begins streams anew: when what was sent on them is acknowledged, the peer is told (RFC 6525). Answered by
     /// [`Event::OutgoingReset`]. Until then nothing can be sent on them.
     pub fn reset_streams(&mut self, streams: &[u16]) {

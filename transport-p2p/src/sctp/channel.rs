@@ -1,6 +1,6 @@
 //! Data channels (RFC 8831), opened in band (RFC 8832).
 
-use super::{Association, Delivery, Event, SendError};
+use super::{Association, Delivery, Event, SendError, State};
 use bytes::{BufMut, Bytes, BytesMut};
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -89,6 +89,32 @@ struct Channel {
     closing: bool,
 }
 
+/// Resets of streams without a channel, whose opening may wait to be read. Places are counts of messages since the
+/// beginning: a reset holds for what was opened before its place.
+#[derive(Debug, Default)]
+struct Early {
+    /// Messages that were read.
+    read: u64,
+    streams: BTreeMap<u16, u64>,
+    /// The place of a reset of all streams.
+    all: u64,
+}
+
+impl Early {
+    /// Notes a reset behind so many messages that wait. Past the limit it is passed over: so many channels cannot be opened.
+    fn note(&mut self, stream: u16, unread: usize) {
+        if unread > 0 && self.streams.len() < MAX_CHANNELS {
+            self.streams.insert(stream, self.read + unread as u64);
+        }
+    }
+
+    /// Whether a stream whose opening was read just now was begun anew behind it.
+    fn take(&mut self, stream: u16) -> bool {
+        let place = self.streams.remove(&stream).unwrap_or(0);
+        self.read <= place.max(self.all)
+    }
+}
+
 /// The data channels of one association.
 #[derive(Debug)]
 pub struct DataChannels {
@@ -97,6 +123,7 @@ pub struct DataChannels {
     client: bool,
     channels: BTreeMap<u16, Channel>,
     events: VecDeque<ChannelEvent>,
+    early: Early,
 }
 
 impl DataChannels {
@@ -107,6 +134,7 @@ impl DataChannels {
             client,
             channels: BTreeMap::new(),
             events: VecDeque::new(),
+            early: Early::default(),
         }
     }
 
@@ -206,6 +234,7 @@ impl DataChannels {
     /// The next message of any channel.
     pub fn read(&mut self, now: Instant) -> Option<ChannelMessage> {
         while let Some(message) = self.association.read(now) {
+            self.early.read += 1;
             let channel = message.stream;
             let text = matches!(message.protocol, protocol::TEXT | protocol::TEXT_EMPTY);
             match message.protocol {
@@ -229,6 +258,7 @@ impl DataChannels {
                 }
             }
         }
+        self.early.streams.clear();
         None
     }
 
@@ -239,7 +269,7 @@ impl DataChannels {
                 return Some(event);
             }
             match self.association.poll_event()? {
-                Event::IncomingReset(streams) => self.on_reset(&streams, 0),
+                Event::IncomingReset(streams) => self.on_incoming_reset(&streams),
                 Event::OutgoingReset(streams, _) => self.on_reset(&streams, 1),
                 event @ (Event::Open | Event::Readable | Event::Writable | Event::Closed(_)) => {
                     return Some(ChannelEvent::Association(event));
@@ -287,13 +317,32 @@ impl DataChannels {
                     .send(channel, protocol::CONTROL, answer, &reliable, now);
                 self.insert(channel, config.delivery, true);
                 self.events.push_back(ChannelEvent::Opened(channel, config));
+                if self.early.take(channel) {
+                    self.on_reset(&[channel], 0);
+                }
             }
             Some(_) | None => {}
         }
     }
 
+    /// The peer began streams anew. What it sent before may wait to be read, the opening of the channel too.
+    fn on_incoming_reset(&mut self, streams: &[u16]) {
+        let unread = self.association.unread();
+        if streams.is_empty() {
+            self.early.all = self.early.read + unread as u64;
+        }
+        for stream in streams {
+            if !self.channels.contains_key(stream) {
+                self.early.note(*stream, unread);
+            }
+        }
+        self.on_reset(streams, 0);
+    }
+
     /// One direction of streams was begun anew: the other follows, and the channel is closed.
     fn on_reset(&mut self, streams: &[u16], direction: usize) {
+        // Nobody is there any more who could agree to ours.
+        let over = direction == 0 && self.association.state() == State::Closed;
         let all: Vec<u16> = match streams {
             [] => self.channels.keys().copied().collect(),
             streams => streams.to_vec(),
@@ -303,7 +352,7 @@ impl DataChannels {
                 continue;
             };
             channel.closed[direction] = true;
-            if channel.closed == [true; 2] {
+            if channel.closed == [true; 2] || over {
                 self.channels.remove(&id);
                 self.events.push_back(ChannelEvent::Closed(id));
             } else if direction == 0 {

@@ -91,6 +91,11 @@ impl Inbound {
         !self.messages.is_empty()
     }
 
+    /// Messages that wait to be read.
+    pub(super) fn unread(&self) -> usize {
+        self.messages.len()
+    }
+
     /// Whether reading has opened the window so far that the peer should hear of it.
     pub(super) fn window_opened(&self) -> bool {
         self.window() >= self.told + self.capacity / 4

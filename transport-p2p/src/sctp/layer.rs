@@ -286,9 +286,7 @@ impl StreamChannel {
 
     fn poll_stream(&mut self) -> Option<ChannelOutput> {
         let now = self.now?;
-        while let Some(event) = self.channels.as_mut().and_then(DataChannels::poll_event) {
-            self.on_event(event);
-        }
+        self.take_events();
         let channels = self.channels.as_ref();
         if self.cookie == Cookie::None && channels.is_some_and(|c| c.association().may_accompany())
         {
@@ -324,6 +322,12 @@ impl StreamChannel {
             self.fail(transport_error(error));
         }
         self.outputs.pop_front()
+    }
+
+    fn take_events(&mut self) {
+        while let Some(event) = self.channels.as_mut().and_then(DataChannels::poll_event) {
+            self.on_event(event);
+        }
     }
 
     fn on_event(&mut self, event: ChannelEvent) {
@@ -418,6 +422,8 @@ impl StreamChannel {
                     .push_back(ChannelOutput::Packet(message.payload.into()));
             }
         }
+        // The end of a channel may lie behind its opening.
+        self.take_events();
         if self.peer_finished == Finish::Wanted {
             self.peer_finished = Finish::Told;
             self.outputs.push_back(ChannelOutput::Finished);

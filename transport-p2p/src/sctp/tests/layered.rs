@@ -370,6 +370,38 @@ fn a_paused_reader_holds_the_sender_back() {
     assert!(world.run_until(|world| world.ends[1].received.len() == 5_000_000));
 }
 
+/// The peer has opened its channel, sent something or nothing, and closed it before anything of that was read. It may be
+/// gone by then.
+#[test]
+fn a_stream_that_ended_while_its_reader_paused_has_an_end() {
+    for (length, leaves) in [(100_000, false), (100_000, true), (0, false), (0, true)] {
+        let mut world = World::new([plain(), plain()]);
+        let now = world.now;
+        world.ends[1].channel.pause(true, now);
+        world.ends[0].to_send = vec![7; length].into();
+        assert!(world.run_until(|world| {
+            world.has(0, &ChannelOutput::Writable(true)) && world.ends[0].to_send.is_empty()
+        }));
+        let now = world.now;
+        world.ends[0].channel.finish(now);
+        assert!(world.run_until(|world| world.has(0, &ChannelOutput::Delivered)));
+        let later = world.now + Duration::from_secs(20);
+        world.run_until(|world| world.now > later);
+        if leaves {
+            world.ends[0].channel.close();
+            world.run_until(|_| false);
+        }
+        assert_eq!(world.ends[1].received.len(), 0);
+        let now = world.now;
+        world.ends[1].channel.pause(false, now);
+        assert!(
+            world.run_until(|world| world.has(1, &ChannelOutput::Finished)),
+            "{length} bytes, leaves: {leaves}"
+        );
+        assert_eq!(world.ends[1].received.len(), length);
+    }
+}
+
 #[test]
 fn only_data_channels_are_agreed_on() {
     let offer = transport(negotiation(Role::Initiator, DataChannelConfig::default()).offer());

@@ -7,7 +7,7 @@ use super::{
 use crate::sctp::Association;
 use bytes::Bytes;
 use session_core::testing::epoch;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -335,13 +335,36 @@ fn streams_begin_anew() {
     }
 }
 
+fn channels(now: Instant) -> [DataChannels; 2] {
+    let ends = [1, 2].map(|seed| Association::new(Config::default(), [seed; 32], now));
+    let [mut a, mut b] = ends;
+    a.connect(now);
+    b.connect(now);
+    [DataChannels::new(a, true), DataChannels::new(b, false)]
+}
+
+fn turn(ends: &mut [DataChannels; 2]) {
+    let now = epoch();
+    for _ in 0..20 {
+        for from in 0..2 {
+            while let Some(batch) = ends[from].association_mut().poll_transmit(now, 8) {
+                ends[1 - from].association_mut().handle_batch(&batch, now);
+            }
+            ends[from]
+                .association_mut()
+                .handle_timeout(now + MINUTE / 600);
+        }
+    }
+}
+
+fn events(end: &mut DataChannels) -> Vec<ChannelEvent> {
+    std::iter::from_fn(|| end.poll_event()).collect()
+}
+
 #[test]
 fn channels_open_carry_and_close() {
     let now = epoch();
-    let mut ends = [1, 2].map(|seed| Association::new(Config::default(), [seed; 32], now));
-    ends.iter_mut().for_each(|end| end.connect(now));
-    let [a, b] = ends;
-    let mut ends = [DataChannels::new(a, true), DataChannels::new(b, false)];
+    let mut ends = channels(now);
     let config = ChannelConfig {
         label: "test".into(),
         protocol: "xmpp-jingle".into(),
@@ -352,20 +375,6 @@ fn channels_open_carry_and_close() {
         },
         priority: 512,
     };
-    let turn = |ends: &mut [DataChannels; 2]| {
-        for _ in 0..20 {
-            for from in 0..2 {
-                while let Some(batch) = ends[from].association_mut().poll_transmit(now, 8) {
-                    ends[1 - from].association_mut().handle_batch(&batch, now);
-                }
-                ends[from]
-                    .association_mut()
-                    .handle_timeout(now + MINUTE / 600);
-            }
-        }
-    };
-    let events =
-        |end: &mut DataChannels| std::iter::from_fn(|| end.poll_event()).collect::<Vec<_>>();
     let mine = ends[0].open(&config, now).expect("a stream");
     let theirs = ends[1]
         .open(&ChannelConfig::default(), now)
@@ -405,6 +414,47 @@ fn channels_open_carry_and_close() {
     turn(&mut ends);
     events(&mut ends[0]);
     assert_eq!(ends[0].open(&ChannelConfig::default(), now), Ok(0));
+}
+
+/// Its reader was late: it reads what came on it, and the end. Who opens it anew has another channel.
+#[test]
+fn a_channel_that_was_closed_before_it_was_read_is_closed_after() {
+    let now = epoch();
+    let mut ends = channels(now);
+    for round in 0..3 {
+        let config = ChannelConfig::default();
+        assert_eq!(ends[0].open(&config, now), Ok(0), "round {round}");
+        ends[0].send(0, false, "bytes".into(), now).expect("room");
+        turn(&mut ends);
+        ends[0].close(0);
+        turn(&mut ends);
+        // The reset is seen before anything is read.
+        let early = events(&mut ends[1]);
+        assert!(!early.contains(&ChannelEvent::Closed(0)));
+        let message = ends[1].read(now).expect("a message");
+        assert_eq!(message.payload, "bytes");
+        assert_eq!(ends[1].read(now), None);
+        let mut told = Vec::new();
+        for _ in 0..3 {
+            told.extend(events(&mut ends[1]));
+            turn(&mut ends);
+            events(&mut ends[0]);
+            assert_eq!(ends[0].read(now), None);
+        }
+        let of_channel = |event: &ChannelEvent| !matches!(event, ChannelEvent::Association(_));
+        told.retain(of_channel);
+        assert_eq!(
+            told,
+            [ChannelEvent::Opened(0, config), ChannelEvent::Closed(0)]
+        );
+    }
+    // One that stays open is not taken for one that was closed.
+    assert_eq!(ends[0].open(&ChannelConfig::default(), now), Ok(0));
+    turn(&mut ends);
+    events(&mut ends[1]);
+    assert_eq!(ends[1].read(now), None);
+    turn(&mut ends);
+    assert!(ends[1].is_open(0));
 }
 
 #[test]
