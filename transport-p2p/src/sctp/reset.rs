@@ -28,6 +28,8 @@ const IN_PROGRESS: u32 = 6;
 #[derive(Debug)]
 struct Request {
     number: u32,
+    /// The last chunk before it. A repetition says the same, whatever was sent since (RFC 6525 §4.1).
+    last: u32,
     streams: Vec<u16>,
     due: bool,
 }
@@ -35,6 +37,7 @@ struct Request {
 /// A request of the peer's that waits until its data is here.
 #[derive(Debug)]
 struct Deferred {
+    number: u32,
     last: u64,
     streams: Vec<u16>,
 }
@@ -116,19 +119,19 @@ impl Association {
             }
             self.resets.request = Some(Request {
                 number: self.resets.next,
+                last: (self.flight.next() - 1) as u32,
                 streams,
                 due: true,
             });
             self.resets.next = self.resets.next.wrapping_add(1);
         }
-        let last = (self.flight.next() - 1) as u32;
         let answered = self.resets.expected.wrapping_sub(1);
         let request = self.resets.request.as_mut().filter(|request| request.due)?;
         request.due = false;
         let mut value = Vec::with_capacity(12 + request.streams.len() * 2);
         value.put_u32(request.number);
         value.put_u32(answered);
-        value.put_u32(last);
+        value.put_u32(request.last);
         request
             .streams
             .iter()
@@ -178,11 +181,8 @@ impl Association {
             && let Some(result) = self.resets.answered
         {
             // Our answer was lost, or it asks again.
-            let waits = self
-                .resets
-                .deferred
-                .iter()
-                .any(|deferred| deferred.last == last);
+            let mut deferred = self.resets.deferred.iter();
+            let waits = deferred.any(|deferred| deferred.number == number);
             let result = if result == IN_PROGRESS && !waits {
                 PERFORMED
             } else {
@@ -204,7 +204,12 @@ impl Association {
             self.perform_reset(streams);
             PERFORMED
         } else {
-            self.resets.deferred.push_back(Deferred { last, streams });
+            let deferred = Deferred {
+                number,
+                last,
+                streams,
+            };
+            self.resets.deferred.push_back(deferred);
             IN_PROGRESS
         };
         self.answer(number, result);

@@ -5,4 +5,5 @@ mod layered;
 mod mtu;
 mod network;
 mod properties;
+mod resets;
 mod scenarios;
