@@ -88,8 +88,18 @@ impl Association {
         }
         if data {
             self.acknowledgement.on_packet(self.config.ack_delay, now);
+            self.repeat_shutdown(now);
         }
         true
+    }
+
+    /// While the peer still sends, each packet is answered at once, and the wait for its end begins anew (RFC 9260 §9.2).
+    fn repeat_shutdown(&mut self, now: Instant) {
+        if self.state == State::ShutdownSent {
+            self.ending.shutdown = true;
+            self.backoff = 0;
+            self.timers.retransmit = Some(now + self.rto());
+        }
     }
 
     fn on_end(&mut self, kind: u8) -> bool {

@@ -307,6 +307,32 @@ fn an_association_outlives_the_last_message_that_was_given_up() {
     }
 }
 
+/// RFC 9260 §9.2: who has ended it waits as long as data comes.
+#[test]
+fn an_orderly_end_waits_for_what_the_peer_has_still_to_send() {
+    let path = Path {
+        rate: 12_500.0,
+        buffer: 50_000,
+        ..Path::clean()
+    };
+    let mut world = World::open(path, configs());
+    for _ in 0..60 {
+        world.send(1, 0, vec![2; 50_000]);
+    }
+    let now = world.now;
+    world.ends[0].shutdown(now);
+    let mut received = 0;
+    assert!(world.run_until(MINUTE * 20, |world| {
+        while let Some(message) = world.ends[0].read(world.now) {
+            received += message.payload.len();
+        }
+        world.ends.iter().all(|end| end.state() == State::Closed)
+    }));
+    assert_eq!(world.ends[0].error(), None);
+    assert_eq!(world.ends[1].error(), None);
+    assert_eq!(received, 3_000_000);
+}
+
 #[test]
 fn streams_begin_anew() {
     let mut world = World::open(
