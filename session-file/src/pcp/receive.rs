@@ -12,8 +12,16 @@ use crate::{
 };
 use session_core::{Notice, Reason, ReasonCondition, SessionId};
 use session_xmpp::cli::{Exit, Problem};
-use std::{collections::BTreeSet, path::Path, sync::Arc, time::Duration};
-use tokio::task::JoinSet;
+use std::{
+    collections::BTreeSet,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+use tokio::{sync::Notify, task::JoinSet};
 
 pub(super) use one::{Landing, bad_name, check_room, land};
 
@@ -112,6 +120,7 @@ impl Inbox {
         let (mut taken, mut failures) = (0, 0);
         let mut looked_at = BTreeSet::new();
         let mut exit = Exit::Done;
+        let landing = Arc::new(Landings::default());
         let ended = hand.ended();
         tokio::pin!(ended);
         let mut is_over = false;
@@ -131,20 +140,24 @@ impl Inbox {
                 if offer.files.is_empty() {
                     continue;
                 }
-                let all = taken + running.len() as u64;
-                let full = running.len() >= AT_ONCE || count.is_some_and(|count| all >= count);
-                if full {
+                let enough = |number| count.is_some_and(|count| taken + number >= count);
+                if running.len() >= AT_ONCE || enough(landing.number.load(Relaxed)) {
                     decline(hand, &offer, ReasonCondition::Busy.into());
+                    continue;
+                }
+                if enough(running.len() as u64) {
+                    // What is decided about at this moment may be no transfer.
                     continue;
                 }
                 let files = offer.files.iter();
                 looked_at.extend(files.map(|file| (session, file.content.clone())));
-                running.spawn(take(hand.clone(), self.clone(), offer));
+                running.spawn(take(hand.clone(), self.clone(), offer, landing.clone()));
             }
             tokio::select! {
                 notice = offers.next() => is_over |= matches!(notice, None | Some(Notice::Ended)),
                 // What runs needs no server.
                 () = &mut ended, if !is_over => is_over = true,
+                () = landing.more.notified() => {}
                 Some(done) = running.join_next() => {
                     let outcome = match done {
                         Ok((session, outcome)) => {
@@ -162,6 +175,30 @@ impl Inbox {
                 }
             }
         }
+    }
+}
+
+/// How many of those that run are transfers for sure.
+#[derive(Debug, Default)]
+struct Landings {
+    number: AtomicU64,
+    more: Notify,
+}
+
+/// One of them, as long as it runs.
+struct Lands<'a>(&'a Landings);
+
+impl<'a> Lands<'a> {
+    fn new(all: &'a Landings) -> Self {
+        all.number.fetch_add(1, Relaxed);
+        all.more.notify_one();
+        Self(all)
+    }
+}
+
+impl Drop for Lands<'_> {
+    fn drop(&mut self) {
+        self.0.number.fetch_sub(1, Relaxed);
     }
 }
 
@@ -201,11 +238,24 @@ impl Choice {
 
 /// Decides about an offer, and receives what of it is taken. Whether it was a transfer: what is no file for us is none, and who
 /// offers another one in its place has not been heard yet.
-async fn take(hand: Hand, inbox: Inbox, offer: FileOffer) -> (SessionId, Result<bool, Problem>) {
-    (offer.session, take_all(&hand, &inbox, &offer).await)
+async fn take(
+    hand: Hand,
+    inbox: Inbox,
+    offer: FileOffer,
+    landing: Arc<Landings>,
+) -> (SessionId, Result<bool, Problem>) {
+    (
+        offer.session,
+        take_all(&hand, &inbox, &offer, &landing).await,
+    )
 }
 
-async fn take_all(hand: &Hand, inbox: &Inbox, offer: &FileOffer) -> Result<bool, Problem> {
+async fn take_all(
+    hand: &Hand,
+    inbox: &Inbox,
+    offer: &FileOffer,
+    landing: &Landings,
+) -> Result<bool, Problem> {
     let mut landings = Vec::new();
     let mut decisions = Vec::new();
     let mut faults = Vec::new();
@@ -233,6 +283,9 @@ async fn take_all(hand: &Hand, inbox: &Inbox, offer: &FileOffer) -> Result<bool,
         return Err(failing::misuse("accept what is offered", &error));
     }
     let from = offer.from.as_str();
+    // Of what is there already, its sender may think again.
+    let sure = |(_, landing): &(_, Landing)| !matches!(landing, Landing::There(..));
+    let _lands = landings.iter().any(sure).then(|| Lands::new(landing));
     for (file, landing) in landings {
         let id = TransferId {
             session: offer.session,
