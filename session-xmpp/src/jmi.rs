@@ -228,7 +228,7 @@ impl Jmi {
     /// # Errors
     /// [`JmiError::NoCall`].
     pub fn ring(&mut self, id: &str) -> Result<(), JmiError> {
-        let from = self.caller(id)?;
+        let from = self.caller_of(id)?;
         self.say(Verb::Ringing, id, &from, Vec::new());
         Ok(())
     }
@@ -238,7 +238,7 @@ impl Jmi {
     /// # Errors
     /// [`JmiError::NoCall`].
     pub fn accept(&mut self, id: &str) -> Result<(), JmiError> {
-        let from = self.caller(id)?;
+        let from = self.caller_of(id)?;
         let ours = address::bare(&self.own);
         self.say(Verb::Accept, id, &ours, Vec::new());
         self.say(Verb::Proceed, id, &from, Vec::new());
@@ -254,7 +254,7 @@ impl Jmi {
     /// # Errors
     /// [`JmiError::NoCall`].
     pub fn reject(&mut self, id: &str, reason: &Reason) -> Result<(), JmiError> {
-        let from = self.caller(id)?;
+        let from = self.caller_of(id)?;
         self.say(Verb::Reject, id, &from, vec![wire::reason(reason)]);
         // For those of our devices that learn nothing by carbons.
         let ours = address::bare(&self.own);
@@ -290,6 +290,14 @@ impl Jmi {
         self.say(Verb::Finish, id, &with, vec![wire::reason(reason)]);
         self.over(id, JmiEnd::Ours);
         Ok(())
+    }
+
+    /// Who calls by a message, or by a carbon of one: it is what [`Self::handle_message`] will read. `None` if it begins no
+    /// call, or one of our own account.
+    pub fn caller(&self, message: &Envelope) -> Option<Peer> {
+        let said = Said::read(message, &self.own)?;
+        let is_ours = said.from.account() == self.own.account();
+        (said.verb == Verb::Propose && !is_ours).then_some(said.from)
     }
 
     /// Takes a message: one for us, or a carbon of one for or from another device of ours. `delay` is for how long it was
@@ -366,7 +374,7 @@ impl Jmi {
     }
 
     /// The device that calls us under this id.
-    fn caller(&self, id: &str) -> Result<Peer, JmiError> {
+    fn caller_of(&self, id: &str) -> Result<Peer, JmiError> {
         match self.calls.get(id).map(|call| &call.state) {
             Some(State::Called { from }) => Ok(from.clone()),
             Some(State::Calling | State::Answered { .. }) | None => Err(JmiError::NoCall),

@@ -4,7 +4,7 @@ use super::{Policy, Verdict};
 use crate::{
     address,
     endpoint::{Endpoint, LinkState, QueryKind, Service, lock},
-    jmi::{JMI, Jmi, JmiConfig, JmiOutput},
+    jmi::{Jmi, JmiConfig, JmiOutput},
     stanza::Envelope,
 };
 use session_core::{Element, ElementRef, Notice, Peer, SessionManager};
@@ -166,11 +166,12 @@ impl Service for Messages {
             return false;
         }
         let inner = &self.0.0;
-        if let Some(policy) = inner.policy.get()
-            && proposes(other)
-            && (policy.decide(&other.from) == Verdict::Refuse || !policy.count(&other.from, now))
+        // What counts is who says so in what will be read, be it of another version or in a carbon.
+        let caller = lock(&inner.jmi).caller(other);
+        if let (Some(policy), Some(caller)) = (inner.policy.get(), caller)
+            && (policy.decide(&caller) == Verdict::Refuse || !policy.count(&caller, now))
         {
-            debug!(from = %other.from, "a call of somebody who may not, or too often");
+            debug!(from = %caller, "a call of somebody who may not, or too often");
             return true;
         }
         let delay = delay(other.stanza.view(), SystemTime::now());
@@ -178,12 +179,6 @@ impl Service for Messages {
         inner.bell.notify_one();
         taken
     }
-}
-
-/// Whether a message begins a call.
-fn proposes(message: &Envelope) -> bool {
-    let mut children = message.stanza.children();
-    children.any(|child| child.namespace() == JMI && child.name() == "propose")
 }
 
 /// For how long a message, or what a carbon carries, was on its way (XEP-0203).
@@ -204,7 +199,7 @@ fn delay(message: ElementRef<'_>, now: SystemTime) -> Option<Duration> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::Rule, *};
     use crate::xml::{self, Context};
     use session_core::ElementLimits;
 
@@ -248,6 +243,62 @@ mod tests {
             .await
             .expect("they wait for each other");
         assert!(one.is_ok() && two.is_ok());
+    }
+
+    fn message(own: &Peer, text: &str) -> Envelope {
+        let element = xml::parse(text.as_bytes(), &Context::CLIENT, &ElementLimits::default());
+        match crate::stanza::decode(element.unwrap(), own) {
+            crate::stanza::Incoming::Other(envelope) => envelope,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// What becomes of a message where only a friend may call.
+    fn told(text: &str) -> Option<JmiOutput> {
+        let (own, now) = (Peer::from("me@z/1"), Instant::now());
+        let (calls, _events) = Calls::new(JmiConfig::default());
+        let policy = Policy::new([Rule::Peer("friend@x".into())]);
+        policy.set_own(&own);
+        calls.set_policy(policy);
+        calls.update(|jmi, _| jmi.set_own(own.clone()));
+        let config = session_core::Config::default();
+        let mut manager = SessionManager::new(config, session_core::SeededEntropy::new(1));
+        let mut service = calls.service();
+        service.handle_other(&message(&own, text), &mut manager, now);
+        calls.update(|jmi, _| jmi.poll_output())
+    }
+
+    #[test]
+    fn a_stranger_does_not_ring_in_any_version_or_carbon() {
+        let propose = |version: u8| {
+            format!("<propose xmlns='urn:xmpp:jingle-message:{version}' id='{version}'/>")
+        };
+        let carbon = |by: &str, from: &str, to: &str, version| {
+            format!(
+                "<message from='{by}'><received xmlns='urn:xmpp:carbons:2'><forwarded \
+                 xmlns='urn:xmpp:forward:0'><message xmlns='jabber:client' from='{from}' to='{to}'>{}\
+                 </message></forwarded></received></message>",
+                propose(version)
+            )
+        };
+        for version in [0, 1] {
+            let direct = |from| format!("<message from='{from}'>{}</message>", propose(version));
+            let copied = |from| carbon("me@z", from, "me@z", version);
+            for (text, rings) in [
+                (direct("friend@x/1"), true),
+                (direct("stranger@x/1"), false),
+                (copied("friend@x/1"), true),
+                (copied("stranger@x/1"), false),
+                // Nobody but our own account copies anything (XEP-0280 §11).
+                (carbon("stranger@x/1", "friend@x/1", "me@z", version), false),
+                (carbon("friend@x", "friend@x/1", "me@z", version), false),
+                (carbon("me@z/2", "friend@x/1", "me@z", version), false),
+                (carbon("z", "friend@x/1", "me@z", version), false),
+            ] {
+                let rang = matches!(told(&text), Some(JmiOutput::Proposed { .. }));
+                assert_eq!(rang, rings, "{text}");
+            }
+        }
     }
 
     #[test]
