@@ -527,12 +527,15 @@ impl Session {
             self.end(Some(reason), now);
         }
         let negotiated = matches!(self.state, State::SentAccept | State::ReceivedAccept)
-            && self.contents.iter().all(Content::is_settled);
+            && self
+                .contents
+                .iter()
+                .all(|content| content.is_settled() || content.is_proposed());
         if negotiated {
             self.step(Event::Negotiated);
-            for content in &mut self.contents {
-                content.settle();
-            }
+            // What is still proposed keeps what its answer needs.
+            let agreed = self.contents.iter_mut().filter(|c| !c.is_proposed());
+            agreed.for_each(Content::settle);
             self.extra = Vec::new();
         }
         self.settle_modifications();

@@ -63,8 +63,13 @@ impl Session {
 
     /// A transport was replaced: its successor has all the time again.
     pub(crate) fn restart_connectivity(&mut self, now: Instant) {
-        self.timers.connectivity = None;
         self.timers.parting = None;
+        self.await_path(now);
+    }
+
+    /// A content was accepted: however long that took, it has all the time to find a path.
+    pub(crate) fn await_path(&mut self, now: Instant) {
+        self.timers.connectivity = None;
         self.review_clocks(now);
     }
 
@@ -113,10 +118,14 @@ impl Session {
         self.settle(now);
     }
 
-    /// The first content that should have a path by now and never had one.
+    /// The first content that should have a path by now and never had one. What is only proposed may wait for as long as
+    /// people take to answer.
     fn awaiting_path(&self) -> Option<usize> {
         (0..self.contents.len()).find(|&at| {
             let content = &self.contents[at];
+            if content.is_proposed() {
+                return false;
+            }
             let mut channels = self
                 .channels
                 .iter()

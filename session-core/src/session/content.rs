@@ -26,7 +26,7 @@ pub struct Content {
     pub(crate) agreed: bool,
     /// Potential transports that were not offered yet.
     pub(crate) untried: VecDeque<Arc<str>>,
-    /// The transport failed before the peer accepted: the next one is offered then, because many clients take a
+    /// The transport failed before the peer accepted it: the next one is offered then, because many clients take a
     /// transport-replace only in an accepted session.
     pub(crate) deferred: bool,
     /// Our transport-replace that awaits its answer.
@@ -236,6 +236,14 @@ impl Content {
             description: self.description.clone(),
             security: self.security.clone(),
             ..self.part()
+        }
+    }
+
+    /// Whether it waits for an answer of its own, beside that to the session's offer.
+    pub(crate) fn is_proposed(&self) -> bool {
+        match self.state {
+            ContentState::ProposedHere | ContentState::ProposedThere => true,
+            ContentState::Offered | ContentState::Active => false,
         }
     }
 

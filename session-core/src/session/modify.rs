@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     Action, Cause, ChannelLayer, ContentPart, Element, Event, Message, Misuse, Modification,
-    PeerError, Reason, ReasonCondition, Role, Senders, State,
+    PeerError, Reason, ReasonCondition, Role, Senders, State, TransportError,
 };
 use std::{sync::Arc, time::Instant};
 
@@ -84,6 +84,7 @@ impl Session {
         if let Err(error) = self.bind_channels(name, now) {
             self.transport_failed(name, error, now);
         }
+        self.await_path(now);
         Ok(())
     }
 
@@ -350,8 +351,13 @@ impl Session {
         content.remote_description = part.description.as_ref().map(Element::detach);
         content.state = ContentState::Active;
         content.settle();
-        let name = content.name.clone();
+        let (name, deferred) = (content.name.clone(), std::mem::take(&mut content.deferred));
         self.modified(Modification::ContentAccepted { name });
+        if deferred {
+            let error = TransportError::Unacceptable("it failed before the answer");
+            self.give_up_transport(at, Cause::Transport(error), now);
+        }
+        self.await_path(now);
         Ok(())
     }
 

@@ -1,6 +1,9 @@
 //! Going on with another transport when one fails, or when somebody wants to.
 
-use super::{Session, content::Carrier};
+use super::{
+    Session,
+    content::{Carrier, ContentState},
+};
 use crate::{
     Action, Cause, ContentPart, Element, Event, InfoTarget, Message, Misuse, Modification,
     PeerError, Role, State, TransportError, TransportFactory,
@@ -271,10 +274,10 @@ impl Session {
             }
             return;
         }
-        if self.state == State::SentInitiate
-            && self.dialect.has_modify
-            && !content.untried.is_empty()
-        {
+        // Nothing is replaced that the peer has not accepted.
+        let early =
+            self.state == State::SentInitiate || content.state == ContentState::ProposedHere;
+        if early && self.dialect.has_modify && !content.untried.is_empty() {
             content.deferred = true;
             let name = content.name.clone();
             self.unbind_channels(&name);
@@ -334,7 +337,9 @@ impl Session {
     /// The peer accepted: offers what could not be offered before.
     pub(crate) fn replace_deferred(&mut self, now: Instant) {
         for at in 0..self.contents.len() {
-            if std::mem::take(&mut self.contents[at].deferred) && !self.next_transport(at, now) {
+            let content = &mut self.contents[at];
+            let deferred = !content.is_proposed() && std::mem::take(&mut content.deferred);
+            if deferred && !self.next_transport(at, now) {
                 return self.fail(Cause::NoCommonTransport, false, now);
             }
         }

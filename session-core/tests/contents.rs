@@ -1,0 +1,236 @@
+//! Contents that come, go and share a transport, at moments at which that was once mistaken.
+#![allow(
+    clippy::unwrap_used,
+    clippy::wildcard_enum_match_arm,
+    reason = "a test names only what it looks for"
+)]
+
+mod common;
+
+use common::*;
+use session_core::*;
+use std::time::Duration;
+
+/// Offers contents of these names, the first of them as the default one.
+fn offered(names: [&str; 2], bundle: bool) -> Table {
+    let transports = || vec![fake(ONE), fake(TWO)];
+    let mut t = Table::new(Setup {
+        alice: transports(),
+        bob: transports(),
+        channels: vec!["data"],
+        ..Setup::default()
+    });
+    let (name, to, now) = (t.alice.name.clone(), t.bob.name.clone(), t.now);
+    let id = t.alice.manager.create_session(name, TYPE, now).unwrap();
+    let session = t.alice.manager.session(id).unwrap();
+    session.set_content_name(names[0]).unwrap();
+    let second = ContentSpec::new(names[1], description(names[1]));
+    session.add_content(second, now).unwrap();
+    if bundle {
+        session.bundle(&names).unwrap();
+    }
+    let offer = description(names[0]);
+    session.initiate_with(to, vec![], offer, now).unwrap();
+    t.drain(Alice);
+    t
+}
+
+/// Both in progress, with one content.
+fn running() -> Table {
+    let mut t = ringing();
+    t.answer();
+    t.settle();
+    assert_eq!([t.state(Alice), t.state(Bob)], [State::InProgress; 2]);
+    t
+}
+
+fn ringing() -> Table {
+    let transports = || vec![fake(ONE), fake(TWO)];
+    let mut t = Table::new(Setup {
+        alice: transports(),
+        bob: transports(),
+        channels: vec!["data"],
+        ..Setup::default()
+    });
+    t.call();
+    t.settle();
+    t
+}
+
+fn group(semantics: &str, names: &[&str]) -> Group {
+    Group {
+        semantics: semantics.into(),
+        contents: names.iter().map(|&name| name.into()).collect(),
+    }
+}
+
+impl Table {
+    fn answer(&mut self) {
+        self.act(Bob, |s, now| s.accept_with(description("answer"), now))
+            .unwrap();
+    }
+
+    fn propose(&mut self, who: Who, name: &str) {
+        let spec = ContentSpec::new(name, description(name));
+        self.act(who, |s, now| {
+            s.add_content(spec, now)?;
+            s.create_channel_in(name, "side", None, now)
+        })
+        .unwrap();
+    }
+
+    fn take_up(&mut self, who: Who, name: &str) {
+        self.act(who, |s, now| {
+            s.accept_content(name, description(name), now)?;
+            s.create_channel_in(name, "side", None, now)
+        })
+        .unwrap();
+    }
+
+    /// Changes the next message of this kind before it is carried.
+    fn change(&mut self, who: Who, action: Action, change: impl FnOnce(&mut Message)) {
+        let mut out = self.side(who).out.iter_mut();
+        let message = out.find_map(|output| match output {
+            Output::Message { message, .. } if message.action == action => Some(message),
+            _ => None,
+        });
+        change(message.expect("it was said"));
+    }
+
+    /// The number of the last message of this kind.
+    fn number(&mut self, who: Who, action: Action) -> RequestId {
+        let out = self.side(who).out.iter();
+        let found = out.filter_map(|output| match output {
+            Output::Message { id, message } if message.action == action => Some(*id),
+            _ => None,
+        });
+        found.last().expect("it was said")
+    }
+
+    /// What a message of this kind says of groups.
+    fn groups(&mut self, who: Who, action: Action) -> Vec<Group> {
+        let mut groups = None;
+        self.change(who, action, |message| groups = Some(message.groups.clone()));
+        groups.unwrap()
+    }
+
+    fn bundled(&mut self, who: Who, name: &str) -> Option<String> {
+        let content = self.only(who).content(name).unwrap();
+        content.bundled_with().map(str::to_owned)
+    }
+
+    /// Lets time pass. Everything is carried but what channels tell each other.
+    fn live_without_candidates(&mut self, seconds: u64) {
+        for _ in 0..seconds {
+            self.pass(Duration::from_secs(1));
+            loop {
+                for who in [Alice, Bob] {
+                    self.side(who).out.retain(
+                        |o| !matches!(o, Output::Message { message, .. } if message.action == Action::TransportInfo),
+                    );
+                }
+                if self.carry(Alice).is_none() && self.carry(Bob).is_none() {
+                    break;
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_proposal_that_nobody_answers_harms_no_session() {
+    for who in [Alice, Bob] {
+        let mut t = running();
+        t.propose(who, "more");
+        t.live(300);
+        for side in [Alice, Bob] {
+            assert!(
+                t.state(side).is_accepted(),
+                "{who:?} proposed: {:?}",
+                t.said
+            );
+            assert_eq!(t.only(side).transport(), Some(ONE));
+        }
+        assert!(!t.said.iter().any(|l| l.contains("transport-replace")));
+        t.take_up(who.other(), "more");
+        t.settle();
+        for side in [Alice, Bob] {
+            assert_eq!(t.state(side), State::InProgress);
+            let content = t.only(side).content("more").unwrap();
+            assert_eq!(content.transport(), Some(ONE), "{side:?}");
+        }
+        t.live(300);
+        assert_eq!(t.state(Alice), State::InProgress);
+    }
+}
+
+#[test]
+fn a_content_that_is_accepted_late_has_all_the_time_for_its_path() {
+    for who in [Alice, Bob] {
+        let mut t = running();
+        t.propose(who, "more");
+        t.live_without_candidates(45);
+        t.take_up(who.other(), "more");
+        t.live_without_candidates(45);
+        let lines = t.said.iter();
+        let given_up = |l: &&String| l.contains("transport-replace") || l.contains("terminate");
+        assert_eq!(lines.filter(given_up).count(), 0, "{who:?} {:?}", t.said);
+        assert_eq!([t.state(Alice), t.state(Bob)], [State::InProgress; 2]);
+        t.live_without_candidates(45);
+        let lines = t.said.iter();
+        assert!(lines.filter(given_up).count() > 0, "it is watched");
+    }
+}
+
+#[test]
+fn a_proposal_that_is_open_when_the_session_is_accepted_does_not_hold_it_up() {
+    for who in [Alice, Bob] {
+        let mut t = ringing();
+        t.propose(who, "more");
+        t.settle();
+        t.answer();
+        t.live(100);
+        for side in [Alice, Bob] {
+            assert!(t.saw(side, "InProgress"), "{who:?} {:?}", t.lines(side));
+        }
+        t.take_up(who.other(), "more");
+        t.settle();
+        for side in [Alice, Bob] {
+            assert_eq!(t.state(side), State::InProgress);
+            let content = t.only(side).content("more").unwrap();
+            assert_eq!(content.transport(), Some(ONE), "{side:?}");
+            let channel = t.only(side).channel_in("more", "side").unwrap();
+            assert!(t.only(side).writable(channel), "{who:?} {side:?}");
+        }
+    }
+}
+
+#[test]
+fn a_transport_that_fails_before_its_proposal_is_answered_is_replaced_after_that() {
+    let broken = Fake {
+        broken: true,
+        ..fake(ONE)
+    };
+    let mut t = Table::new(Setup {
+        alice: vec![broken, fake(TWO)],
+        bob: vec![fake(ONE), fake(TWO)],
+        channels: vec![],
+        ..Setup::default()
+    });
+    t.call();
+    t.settle();
+    t.answer();
+    t.settle();
+    t.propose(Alice, "more");
+    t.live(10);
+    let replaces = |t: &Table| t.said.iter().any(|l| l.contains("transport-replace"));
+    assert!(!replaces(&t), "{:?}", t.said);
+    t.take_up(Bob, "more");
+    t.settle();
+    assert!(replaces(&t));
+    for side in [Alice, Bob] {
+        assert_eq!(t.state(side), State::InProgress);
+        let content = t.only(side).content("more").unwrap();
+        assert_eq!(content.transport(), Some(TWO), "{side:?}");
+    }
+}
