@@ -234,3 +234,43 @@ fn a_transport_that_fails_before_its_proposal_is_answered_is_replaced_after_that
         assert_eq!(content.transport(), Some(TWO), "{side:?}");
     }
 }
+
+#[test]
+fn an_offer_is_refused_also_after_its_first_content_went() {
+    let mut t = offered(["main", "more"], false);
+    t.act(Alice, |s, now| s.remove_content("main", decline(), now))
+        .unwrap();
+    let id = t.number(Alice, Action::SessionInitiate);
+    let error = StanzaError::new(Condition::ServiceUnavailable, ErrorKind::Cancel);
+    let (reply, now) = (Err(error), t.now);
+    t.alice
+        .manager
+        .handle_input(Input::Reply { id, reply }, now);
+    t.drain(Alice);
+    assert_eq!(t.alice.manager.session_count(), 0);
+}
+
+#[test]
+fn an_offer_is_sent_again_also_after_its_first_content_went() {
+    let mut t = offered(["main", "more"], false);
+    t.act(Alice, |s, now| s.remove_content("main", decline(), now))
+        .unwrap();
+    t.alice.out.clear();
+    t.pass(Duration::from_secs(300));
+    assert_eq!(t.alice.manager.session_count(), 0, "nobody is there");
+}
+
+#[test]
+fn an_acceptance_is_refused_also_after_its_first_content_went() {
+    let mut t = offered(["main", "more"], false);
+    t.settle();
+    t.answer();
+    t.act(Bob, |s, now| s.remove_content("main", decline(), now))
+        .unwrap();
+    let id = t.number(Bob, Action::SessionAccept);
+    let error = StanzaError::new(Condition::BadRequest, ErrorKind::Cancel);
+    let (reply, now) = (Err(error), t.now);
+    t.bob.manager.handle_input(Input::Reply { id, reply }, now);
+    t.drain(Bob);
+    assert_eq!(t.bob.manager.session_count(), 0);
+}

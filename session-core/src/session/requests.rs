@@ -72,9 +72,9 @@ pub(crate) struct Pending {
 }
 
 impl Pending {
-    /// Whether it asks about this content.
+    /// Whether it asks about this content and nothing else. What is about the session names its contents, too.
     pub(crate) fn is_about(&self, content: &str) -> bool {
-        self.content.as_deref() == Some(content)
+        is_about_content(self.action) && self.content.as_deref() == Some(content)
     }
 
     /// Whether it asks for this about this content.
@@ -104,6 +104,29 @@ pub(crate) fn is_last_word(action: Action) -> bool {
         action,
         Action::SessionTerminate | Action::Reject | Action::Redirect
     )
+}
+
+/// Whether a message is about contents, so that it makes no sense any more when they are gone.
+fn is_about_content(action: Action) -> bool {
+    match action {
+        Action::ContentAccept
+        | Action::ContentAdd
+        | Action::ContentModify
+        | Action::ContentReject
+        | Action::ContentRemove
+        | Action::DescriptionInfo
+        | Action::SecurityInfo
+        | Action::TransportAccept
+        | Action::TransportInfo
+        | Action::TransportReject
+        | Action::TransportReplace => true,
+        Action::SessionAccept
+        | Action::SessionInfo
+        | Action::SessionInitiate
+        | Action::SessionTerminate
+        | Action::Reject
+        | Action::Redirect => false,
+    }
 }
 
 /// What silence means for a message, and whether it is sent again before.
