@@ -243,6 +243,19 @@ pub struct Group {
 impl Group {
     /// The semantics of contents that share a transport.
     pub const BUNDLE: &'static str = "BUNDLE";
+
+    /// What is left of it, where only some contents are there; `None` if that is no group any more: of those that were
+    /// several, fewer than two.
+    pub(crate) fn among(&self, has: impl Fn(&str) -> bool) -> Option<Self> {
+        let contents = self.contents.iter().filter(|name| has(name));
+        let contents: Vec<_> = contents.cloned().collect();
+        // A bundle of one says something, too.
+        let enough = contents.len() >= self.contents.len().clamp(1, 2);
+        enough.then(|| Self {
+            semantics: self.semantics.clone(),
+            contents,
+        })
+    }
 }
 
 /// Where a redirected initiator is to go (libjingle `session.cc`, Redirect).

@@ -274,3 +274,93 @@ fn an_acceptance_is_refused_also_after_its_first_content_went() {
     t.drain(Bob);
     assert_eq!(t.bob.manager.session_count(), 0);
 }
+
+#[test]
+fn only_a_bundle_shares_a_transport() {
+    let mut t = offered(["main", "more"], false);
+    t.change(Alice, Action::SessionInitiate, |message| {
+        message.groups = vec![group("LS", &["main", "more"])];
+    });
+    t.settle();
+    t.answer();
+    assert_eq!(t.bundled(Bob, "more"), None);
+    t.settle();
+    assert_eq!(t.bundled(Alice, "more"), None);
+    assert_eq!([t.state(Alice), t.state(Bob)], [State::InProgress; 2]);
+}
+
+#[test]
+fn an_answer_groups_only_what_it_has() {
+    let mut t = offered(["main", "more"], true);
+    t.change(Alice, Action::SessionInitiate, |message| {
+        message.groups = vec![
+            group(Group::BUNDLE, &["main", "more", "gone"]),
+            group("LS", &["gone", "main"]),
+        ];
+    });
+    t.settle();
+    t.answer();
+    let both = group(Group::BUNDLE, &["main", "more"]);
+    assert_eq!(t.groups(Bob, Action::SessionAccept), [both]);
+    t.settle();
+    assert_eq!(t.bundled(Alice, "more"), Some("main".into()));
+
+    let mut t = offered(["main", "more"], true);
+    t.change(Alice, Action::SessionInitiate, |message| {
+        message.contents[1].description = Some(Element::new("urn:example:other", "description"));
+    });
+    t.settle();
+    t.answer();
+    assert_eq!(t.groups(Bob, Action::SessionAccept), []);
+
+    // A bundle of one is one, and stays it.
+    let mut t = offered(["main", "more"], true);
+    let one = group(Group::BUNDLE, &["main"]);
+    let said = one.clone();
+    t.change(Alice, Action::SessionInitiate, |message| {
+        message.groups = vec![said];
+    });
+    t.settle();
+    t.answer();
+    assert_eq!(t.groups(Bob, Action::SessionAccept), [one]);
+}
+
+#[test]
+fn a_content_is_in_one_bundle() {
+    let mut t = offered(["main", "more"], true);
+    t.change(Alice, Action::SessionInitiate, |message| {
+        message.groups = vec![
+            group(Group::BUNDLE, &["main", "more", "main"]),
+            group(Group::BUNDLE, &["more", "main"]),
+        ];
+    });
+    t.settle();
+    t.answer();
+    assert_eq!(t.bundled(Bob, "main"), None);
+    assert_eq!(t.bundled(Bob, "more"), Some("main".into()));
+}
+
+#[test]
+fn an_answer_bundles_nothing_that_was_not_offered_so() {
+    for (offers, answer, bundled) in [
+        (false, group(Group::BUNDLE, &["main", "more"]), None),
+        (true, group("LS", &["main", "more"]), None),
+        (true, group(Group::BUNDLE, &["main"]), None),
+        (
+            true,
+            group(Group::BUNDLE, &["gone", "main", "more"]),
+            Some("main"),
+        ),
+    ] {
+        let mut t = offered(["main", "more"], offers);
+        t.settle();
+        t.answer();
+        let said = answer.clone();
+        t.change(Bob, Action::SessionAccept, |message| {
+            message.groups = vec![said];
+        });
+        while t.carry(Bob).is_some() {}
+        let found = t.bundled(Alice, "more");
+        assert_eq!(found.as_deref(), bundled, "{offers} {answer:?}");
+    }
+}

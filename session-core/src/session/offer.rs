@@ -5,8 +5,9 @@ use super::{
     content::{Carrier, Content, ContentState},
 };
 use crate::{
-    Action, Cause, ContentCapacity, ContentPart, Element, Event, Misuse, Offers, Peer, PeerError,
-    Redirect, State, TransportAnswer, TransportError, TransportFactory, TransportKind,
+    Action, Cause, ContentCapacity, ContentPart, Element, Event, Group, Message, Misuse, Offers,
+    Peer, PeerError, Redirect, State, TransportAnswer, TransportError, TransportFactory,
+    TransportKind,
 };
 use std::{sync::Arc, time::Instant};
 
@@ -259,6 +260,13 @@ impl Session {
                 .extend(content.answer.take().filter(|_| with_answer));
             message.contents.push(part);
         }
+        // Of what was offered to belong together, this is what there is.
+        let offered = std::mem::take(&mut self.groups);
+        let has = |name: &str| message.contents.iter().any(|part| *part.name == *name);
+        self.groups = offered
+            .iter()
+            .filter_map(|group| group.among(has))
+            .collect();
         message.groups = self.groups.clone();
         self.say(message, now);
         self.apply_groups(now);
@@ -266,38 +274,67 @@ impl Session {
         self.begin_batching(now);
     }
 
-    /// Contents that are bundled let go of their own transports (XEP-0338).
+    /// The peer's accept says which contents belong together: of those that it has, and only as we offered it.
+    pub(super) fn take_groups(&mut self, accept: &Message) {
+        let offered = std::mem::take(&mut self.groups);
+        let has = |name: &str| accept.contents.iter().any(|part| *part.name == *name);
+        self.groups = accept
+            .groups
+            .iter()
+            .filter_map(|group| {
+                let like = |ours: &&Group| ours.semantics == group.semantics;
+                offered.iter().filter(like).find_map(|ours| {
+                    let known = |name: &str| ours.contents.iter().any(|our| **our == *name);
+                    group.among(|name| has(name) && known(name))
+                })
+            })
+            .collect();
+    }
+
+    /// Contents that are bundled let go of their own transports (XEP-0338). A content is in one bundle: the first.
     pub(crate) fn apply_groups(&mut self, now: Instant) {
+        let mut taken: Vec<Arc<str>> = Vec::new();
         for group in self.groups.clone() {
-            let mut members = group
-                .contents
-                .iter()
-                .filter(|name| self.content_position(name).is_some());
-            let Some(leader) = members.next().cloned() else {
+            if *group.semantics != *Group::BUNDLE {
+                continue;
+            }
+            let free = |name: &Arc<str>| {
+                let known = self.content_position(name).is_some();
+                known && !taken.contains(name)
+            };
+            let mut members = group.contents.into_iter().filter(free);
+            let Some(leader) = members.next() else {
                 continue;
             };
-            let members: Vec<_> = members.cloned().collect();
-            for name in members {
-                let Some(at) = self.content_position(&name).filter(|_| name != leader) else {
-                    continue;
-                };
-                self.unbind_channels(&name);
-                let content = &mut self.contents[at];
-                let layers = content.carriers.drain(..).next().map(|c| c.layers);
-                content.infos.clear();
-                content.untried.clear();
-                content.bundled = Some(leader.clone());
-                let early = std::mem::take(&mut content.early);
-                if let Some(leader) = self.content_position(&leader) {
-                    let leader = &mut self.contents[leader];
-                    leader.early.extend(early);
-                    if let (Some(carrier), Some(layers)) = (leader.carriers.first_mut(), layers) {
-                        carrier.layers.adopt(layers);
-                    }
-                }
+            let members: Vec<_> = members.filter(|name| *name != leader).collect();
+            for name in &members {
+                self.share_transport(name, &leader);
             }
+            taken.push(leader);
+            taken.extend(members);
         }
         self.bind_all(now);
+    }
+
+    /// A content goes over to the transport of another.
+    fn share_transport(&mut self, name: &Arc<str>, leader: &Arc<str>) {
+        let Some(at) = self.content_position(name) else {
+            return;
+        };
+        self.unbind_channels(name);
+        let content = &mut self.contents[at];
+        let layers = content.carriers.drain(..).next().map(|c| c.layers);
+        content.infos.clear();
+        content.untried.clear();
+        content.bundled = Some(leader.clone());
+        let early = std::mem::take(&mut content.early);
+        if let Some(leader) = self.content_position(leader) {
+            let leader = &mut self.contents[leader];
+            leader.early.extend(early);
+            if let (Some(carrier), Some(layers)) = (leader.carriers.first_mut(), layers) {
+                carrier.layers.adopt(layers);
+            }
+        }
     }
 }
 

@@ -313,11 +313,7 @@ impl Session {
             self.senders_accepted(&name, senders);
         }
         self.initiate_acknowledged = true;
-        self.groups = if message.groups.is_empty() {
-            Vec::new()
-        } else {
-            message.groups.clone()
-        };
+        self.take_groups(message);
         self.step(Event::ReceiveAccept);
         let declined: Vec<Arc<str>> = self
             .contents
