@@ -364,3 +364,30 @@ fn an_answer_bundles_nothing_that_was_not_offered_so() {
         assert_eq!(found.as_deref(), bundled, "{offers} {answer:?}");
     }
 }
+
+#[test]
+fn nobody_accepts_what_he_has_proposed() {
+    let mut t = ringing();
+    t.propose(Bob, "more");
+    t.settle();
+    let part = |name: &str| ContentPart {
+        description: Some(description("answer")),
+        transports: vec![Element::new(ONE, "transport")],
+        ..ContentPart::named(name)
+    };
+    let mut accept = t.message(Bob, Action::SessionAccept);
+    accept.contents.push(part("more"));
+    let reply = t.inject(Alice, accept.clone());
+    assert!(reply.starts_with("error"), "{reply}");
+    assert_eq!(t.state(Alice), State::SentInitiate);
+    accept.contents.push(part("main"));
+    assert_eq!(t.inject(Alice, accept), "result");
+    let states = |t: &mut Table| {
+        let contents = t.only(Alice).contents();
+        contents.map(Content::state).collect::<Vec<_>>()
+    };
+    let open = [ContentState::Active, ContentState::ProposedThere];
+    assert_eq!(states(&mut t), open);
+    let more = t.only(Alice).content("more").unwrap();
+    assert_eq!(more.remote_description(), Some(&description("more")));
+}

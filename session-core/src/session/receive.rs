@@ -272,8 +272,17 @@ impl Session {
             return Ok(());
         }
         let mut answered = Vec::with_capacity(message.contents.len());
+        let mut own = false;
         for part in &message.contents {
             let at = self.known(part)?;
+            match self.contents[at].state {
+                ContentState::Offered | ContentState::ProposedHere => {}
+                // What the peer has proposed itself is for us to accept.
+                ContentState::ProposedThere | ContentState::Active => {
+                    own = true;
+                    continue;
+                }
+            }
             if part.description.is_none() {
                 return Err(PeerError::Malformed {
                     field: "description",
@@ -287,6 +296,9 @@ impl Session {
                 });
             }
             answered.push((at, part));
+        }
+        if answered.is_empty() && own {
+            return Err(self.out_of_order(Action::SessionAccept));
         }
         if answered.is_empty() {
             return Err(PeerError::Malformed {
