@@ -391,3 +391,25 @@ fn nobody_accepts_what_he_has_proposed() {
     let more = t.only(Alice).content("more").unwrap();
     assert_eq!(more.remote_description(), Some(&description("more")));
 }
+
+#[test]
+fn a_refused_replacement_by_the_same_transport_leaves_it_in_use() {
+    let mut t = running();
+    let mut reject = t.message(Bob, Action::TransportReject);
+    reject.contents.push(ContentPart {
+        transports: vec![Element::new(ONE, "transport")],
+        ..ContentPart::named("main")
+    });
+    t.act(Alice, |s, now| s.replace_transport("main", ONE, now))
+        .unwrap();
+    t.alice.out.clear();
+    assert_eq!(t.inject(Alice, reject), "result");
+    let garbage = Element::new(ONE, "transport").child(Element::new(ONE, "nonsense"));
+    let mut info = t.message(Bob, Action::TransportInfo);
+    info.contents.push(ContentPart {
+        transports: vec![garbage],
+        ..ContentPart::named("main")
+    });
+    let reply = t.inject(Alice, info);
+    assert!(reply.starts_with("error"), "it was read: {reply}");
+}

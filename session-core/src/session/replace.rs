@@ -213,10 +213,15 @@ impl Session {
         let Some(at) = content.and_then(|name| self.content_position(name)) else {
             return;
         };
-        let Some(carrier) = self.contents[at].replacing.take() else {
+        let content = &mut self.contents[at];
+        let Some(carrier) = content.replacing.take() else {
             return;
         };
-        self.contents[at].retired.push(carrier.namespace);
+        // It may be by the transport that is in use, and stays so.
+        let in_use = content.transports().any(|used| used == &*carrier.namespace);
+        if !in_use && !content.retired.contains(&carrier.namespace) {
+            content.retired.push(carrier.namespace);
+        }
         let name = self.contents[at].name.clone();
         let works = self
             .channels
