@@ -301,6 +301,11 @@ impl SessionManager {
         self.registry.unclaimed_request(payload).is_some()
     }
 
+    /// Whether `local` has a session with this device.
+    pub fn has_session_with(&self, remote: &Peer, local: &Peer) -> bool {
+        self.sessions_with(remote, local).next().is_some()
+    }
+
     /// The session's client, if it is a `C`, beside the session.
     pub fn client<C: SessionClient>(&mut self, id: SessionId) -> Option<(&mut C, &mut Session)> {
         self.mark(id);

@@ -91,6 +91,31 @@ async fn every_request_is_answered_exactly_once_whatever_it_is() {
     assert_eq!(us.endpoint.update(|manager, _| manager.session_count()), 0);
 }
 
+/// An error shows that somebody is here, also to whom only the account is known: messages reach it by that.
+#[tokio::test]
+async fn a_transports_message_is_refused_to_who_has_a_session_and_to_nobody_else() {
+    let router = Router::new();
+    let us = Side::new(&router, US, Over::Udp).await;
+    us.endpoint
+        .update(|manager, _| manager.add_transport(transport_relay::ibb::Ibb::new()))
+        .unwrap();
+    let mut peer = Peer::new(&router).await;
+    let block = || {
+        format!(
+            "<message to='{US}' id='block'><data xmlns='http://jabber.org/protocol/ibb' sid='none' \
+             seq='0'>AAAA</data></message>"
+        )
+    };
+    peer.say(&block());
+    peer.hears_nothing().await;
+    us.offer(&PEER.into());
+    assert!(peer.hear().await.contains("session-initiate"));
+    peer.say(&block());
+    let answer = peer.hear().await;
+    assert!(answer.contains("item-not-found"), "{answer}");
+    assert_eq!(attribute(&answer, "id"), "block");
+}
+
 #[tokio::test]
 async fn garbage_is_counted_and_harms_nothing() {
     let router = Router::new();

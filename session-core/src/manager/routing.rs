@@ -145,18 +145,27 @@ impl SessionManager {
 
     /// Some clients end a call without naming it (Movim): it is meant when there is only one with this peer.
     fn only_session_with(&self, remote: &Peer, local: &Peer) -> Option<SessionId> {
+        let mut ours = self.sessions_with(remote, local);
+        let first = ours.next();
+        first.filter(|_| ours.next().is_none())
+    }
+
+    /// The sessions of `local` with this peer.
+    pub(super) fn sessions_with(
+        &self,
+        remote: &Peer,
+        local: &Peer,
+    ) -> impl Iterator<Item = SessionId> {
         let start = Key {
             remote: remote.clone(),
             sid: "".into(),
             local: Peer::from(""),
         };
-        let mut ours = self
-            .index
+        self.index
             .range(start..)
             .take_while(|(key, _)| key.remote == *remote)
-            .filter(|(key, _)| key.local == *local);
-        let first = ours.next().map(|(_, id)| *id);
-        first.filter(|_| ours.next().is_none())
+            .filter(|(key, _)| key.local == *local)
+            .map(|(_, id)| *id)
     }
 
     fn deliver(&mut self, id: SessionId, message: &Message, now: Instant) -> Result<(), PeerError> {
@@ -384,19 +393,7 @@ impl SessionManager {
         payload: &Element,
         now: Instant,
     ) {
-        let start = Key {
-            remote: from.clone(),
-            sid: "".into(),
-            local: Peer::from(""),
-        };
-        let ids = self
-            .index
-            .range(start..)
-            .take_while(|(key, _)| key.remote == from);
-        let ids: Vec<SessionId> = ids
-            .filter(|(key, _)| key.local == *to)
-            .map(|(_, id)| *id)
-            .collect();
+        let ids: Vec<SessionId> = self.sessions_with(&from, to).collect();
         for session in ids {
             let session = self.session(session);
             match session.and_then(|s| s.handle_request(id, &from, payload, now)) {

@@ -368,10 +368,12 @@ impl Core {
         }
     }
 
-    /// A message that may be a transport's: a block of an in-band bytestream.
+    /// A message that may be a transport's: a block of an in-band bytestream. Only who has a session with us is told that
+    /// it was of no use: anybody can write to an account, and an error would show that this device is here.
     fn notice(&mut self, shared: &Arc<Shared>, other: Envelope) {
         let is_message = other.stanza.name() == "message" && other.kind() != Some("error");
-        let payloads = other.stanza.children().filter(|_| is_message);
+        let expected = is_message && self.manager.has_session_with(&other.from, &other.to);
+        let payloads = other.stanza.children().filter(|_| expected);
         let mut payloads = payloads.map(ElementRef::to_element);
         let Some(payload) = payloads.find(|payload| self.manager.knows_request(payload)) else {
             self.counters.stanzas_ignored.add(1);
