@@ -33,7 +33,10 @@ const EVENTS_BYTES: usize = 4 << 20;
 /// The most that is read at once.
 const READ_BYTES: usize = 16 * 1024;
 
-/// How long the last bytes may take, and the server's answer to the end of the stream.
+/// How long the last bytes may take.
+const CLOSING: Duration = Duration::from_secs(3);
+
+/// How long the server's answer to the end of the stream may take.
 const LINGER: Duration = Duration::from_secs(2);
 
 /// What the link, the handles and the driver share.
@@ -143,10 +146,11 @@ impl Shared {
         lock(&self.inner).closing
     }
 
-    /// The next thing to be done with the connection; what is to be told is told.
-    fn poll(&self) -> Want {
+    /// The next thing to be done with the connection; what is to be told is told. While the connection is `blocked`, what is
+    /// to be sent waits.
+    fn poll(&self, blocked: bool) -> Want {
         let mut inner = lock(&self.inner);
-        let (want, waker) = inner.poll();
+        let (want, waker) = inner.poll(blocked);
         drop(inner);
         if let Some(waker) = waker {
             waker.wake();
@@ -189,10 +193,15 @@ impl Inner {
     }
 
     /// Tells what is to be told, until there is something to do or nothing more.
-    fn poll(&mut self) -> (Want, Option<Waker>) {
+    fn poll(&mut self, blocked: bool) -> (Want, Option<Waker>) {
         let mut told = false;
         let want = loop {
-            let event = match self.stream.poll_output() {
+            let output = if blocked {
+                self.stream.poll_blocked()
+            } else {
+                self.stream.poll_output()
+            };
+            let event = match output {
                 Output::Transmit(bytes) => break Want::Transmit(bytes),
                 Output::StartTls => break Want::StartTls,
                 Output::Disconnect(why) => break Want::Disconnect(why),
@@ -247,7 +256,7 @@ pub(super) async fn run(shared: Arc<Shared>, options: Options) {
             backoff.succeed();
         }
         shared.update(|stream, now| stream.handle_disconnected(why.clone(), now));
-        let _ = shared.poll();
+        let _ = shared.poll(true);
         if shared.is_closing() {
             break None;
         }
@@ -274,7 +283,7 @@ pub(super) async fn run(shared: Arc<Shared>, options: Options) {
 async fn pause(shared: &Shared, wait: Duration) -> bool {
     let until = Instant::now() + wait;
     loop {
-        let due = match shared.poll() {
+        let due = match shared.poll(true) {
             Want::Wait(Some(due)) => due.min(until),
             Want::Wait(None) | Want::Transmit(_) | Want::StartTls | Want::Disconnect(_) => until,
         };
@@ -295,15 +304,10 @@ async fn pause(shared: &Shared, wait: Duration) -> bool {
 /// One connection, from its beginning to its end; why it ended.
 async fn attempt(shared: &Shared, options: &Options) -> LoginError {
     let connecting = timeout(options.login.login_timeout, connect::connect(options));
-    tokio::pin!(connecting);
-    let connected = loop {
-        tokio::select! {
-            connected = &mut connecting => break connected.unwrap_or(Err(LoginError::Timeout)),
-            () = shared.bell.notified() => if shared.is_closing() {
-                return LoginError::Closed;
-            }
-        }
+    let Some(connected) = unless_closing(shared, connecting).await else {
+        return LoginError::Closed;
     };
+    let connected = connected.unwrap_or(Err(LoginError::Timeout));
     let Connected {
         connection,
         secured,
@@ -326,7 +330,10 @@ async fn attempt(shared: &Shared, options: &Options) -> LoginError {
         return why;
     }
     let securing = connect::secure(plain, options, false);
-    let secured = timeout(options.login.login_timeout, securing).await;
+    let securing = timeout(options.login.login_timeout, securing);
+    let Some(secured) = unless_closing(shared, securing).await else {
+        return LoginError::Closed;
+    };
     match secured.unwrap_or(Err(LoginError::Timeout)) {
         Ok((mut tls, secured)) => {
             shared.update(|stream, _| stream.handle_secured(secured));
@@ -334,6 +341,18 @@ async fn attempt(shared: &Shared, options: &Options) -> LoginError {
         }
         Err(error) => error,
     }
+}
+
+/// What comes of it, unless the link is closed before.
+async fn unless_closing<T>(shared: &Shared, work: impl Future<Output = T>) -> Option<T> {
+    tokio::pin!(work);
+    while !shared.is_closing() {
+        tokio::select! {
+            done = &mut work => return Some(done),
+            () = shared.bell.notified() => {}
+        }
+    }
+    None
 }
 
 /// A server that asks for TLS twice.
@@ -351,26 +370,19 @@ where
     let mut unsent = Bytes::new();
     let mut flushed = true;
     loop {
-        let mut until = None;
-        let mut ending = None;
-        while unsent.is_empty() {
-            match shared.poll() {
+        // Also while nothing can be sent, time passes, and what has arrived is told.
+        let until = loop {
+            match shared.poll(!unsent.is_empty()) {
                 Want::Transmit(bytes) => unsent = bytes,
-                Want::StartTls => return None,
+                Want::StartTls if unsent.is_empty() => return None,
+                Want::StartTls => return Some(LoginError::protocol("TLS that was not asked for")),
                 Want::Disconnect(why) => {
-                    ending = Some(why);
-                    break;
+                    leave(shared, &unsent, &mut reader, &mut writer).await;
+                    return Some(why);
                 }
-                Want::Wait(due) => {
-                    until = due;
-                    break;
-                }
+                Want::Wait(due) => break due,
             }
-        }
-        if let Some(why) = ending {
-            let _ = timeout(LINGER, farewell(&mut reader, &mut writer)).await;
-            return Some(why);
-        }
+        };
         let may_read = !lock(&shared.inner).is_full();
         let due = until.unwrap_or_else(Instant::now);
         let outcome = tokio::select! {
@@ -415,16 +427,36 @@ async fn some<W: AsyncWrite + Unpin>(writer: &mut W, bytes: &[u8]) -> io::Result
     }
 }
 
-/// Ends a connection: ours first, then the server's end is awaited, so that nothing is reset that it has not read yet.
-async fn farewell<R, W>(reader: &mut R, writer: &mut W)
+/// Ends a connection: what is left is said, then the server's end is awaited, so that nothing is reset that it has not read
+/// yet. Neither takes longer than it may, whatever the server does.
+async fn leave<R, W>(shared: &Shared, unsent: &[u8], reader: &mut R, writer: &mut W)
 where
     R: AsyncRead + Unpin,
     W: AsyncWrite + Unpin,
 {
-    let _ = writer.flush().await;
-    let _ = writer.shutdown().await;
-    let mut waste = [0; 1_024];
-    while matches!(reader.read(&mut waste).await, Ok(count) if count > 0) {}
+    let said = async {
+        writer.write_all(unsent).await?;
+        while let Want::Transmit(bytes) = shared.poll(false) {
+            writer.write_all(&bytes).await?;
+        }
+        writer.flush().await?;
+        writer.shutdown().await
+    };
+    let heard = async {
+        let mut waste = [0; 1_024];
+        while matches!(reader.read(&mut waste).await, Ok(count) if count > 0) {}
+    };
+    tokio::pin!(heard);
+    // A server may read only as long as somebody reads what it says.
+    let over = async {
+        tokio::select! {
+            said = said => said.is_err(),
+            () = &mut heard => true,
+        }
+    };
+    if let Ok(false) = timeout(CLOSING, over).await {
+        let _ = timeout(LINGER, heard).await;
+    }
 }
 
 /// Random bytes of the system, by way of the TLS library.
@@ -434,3 +466,6 @@ pub(crate) fn random(buffer: &mut [u8]) {
         debug!("the system has no randomness");
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -29,7 +29,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Bytes that may wait to be sent over a connection without stream management.
+/// Bytes that may wait to be sent over a connection.
 pub const OUTBOX_BYTES: usize = 8 << 20;
 
 /// What is to be logged in to, and how.
@@ -125,6 +125,8 @@ pub struct Stream {
     deadline: Option<Instant>,
     /// Whether the server's silence is being probed.
     probing: bool,
+    /// Whether the server waits for our count: however often it asks before it takes the answer, that is one.
+    owes_count: bool,
 }
 
 /// How far a connection has come.
@@ -195,6 +197,7 @@ impl Stream {
             salted: None,
             deadline: None,
             probing: false,
+            owes_count: false,
         }
     }
 
@@ -233,6 +236,7 @@ impl Stream {
     pub fn handle_connected(&mut self, secured: Option<Secured>, now: Instant) {
         self.splitter.reset();
         self.outbox.clear();
+        self.owes_count = false;
         self.early.clear();
         self.secured = secured;
         self.deadline = now.checked_add(self.login.login_timeout);
@@ -277,6 +281,7 @@ impl Stream {
         self.phase = Phase::Idle;
         self.deadline = None;
         self.outbox.clear();
+        self.owes_count = false;
         if self.address.is_none() {
             return;
         }
@@ -319,6 +324,10 @@ impl Stream {
             return Err(LinkError::Down);
         }
         let is_online = self.is_online();
+        // A server can confirm what it has not read.
+        if self.outbox.len() + stanza.len() > OUTBOX_BYTES {
+            return Err(LinkError::Full);
+        }
         if let Some(books) = &mut self.management {
             if !books.push(stanza) {
                 return Err(LinkError::Full);
@@ -331,15 +340,13 @@ impl Stream {
         if !is_online {
             return Err(LinkError::Down);
         }
-        if self.outbox.len() + stanza.len() > OUTBOX_BYTES {
-            return Err(LinkError::Full);
-        }
         self.outbox.extend_from_slice(&stanza);
         Ok(())
     }
 
     /// Ends the stream in an orderly way. What was taken is sent first, as far as there is a connection.
     pub fn close(&mut self) {
+        self.tell_count();
         // What is not confirmed will not be any more, and the server need not keep it (XEP-0198 §5).
         self.management = None;
         self.address = None;
@@ -353,9 +360,15 @@ impl Stream {
 
     /// What is to be done next. [`Output::Wait`] is the last.
     pub fn poll_output(&mut self) -> Output {
+        self.tell_count();
         if !self.outbox.is_empty() {
             return Output::Transmit(std::mem::take(&mut self.outbox).into());
         }
+        self.poll_blocked()
+    }
+
+    /// As [`Self::poll_output`], while the connection takes nothing: all but [`Output::Transmit`], which waits.
+    pub fn poll_blocked(&mut self) -> Output {
         if let Some(output) = self.outputs.pop_front() {
             return output;
         }
@@ -459,6 +472,7 @@ impl Stream {
     fn disconnect(&mut self, why: LoginError) {
         self.phase = Phase::Closed;
         self.deadline = None;
+        self.owes_count = false;
         self.outputs.push_back(Output::Disconnect(why));
     }
 

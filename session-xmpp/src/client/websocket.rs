@@ -9,10 +9,16 @@ use crate::{
     splitter::{Frame, Framing, Splitter},
     xml::{self, Context, NS_STREAMS, NS_XML},
 };
-use futures_util::{SinkExt, StreamExt};
+use futures_util::{
+    SinkExt, StreamExt,
+    stream::{SplitSink, SplitStream},
+};
 use session_core::{Element, ElementLimits};
-use std::net::IpAddr;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, duplex, split};
+use std::{net::IpAddr, time::Duration};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, duplex, split},
+    time::timeout,
+};
 use tokio_tungstenite::{
     WebSocketStream, client_async_with_config,
     tungstenite::{
@@ -32,6 +38,9 @@ const PROTOCOL: &str = "xmpp";
 
 /// Bytes that wait on the way to and from the stream's machine.
 const PIPE_BYTES: usize = 64 * 1024;
+
+/// How long the network may take for one message.
+const STALL_MAX: Duration = Duration::from_secs(60);
 
 /// The longest message that is taken, in bytes; what a stanza may be is for the stream to say.
 const MESSAGE_MAX: usize = 4 << 20;
@@ -106,7 +115,7 @@ where
     Ok(ours)
 }
 
-/// Carries elements between the socket and the pipe, until either ends.
+/// Carries elements between the socket and the pipe, until either ends. Neither direction waits for the other.
 async fn carry<S>(
     socket: WebSocketStream<S>,
     pipe: DuplexStream,
@@ -115,32 +124,59 @@ async fn carry<S>(
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let (mut outgoing, mut incoming) = socket.split();
-    let (mut reader, mut writer) = split(pipe);
+    let (outgoing, incoming) = socket.split();
+    let (reader, writer) = split(pipe);
+    tokio::select! {
+        ended = carry_out(reader, outgoing, limits) => ended,
+        ended = carry_in(incoming, writer, limits) => ended,
+    }
+}
+
+async fn carry_out<S>(
+    mut reader: impl AsyncRead + Unpin,
+    mut outgoing: SplitSink<WebSocketStream<S>, Message>,
+    limits: &ElementLimits,
+) -> Result<(), String>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
     let mut buffer = vec![0; PIPE_BYTES];
     let mut out = Outgoing::new(limits);
+    let late = |_| "nothing is taken".to_owned();
     loop {
-        tokio::select! {
-            read = reader.read(&mut buffer) => {
-                let count = read.map_err(|error| error.to_string())?;
-                if count == 0 {
-                    return outgoing.close().await.map_err(|error| error.to_string());
-                }
-                for frame in out.push(&buffer[..count])? {
-                    let sent = outgoing.send(Message::text(frame)).await;
-                    sent.map_err(|error| error.to_string())?;
-                }
+        let read = reader.read(&mut buffer).await;
+        let count = read.map_err(|error| error.to_string())?;
+        if count == 0 {
+            let closed = timeout(STALL_MAX, outgoing.close()).await.map_err(late)?;
+            return closed.map_err(|error| error.to_string());
+        }
+        for frame in out.push(&buffer[..count])? {
+            // The other end of the pipe may be gone by then, and would not be missed.
+            let sent = timeout(STALL_MAX, outgoing.send(Message::text(frame))).await;
+            sent.map_err(late)?.map_err(|error| error.to_string())?;
+        }
+    }
+}
+
+async fn carry_in<S>(
+    mut incoming: SplitStream<WebSocketStream<S>>,
+    mut writer: impl AsyncWrite + Unpin,
+    limits: &ElementLimits,
+) -> Result<(), String>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    loop {
+        match incoming.next().await {
+            Some(Ok(Message::Text(text))) => {
+                let bytes = received(text.as_bytes(), limits)?;
+                let written = writer.write_all(&bytes).await;
+                written.map_err(|error| error.to_string())?;
             }
-            message = incoming.next() => match message {
-                Some(Ok(Message::Text(text))) => {
-                    let bytes = received(text.as_bytes(), limits)?;
-                    writer.write_all(&bytes).await.map_err(|error| error.to_string())?;
-                }
-                Some(Ok(Message::Close(_))) | None => return Ok(()),
-                Some(Ok(Message::Binary(_))) => return Err("a binary message".to_owned()),
-                Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => {}
-                Some(Err(error)) => return Err(error.to_string()),
-            },
+            Some(Ok(Message::Close(_))) | None => return Ok(()),
+            Some(Ok(Message::Binary(_))) => return Err("a binary message".to_owned()),
+            Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => {}
+            Some(Err(error)) => return Err(error.to_string()),
         }
     }
 }
@@ -224,6 +260,7 @@ fn rename(header: &Element, namespace: &'static str, name: &'static str) -> Elem
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tokio_tungstenite::tungstenite::protocol::Role;
 
     #[test]
     fn tags_become_messages_and_back() {
@@ -280,5 +317,36 @@ mod tests {
         assert_eq!(features, "<stream:features/>");
         assert!(received(b"<a/><b/>", &limits).is_err());
         assert!(received(b"x", &limits).is_err());
+    }
+
+    /// A login over a WebSocket, and its server's end.
+    async fn joined() -> (DuplexStream, WebSocketStream<DuplexStream>) {
+        let (near, far) = duplex(4 * 1024);
+        let socket = WebSocketStream::from_raw_socket(near, Role::Client, None).await;
+        let server = WebSocketStream::from_raw_socket(far, Role::Server, None).await;
+        let (mut ours, theirs) = duplex(PIPE_BYTES);
+        tokio::spawn(async move { carry(socket, theirs, &ElementLimits::default()).await });
+        let header = b"<stream:stream xmlns='jabber:client' version='1.0' \
+                       xmlns:stream='http://etherx.jabber.org/streams'>";
+        ours.write_all(header).await.unwrap();
+        (ours, server)
+    }
+
+    async fn hears(pipe: &mut DuplexStream, text: &str) {
+        let mut heard = vec![0; text.len()];
+        let read = timeout(Duration::from_secs(5), pipe.read_exact(&mut heard)).await;
+        read.expect("soon").unwrap();
+        assert_eq!(String::from_utf8(heard).unwrap(), text);
+    }
+
+    #[tokio::test]
+    async fn what_arrives_passes_while_nothing_can_be_sent() {
+        let (mut ours, mut server) = joined().await;
+        for _ in 0..1_000 {
+            ours.write_all(b"<message/>").await.unwrap();
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        server.send(Message::text("<iq id='1'/>")).await.unwrap();
+        hears(&mut ours, "<iq id='1'/>").await;
     }
 }

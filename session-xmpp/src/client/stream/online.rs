@@ -53,6 +53,15 @@ impl Stream {
         }
     }
 
+    /// Says how many stanzas have arrived, if the server waits for it.
+    pub(super) fn tell_count(&mut self) {
+        let books = self.management.as_ref();
+        if let Some(books) = books.filter(|_| std::mem::take(&mut self.owes_count)) {
+            let count = format!("<a xmlns='{}' h='{}'/>", ns::SM, books.handled());
+            self.outbox.extend_from_slice(count.as_bytes());
+        }
+    }
+
     /// A stanza arrived.
     pub(super) fn stanza(&mut self, stanza: Bytes) {
         if let Some(books) = &mut self.management {
@@ -86,10 +95,7 @@ impl Stream {
             return Ok(());
         };
         match element.name() {
-            "r" => {
-                let answer = format!("<a xmlns='{}' h='{}'/>", ns::SM, books.handled());
-                self.outbox.extend_from_slice(answer.as_bytes());
-            }
+            "r" => self.owes_count = true,
             "a" => {
                 let count = element.attribute("h").and_then(|count| count.parse().ok());
                 if count.is_none_or(|count| books.confirm(count).is_err()) {

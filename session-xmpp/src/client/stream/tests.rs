@@ -392,6 +392,36 @@ fn a_server_may_spell_its_stanzas_otherwise() {
 }
 
 #[test]
+fn a_server_that_asks_often_is_answered_once() {
+    let mut side = Side::online(login());
+    let asks = ASK.repeat(1_000);
+    let said = side.hear(&format!("<message/>{asks}<message/>"));
+    assert_eq!(said, "<a xmlns='urn:xmpp:sm:3' h='2'/>");
+    side.stream.handle_bytes(ASK.as_bytes(), side.now);
+    side.said.clear();
+    side.stream.close();
+    side.drain();
+    assert_eq!(
+        side.said,
+        "<a xmlns='urn:xmpp:sm:3' h='2'/></stream:stream>"
+    );
+}
+
+#[test]
+fn a_server_that_confirms_what_it_has_not_read_does_not_make_room() {
+    let mut side = Side::online(login());
+    let stanza = Bytes::from(vec![b' '; OUTBOX_BYTES / 5]);
+    for number in 1..=4 {
+        assert_eq!(side.stream.send(stanza.clone()), Ok(()));
+        let confirmed = format!("<a xmlns='urn:xmpp:sm:3' h='{number}'/>");
+        side.stream.handle_bytes(confirmed.as_bytes(), side.now);
+    }
+    assert_eq!(side.stream.send(stanza.clone()), Err(LinkError::Full));
+    side.drain();
+    assert_eq!(side.stream.send(stanza), Ok(()));
+}
+
+#[test]
 fn an_end_in_order_says_everything_first() {
     let mut side = Side::online(login());
     side.said.clear();
