@@ -409,7 +409,7 @@ impl TreeBuilder {
     fn check_appended(&self, more: usize) -> Result<(), TreeError> {
         let appended = self.tree.text.len() - self.source;
         // A text can be appended once more when it is moved; see `move_to_end`.
-        let limit = (2 * self.limits.bytes).min(NONE as usize / 2);
+        let limit = self.limits.bytes.saturating_mul(2).min(NONE as usize / 2);
         if more > limit || appended > limit - more {
             return Err(TreeError::Limit(ElementLimit::Bytes));
         }

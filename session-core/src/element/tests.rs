@@ -292,6 +292,23 @@ fn the_builder_refuses_calls_out_of_order() {
 }
 
 #[test]
+fn limits_may_be_none() {
+    let limits = ElementLimits {
+        depth: usize::MAX,
+        children: usize::MAX,
+        attributes: usize::MAX,
+        elements: usize::MAX,
+        namespaces: usize::MAX,
+        bytes: usize::MAX,
+    };
+    let mut builder = TreeBuilder::new("a".into(), &limits).unwrap();
+    builder.open(NamespaceId::NONE, 0..1).unwrap();
+    builder.text_str("more").unwrap();
+    builder.close().unwrap();
+    assert_eq!(builder.finish().unwrap().text_content(), "more");
+}
+
+#[test]
 fn every_limit_is_kept_at_its_value() {
     let limits = ElementLimits {
         depth: 2,
