@@ -38,6 +38,7 @@ mod ns;
 pub mod policy;
 mod sasl;
 mod scram;
+mod skipped;
 #[cfg(feature = "srv")]
 mod srv;
 pub mod stream;

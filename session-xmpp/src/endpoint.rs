@@ -23,7 +23,7 @@
 
 mod codec;
 mod core;
-mod head;
+pub(crate) mod head;
 mod inquiries;
 mod link;
 #[cfg(feature = "mdns")]

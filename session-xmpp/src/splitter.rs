@@ -3,7 +3,8 @@
 //! A [`Splitter`] takes the bytes of a connection as they arrive, cut anywhere, and gives the stream's start tag, each
 //! complete stanza, and the stream's end. It looks only as closely as finding those ends takes; what is between them is
 //! for [`xml::parse`] to judge. What it refuses at once: what RFC 6120 §11.1 forbids, text between
-//! stanzas, and stanzas that are too long or too deep, before they are in memory.
+//! stanzas, and stanzas that are too long or too deep, before they are in memory. Whose stream carries what others write
+//! can have such stanzas skipped instead ([`Splitter::next_part`]).
 //!
 //! The result, errors and their positions included, does not depend on how the bytes are cut. Each byte is looked at a
 //! constant number of times.
@@ -53,9 +54,23 @@ pub enum Frame<'a> {
     Close,
 }
 
+/// A frame, or what takes the place of one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part<'a> {
+    /// As [`Splitter::next_frame`] gives it.
+    Frame(Frame<'a>),
+    /// A stanza that was skipped to its end.
+    Skipped {
+        /// Its start tag; of one in which the limit was broken, the first bytes.
+        tag: &'a [u8],
+        /// Which limit it broke.
+        limit: ElementLimit,
+    },
+}
+
 /// Cuts a byte stream into stanzas. See the [module](self).
 ///
-/// After each [`Self::push`], call [`Self::next_frame`] until it gives `None`. Then the memory held is at most the limit
+/// After each [`Self::push`], call [`Self::next_frame`] or [`Self::next_part`] until it gives `None`. Then the memory held is at most the limit
 /// for a stanza and one push.
 #[derive(Debug)]
 pub struct Splitter {
@@ -74,6 +89,12 @@ pub struct Splitter {
     state: State,
     /// How many elements of the stanza at hand are open.
     depth: usize,
+    /// How far behind `start` the start tag of the stanza at hand ends, once it has.
+    head: usize,
+    /// Whether the stanza at hand has broken a limit, and is skipped.
+    skipping: bool,
+    /// The start tag of the stanza that was skipped last, and why it was.
+    skipped: (Vec<u8>, ElementLimit),
     /// The name in the start tag of the stream, with prefix.
     name: Vec<u8>,
     /// Where the frame given last started.
@@ -126,10 +147,14 @@ const CDATA: &[u8] = b"[CDATA[";
 /// What follows `<?` in an XML declaration.
 const XML: &[u8] = b"xml";
 
+/// Of a start tag that is too long itself, the bytes that are kept: a name is among them.
+const TAG_KEPT: usize = 1_024;
+
 /// A frame, as a range of the buffer.
 enum Found {
     Open(Range<usize>),
     Stanza(Range<usize>),
+    Skipped,
     Close,
 }
 
@@ -151,6 +176,9 @@ impl Splitter {
             stage: Stage::first(framing),
             state: State::Between,
             depth: 0,
+            head: 0,
+            skipping: false,
+            skipped: (Vec::new(), ElementLimit::Bytes),
             name: Vec::new(),
             frame: 0,
             failed: None,
@@ -171,28 +199,53 @@ impl Splitter {
     /// [`XmlError`] with the position since the splitter was made or [reset](Self::reset), and that same error ever
     /// after.
     pub fn next_frame(&mut self) -> Result<Option<Frame<'_>>, XmlError> {
+        match self.find(false)? {
+            None => Ok(None),
+            Some(Found::Open(range)) => Ok(Some(Frame::Open(&self.buffer[range]))),
+            Some(Found::Stanza(range)) => Ok(Some(Frame::Stanza(&self.buffer[range]))),
+            // Only where `next_part` has begun to skip.
+            Some(Found::Skipped) => {
+                let kind = XmlErrorKind::Limit(self.skipped.1);
+                Err(self.fail((kind, self.start)))
+            }
+            Some(Found::Close) => Ok(Some(Frame::Close)),
+        }
+    }
+
+    /// As [`Self::next_frame`], but a stanza that is too long or too deep is no error: its bytes are dropped as they arrive,
+    /// and it is reported once its end has. What is no XML is an error there as well, as far as this looks.
+    ///
+    /// # Errors
+    /// As [`Self::next_frame`].
+    pub fn next_part(&mut self) -> Result<Option<Part<'_>>, XmlError> {
+        Ok(self.find(true)?.map(|found| match found {
+            Found::Open(range) => Part::Frame(Frame::Open(&self.buffer[range])),
+            Found::Stanza(range) => Part::Frame(Frame::Stanza(&self.buffer[range])),
+            Found::Skipped => Part::Skipped {
+                tag: &self.skipped.0,
+                limit: self.skipped.1,
+            },
+            Found::Close => Part::Frame(Frame::Close),
+        }))
+    }
+
+    fn find(&mut self, may_skip: bool) -> Result<Option<Found>, XmlError> {
         if let Some(error) = self.failed {
             return Err(error);
         }
-        match self.scan() {
-            Ok(None) => Ok(None),
-            Ok(Some(Found::Open(range))) => {
-                self.frame = self.origin + range.start as u64;
-                Ok(Some(Frame::Open(&self.buffer[range])))
-            }
-            Ok(Some(Found::Stanza(range))) => {
-                self.frame = self.origin + range.start as u64;
-                Ok(Some(Frame::Stanza(&self.buffer[range])))
-            }
-            Ok(Some(Found::Close)) => Ok(Some(Frame::Close)),
-            Err((kind, at)) => {
-                let error = XmlError::new(kind, at).offset_by(self.origin);
-                self.buffer = Vec::new();
-                (self.start, self.at) = (0, 0);
-                self.failed = Some(error);
-                Err(error)
-            }
+        let found = self.scan(may_skip).map_err(|fault| self.fail(fault))?;
+        if let Some(Found::Open(range) | Found::Stanza(range)) = &found {
+            self.frame = self.origin + range.start as u64;
         }
+        Ok(found)
+    }
+
+    fn fail(&mut self, (kind, at): Fault) -> XmlError {
+        let error = XmlError::new(kind, at).offset_by(self.origin);
+        self.buffer = Vec::new();
+        (self.start, self.at) = (0, 0);
+        self.failed = Some(error);
+        error
     }
 
     /// Where the frame given last started, in bytes since the splitter was made or reset: what
@@ -212,6 +265,8 @@ impl Splitter {
         self.stage = Stage::first(self.framing);
         self.state = State::Between;
         self.depth = 0;
+        self.head = 0;
+        self.skipping = false;
         self.at = self.start;
         self.name.clear();
     }
@@ -241,7 +296,7 @@ impl Splitter {
         }
     }
 
-    fn scan(&mut self) -> Result<Option<Found>, Fault> {
+    fn scan(&mut self, may_skip: bool) -> Result<Option<Found>, Fault> {
         if self.stage == Stage::Closing {
             self.stage = Stage::Closed;
             return Ok(Some(Found::Close));
@@ -249,18 +304,67 @@ impl Splitter {
         loop {
             // Not to look further than a frame may reach keeps errors in the order of their positions, however the
             // bytes were cut.
-            let reach = self.start.saturating_add(self.limits.bytes);
+            let reach = match self.skipping {
+                true => usize::MAX,
+                false => self.start.saturating_add(self.limits.bytes),
+            };
             let end = self.buffer.len().min(reach);
-            if self.at >= end {
-                if self.buffer.len() > reach {
-                    return Err((XmlErrorKind::Limit(ElementLimit::Bytes), reach));
-                }
+            let step = if self.at < end {
+                self.step(end)
+            } else if self.buffer.len() > reach {
+                Err((XmlErrorKind::Limit(ElementLimit::Bytes), reach))
+            } else {
+                self.drop_skipped();
                 return Ok(None);
-            }
-            if let Some(found) = self.step(end)? {
-                return Ok(Some(found));
+            };
+            match step {
+                Err((XmlErrorKind::Limit(limit), _)) if may_skip && self.is_in_stanza() => {
+                    self.skip(limit);
+                }
+                Err(fault) => return Err(fault),
+                Ok(Some(Found::Stanza(_))) if self.skipping => {
+                    self.skipping = false;
+                    return Ok(Some(Found::Skipped));
+                }
+                Ok(Some(found)) => return Ok(Some(found)),
+                Ok(None) => {}
             }
         }
+    }
+
+    fn is_in_stanza(&self) -> bool {
+        let in_tag = matches!(self.state, State::Tag { .. } | State::Quote(_));
+        self.stage == Stage::Open && (self.depth > 0 || in_tag)
+    }
+
+    /// The stanza at hand has broken a limit: only its end is looked for.
+    fn skip(&mut self, limit: ElementLimit) {
+        let length = match self.head {
+            0 => TAG_KEPT.min(self.at - self.start),
+            head => head,
+        };
+        let tag = self.buffer[self.start..self.start + length].to_vec();
+        self.skipped = (tag, limit);
+        self.skipping = true;
+        self.frame = self.origin + self.start as u64;
+    }
+
+    /// Gives up what was looked at of a stanza that is skipped, but for markup whose kind is not known yet.
+    fn drop_skipped(&mut self) {
+        if !self.skipping {
+            return;
+        }
+        self.start = match self.state {
+            State::Less | State::Bang(_) | State::Question(_) => self.start + self.tag,
+            State::Between
+            | State::Text
+            | State::CData(_)
+            | State::Declaration
+            | State::Tag { .. }
+            | State::Quote(_)
+            | State::End => self.at,
+        };
+        self.tag = 0;
     }
 
     /// Looks at one byte or more, up to `end`.
@@ -323,7 +427,8 @@ impl Splitter {
             b'!' => State::Bang(0),
             b'?' => State::Question(0),
             byte if is_name_start(byte) => {
-                if self.stage == Stage::Open && self.depth >= self.limits.depth {
+                let deep = self.depth >= self.limits.depth && !self.skipping;
+                if self.stage == Stage::Open && deep {
                     return Err((XmlErrorKind::Limit(ElementLimit::Depth), tag));
                 }
                 State::Tag { slash: false }
@@ -448,6 +553,9 @@ impl Splitter {
             return Some(Found::Open(self.take_frame()));
         }
         if !empty {
+            if self.depth == 0 {
+                self.head = self.at - self.start;
+            }
             self.depth += 1;
             self.state = State::Text;
             None
@@ -509,6 +617,7 @@ impl Splitter {
     fn take_frame(&mut self) -> Range<usize> {
         let frame = self.start..self.at;
         self.start = self.at;
+        self.head = 0;
         self.state = State::Between;
         frame
     }

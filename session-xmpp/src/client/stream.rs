@@ -14,11 +14,12 @@ use super::{
     ns,
     sasl::{Credentials, Exchange, Mechanism, Secured},
     scram::Salted,
+    skipped,
 };
 use crate::{
     endpoint::LinkError,
-    splitter::{Frame, Framing, Splitter},
-    xml::{self, Context, NS_STREAMS},
+    splitter::{Frame, Framing, Part, Splitter},
+    xml::{self, Context, NS_STREAMS, XmlError, XmlErrorKind},
 };
 use bytes::Bytes;
 use session_core::{Element, ElementLimits, Entropy, Peer};
@@ -49,7 +50,7 @@ pub struct Login {
     pub require_channel_binding: bool,
     /// Whether to use stream management, where the server has it (XEP-0198).
     pub manage: bool,
-    /// What a stanza may be.
+    /// What a stanza may be. One that is more is skipped; if it is a request, it is refused.
     pub limits: ElementLimits,
     /// How long a login may take.
     pub login_timeout: Duration,
@@ -173,6 +174,8 @@ enum Item {
     /// A stanza that can be handed on as it is.
     Stanza(Bytes),
     Element(Element),
+    /// A stanza that breaks a limit: as much of it as there is, the start tag at least.
+    Skipped(Bytes),
     Close,
 }
 
@@ -392,21 +395,61 @@ impl Stream {
         }
     }
 
-    fn next_item(&mut self) -> Result<Option<Item>, xml::XmlError> {
+    fn next_item(&mut self) -> Result<Option<Item>, XmlError> {
         let limits = &self.login.limits;
         let online = matches!(self.phase, Phase::Online);
-        Ok(Some(match self.splitter.next_frame()? {
+        let takes_stanzas = self.takes_stanzas();
+        let frame = match self.splitter.next_part()? {
             None => return Ok(None),
-            Some(Frame::Close) => Item::Close,
-            Some(Frame::Open(bytes)) => {
+            Some(Part::Frame(frame)) => frame,
+            Some(Part::Skipped { tag, limit }) => {
+                if takes_stanzas && skipped::is_stanza(tag, &self.context, limits)? {
+                    return Ok(Some(Item::Skipped(Bytes::copy_from_slice(tag))));
+                }
+                let error = XmlError::new(XmlErrorKind::Limit(limit), 0);
+                return Err(error.offset_by(self.splitter.frame_position()));
+            }
+        };
+        Ok(Some(match frame {
+            Frame::Close => Item::Close,
+            Frame::Open(bytes) => {
                 let (header, context) = xml::parse_header(bytes, limits)?;
                 Item::Open(header, context)
             }
-            Some(Frame::Stanza(bytes)) if online && is_stanza(bytes, &self.context) => {
+            Frame::Stanza(bytes) if online && is_stanza(bytes, &self.context) => {
                 Item::Stanza(Bytes::copy_from_slice(bytes))
             }
-            Some(Frame::Stanza(bytes)) => Item::Element(xml::parse(bytes, &self.context, limits)?),
+            Frame::Stanza(bytes) => match xml::parse(bytes, &self.context, limits) {
+                Ok(element) => Item::Element(element),
+                Err(error)
+                    if takes_stanzas
+                        && skipped::is_limit(&error)
+                        && skipped::is_stanza(bytes, &self.context, limits)? =>
+                {
+                    Item::Skipped(Bytes::copy_from_slice(bytes))
+                }
+                Err(error) => return Err(error),
+            },
         }))
+    }
+
+    /// Whether stanzas may come: from the first address on.
+    fn takes_stanzas(&self) -> bool {
+        match self.phase {
+            Phase::Online
+            | Phase::Binding { .. }
+            | Phase::Session { .. }
+            | Phase::Enabling { .. } => true,
+            Phase::Idle
+            | Phase::Header { .. }
+            | Phase::Features { .. }
+            | Phase::StartTls
+            | Phase::Securing
+            | Phase::Authenticating { .. }
+            | Phase::Bound { .. }
+            | Phase::Resuming { .. }
+            | Phase::Closed => false,
+        }
     }
 
     fn item(&mut self, item: Item, now: Instant) {
@@ -418,6 +461,10 @@ impl Stream {
             Item::Open(header, context) => self.header(&header, context),
             Item::Stanza(bytes) => {
                 self.stanza(bytes);
+                Ok(())
+            }
+            Item::Skipped(bytes) => {
+                self.skipped(&bytes);
                 Ok(())
             }
             Item::Element(element) if element.is(NS_STREAMS, "error") => {

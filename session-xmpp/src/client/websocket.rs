@@ -4,6 +4,7 @@
 use super::{
     LoginError, Options,
     connect::{Connected, Connection, race_to, tls_for},
+    skipped::is_limit,
 };
 use crate::{
     splitter::{Frame, Framing, Splitter},
@@ -127,7 +128,7 @@ where
     let (outgoing, incoming) = socket.split();
     let (reader, writer) = split(pipe);
     tokio::select! {
-        ended = carry_out(reader, outgoing, limits) => ended,
+        ended = carry_out(reader, outgoing) => ended,
         ended = carry_in(incoming, writer, limits) => ended,
     }
 }
@@ -135,13 +136,12 @@ where
 async fn carry_out<S>(
     mut reader: impl AsyncRead + Unpin,
     mut outgoing: SplitSink<WebSocketStream<S>, Message>,
-    limits: &ElementLimits,
 ) -> Result<(), String>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let mut buffer = vec![0; PIPE_BYTES];
-    let mut out = Outgoing::new(limits);
+    let mut out = Outgoing::new();
     let late = |_| "nothing is taken".to_owned();
     loop {
         let read = reader.read(&mut buffer).await;
@@ -182,42 +182,44 @@ where
 }
 
 /// Cuts what the stream's machine says into messages.
-struct Outgoing {
-    splitter: Splitter,
-    limits: ElementLimits,
-}
+struct Outgoing(Splitter);
+
+/// What we say ourselves is not measured: what it may be is for the server to say.
+const OURS: ElementLimits = ElementLimits {
+    depth: usize::MAX,
+    children: usize::MAX,
+    attributes: usize::MAX,
+    elements: usize::MAX,
+    namespaces: usize::MAX,
+    bytes: usize::MAX,
+};
 
 impl Outgoing {
-    fn new(limits: &ElementLimits) -> Self {
-        Self {
-            splitter: Splitter::new(Framing::Stream, limits),
-            limits: *limits,
-        }
+    fn new() -> Self {
+        Self(Splitter::new(Framing::Stream, &OURS))
     }
 
     fn push(&mut self, bytes: &[u8]) -> Result<Vec<String>, String> {
         // After a login the stream begins anew within the same connection, at the beginning of what is written.
         let begins = bytes.starts_with(b"<?xml") || bytes.starts_with(b"<stream:stream");
-        if begins && self.splitter.held() == 0 {
-            self.splitter = Splitter::new(Framing::Stream, &self.limits);
+        if begins && self.0.held() == 0 {
+            *self = Self::new();
         }
-        self.splitter.push(bytes);
+        self.0.push(bytes);
         let mut frames = Vec::new();
         loop {
-            let frame = self
-                .splitter
-                .next_frame()
-                .map_err(|error| error.to_string())?;
+            let frame = self.0.next_frame().map_err(|error| error.to_string())?;
             let element = match frame {
                 None => return Ok(frames),
                 Some(Frame::Close) => Element::new(FRAMING, "close"),
                 Some(Frame::Open(bytes)) => {
-                    let (header, _) = xml::parse_header(bytes, &self.limits)
-                        .map_err(|error| error.to_string())?;
+                    let (header, _) =
+                        xml::parse_header(bytes, &OURS).map_err(|error| error.to_string())?;
                     rename(&header, FRAMING, "open")
                 }
-                Some(Frame::Stanza(bytes)) => xml::parse(bytes, &Context::CLIENT, &self.limits)
-                    .map_err(|error| error.to_string())?,
+                Some(Frame::Stanza(bytes)) => {
+                    xml::parse(bytes, &Context::CLIENT, &OURS).map_err(|error| error.to_string())?
+                }
             };
             let mut out = Vec::new();
             xml::write(&element, &Context::NONE, &mut out).map_err(|error| error.to_string())?;
@@ -230,8 +232,12 @@ impl Outgoing {
 fn received(message: &[u8], limits: &ElementLimits) -> Result<Vec<u8>, String> {
     // A server that leaves out the namespace means this one.
     let context = Context::new(crate::ns::CLIENT, [("stream", NS_STREAMS)]);
-    let element =
-        xml::parse(message.trim_ascii(), &context, limits).map_err(|error| error.to_string())?;
+    let message = message.trim_ascii();
+    let element = match xml::parse(message, &context, limits) {
+        // The stream's machine counts what it skips.
+        Err(error) if is_limit(&error) && is_whole(message, limits) => return Ok(message.to_vec()),
+        element => element.map_err(|error| error.to_string())?,
+    };
     if element.is(FRAMING, "close") {
         return Ok(b"</stream:stream>".to_vec());
     }
@@ -243,6 +249,14 @@ fn received(message: &[u8], limits: &ElementLimits) -> Result<Vec<u8>, String> {
         xml::write(&element, &Context::CLIENT, &mut out)
     };
     written.map(|()| out).map_err(|error| error.to_string())
+}
+
+/// Whether a message is one element and nothing else, whatever its size.
+fn is_whole(message: &[u8], limits: &ElementLimits) -> bool {
+    let mut splitter = Splitter::new(Framing::Bare, limits);
+    splitter.push(message);
+    let one = matches!(splitter.next_part(), Ok(Some(_)));
+    one && splitter.next_part() == Ok(None) && splitter.held() == 0
 }
 
 /// A header under another name.
@@ -265,7 +279,7 @@ mod tests {
     #[test]
     fn tags_become_messages_and_back() {
         let limits = ElementLimits::default();
-        let mut out = Outgoing::new(&limits);
+        let mut out = Outgoing::new();
         let mut header = Vec::new();
         let element = Element::new(NS_STREAMS, "stream")
             .with("to", "x")
@@ -337,6 +351,41 @@ mod tests {
         let read = timeout(Duration::from_secs(5), pipe.read_exact(&mut heard)).await;
         read.expect("soon").unwrap();
         assert_eq!(String::from_utf8(heard).unwrap(), text);
+    }
+
+    #[tokio::test]
+    async fn a_stanza_that_breaks_a_limit_is_for_the_stream_to_skip() {
+        let (mut ours, mut server) = joined().await;
+        let deep = format!(
+            "<message>{}{}</message>",
+            "<d>".repeat(64),
+            "</d>".repeat(64)
+        );
+        for text in [&deep, "<message/>"] {
+            server.send(Message::text(text)).await.unwrap();
+            hears(&mut ours, text).await;
+        }
+        // What is no single element is nothing, long or not.
+        let limits = ElementLimits::default();
+        for odd in [
+            format!("{deep}<message/>"),
+            format!("{deep}x"),
+            deep[..deep.len() - 1].to_owned(),
+            deep.replacen("</d>", "<!-- -->", 1),
+        ] {
+            assert!(received(odd.as_bytes(), &limits).is_err(), "{odd}");
+        }
+        assert_eq!(received(deep.as_bytes(), &limits), Ok(deep.into_bytes()));
+    }
+
+    #[test]
+    fn what_we_say_is_not_measured() {
+        let mut out = Outgoing::new();
+        let long = format!("<message x='{}'/>", "x".repeat(ElementLimits::BYTES));
+        let header =
+            "<stream:stream xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams'>";
+        assert_eq!(out.push(header.as_bytes()).unwrap().len(), 1);
+        assert_eq!(out.push(long.as_bytes()).unwrap().len(), 1);
     }
 
     #[tokio::test]

@@ -9,7 +9,7 @@ const ATTRIBUTES_MAX: usize = 64;
 
 /// The start tag of a stanza.
 #[derive(Debug)]
-pub(super) struct Head<'a> {
+pub(crate) struct Head<'a> {
     stanza: &'a Bytes,
     name: &'a str,
     /// Name, value as written, and where both stand with the white space before them.
@@ -19,7 +19,7 @@ pub(super) struct Head<'a> {
 
 impl<'a> Head<'a> {
     /// Reads it; `None` when it is none.
-    pub(super) fn parse(stanza: &'a Bytes) -> Option<Self> {
+    pub(crate) fn parse(stanza: &'a Bytes) -> Option<Self> {
         let text = std::str::from_utf8(stanza).ok()?;
         let inner = text.strip_prefix('<')?;
         let name_end = 1 + inner.find(|c: char| is_space(c) || c == '/' || c == '>')?;
@@ -52,18 +52,18 @@ impl<'a> Head<'a> {
     }
 
     /// The value of an attribute. Absent when it holds a reference that XML does not know by itself.
-    pub(super) fn attribute(&self, name: &str) -> Option<Cow<'a, str>> {
+    pub(crate) fn attribute(&self, name: &str) -> Option<Cow<'a, str>> {
         let found = self.attributes.iter().find(|(n, _, _)| *n == name)?;
         unescape(found.1).ok()
     }
 
     /// Whether somebody waits for an answer.
-    pub(super) fn is_request(&self) -> bool {
+    pub(crate) fn is_request(&self) -> bool {
         self.name == "iq" && matches!(self.attribute("type").as_deref(), Some("get" | "set"))
     }
 
     /// The stanza with this `from`, whatever it had before (RFC 6120 §8.1.2.1).
-    pub(super) fn stamped(&self, from: &str) -> Bytes {
+    pub(crate) fn stamped(&self, from: &str) -> Bytes {
         let mut out = Vec::with_capacity(self.stanza.len() + from.len() + " from=''".len());
         out.extend_from_slice(&self.stanza[..self.name_end]);
         out.extend_from_slice(format!(" from='{}'", escape(from)).as_bytes());
@@ -79,7 +79,7 @@ impl<'a> Head<'a> {
     }
 
     /// The error that answers it, from whom it was for; `None` for what is not answered (RFC 6120 §8.3.1).
-    pub(super) fn error(&self, sender: &str, kind: &str, condition: &str) -> Option<Bytes> {
+    pub(crate) fn error(&self, sender: &str, kind: &str, condition: &str) -> Option<Bytes> {
         let answered = match self.name {
             "iq" => self.is_request(),
             "message" => self.attribute("type").as_deref() != Some("error"),

@@ -13,6 +13,7 @@ use crate::xml::{Context, XmlErrorKind as Kind};
 enum Owned {
     Open(u64, String),
     Stanza(u64, String),
+    Skipped(u64, String, ElementLimit),
     Close,
 }
 
@@ -55,12 +56,45 @@ fn split<'p>(
             frames.push(match frame {
                 Owned::Open(_, text) => Owned::Open(splitter.frame_position(), text),
                 Owned::Stanza(_, text) => Owned::Stanza(splitter.frame_position(), text),
-                Owned::Close => Owned::Close,
+                other => other,
             });
         }
         assert!(splitter.held() <= limits.bytes);
     }
     (frames, Ok(()))
+}
+
+/// All parts of a stream that arrives in these pieces, and how it ends.
+fn parts<'p>(
+    framing: Framing,
+    limits: &ElementLimits,
+    pieces: impl IntoIterator<Item = &'p [u8]>,
+) -> (Vec<Owned>, Result<(), XmlError>) {
+    let mut splitter = Splitter::new(framing, limits);
+    let mut parts = Vec::new();
+    for piece in pieces {
+        splitter.push(piece);
+        loop {
+            let owned = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+            let part = match splitter.next_part() {
+                Ok(None) => break,
+                Err(error) => return (parts, Err(error)),
+                Ok(Some(Part::Frame(Frame::Open(bytes)))) => Owned::Open(0, owned(bytes)),
+                Ok(Some(Part::Frame(Frame::Stanza(bytes)))) => Owned::Stanza(0, owned(bytes)),
+                Ok(Some(Part::Frame(Frame::Close))) => Owned::Close,
+                Ok(Some(Part::Skipped { tag, limit })) => Owned::Skipped(0, owned(tag), limit),
+            };
+            let at = splitter.frame_position();
+            parts.push(match part {
+                Owned::Open(_, text) => Owned::Open(at, text),
+                Owned::Stanza(_, text) => Owned::Stanza(at, text),
+                Owned::Skipped(_, text, limit) => Owned::Skipped(at, text, limit),
+                Owned::Close => Owned::Close,
+            });
+        }
+        assert!(splitter.held() <= limits.bytes);
+    }
+    (parts, Ok(()))
 }
 
 fn whole(framing: Framing, stream: &str) -> (Vec<Owned>, Result<(), XmlError>) {
@@ -298,6 +332,87 @@ fn memory_is_bounded_by_the_limit_and_given_back() {
     assert_eq!(splitter.buffer.capacity(), 0);
 }
 
+#[test]
+fn what_breaks_a_limit_is_skipped_to_its_end() {
+    let long = "x".repeat(LIMITS.bytes);
+    let stanzas = [
+        "<a i='>'>y<b><c><d>z</d><e/></c></b><![CDATA[</a>]]></a>".to_owned(),
+        format!("<f g=\"h\">{long}<i><j/></i></f>"),
+        format!("<k l='{long}>'/>"),
+        format!("<m n='{long}'><o></o></m>"),
+        "<p/>".to_owned(),
+    ];
+    let begun = &format!("<k l='{long}")[..LIMITS.bytes];
+    let begun_too = &format!("<m n='{long}")[..LIMITS.bytes];
+    let stream = format!("<s>{}</s>", stanzas.join(" "));
+    let at = |number: usize| stream.find(&stanzas[number]).unwrap() as u64;
+    let skipped = |number, tag: &str, limit| Owned::Skipped(at(number), tag.to_owned(), limit);
+    let expected = [
+        Owned::Open(0, "<s>".to_owned()),
+        skipped(0, "<a i='>'>", ElementLimit::Depth),
+        skipped(1, "<f g=\"h\">", ElementLimit::Bytes),
+        skipped(2, begun, ElementLimit::Bytes),
+        skipped(3, begun_too, ElementLimit::Bytes),
+        Owned::Stanza(at(4), "<p/>".to_owned()),
+        Owned::Close,
+    ];
+    let bytes = stream.as_bytes();
+    for size in 1..=bytes.len() {
+        let (found, end) = parts(Framing::Stream, &LIMITS, bytes.chunks(size));
+        assert_eq!((&found[..], end), (&expected[..], Ok(())), "{size}");
+    }
+}
+
+#[test]
+fn what_is_skipped_is_markup_all_the_same() {
+    let begun = format!("<a>{}<b>", "x".repeat(LIMITS.bytes));
+    for (rest, kind) in [
+        ("<!-- -->", Kind::Comment),
+        ("<?x?>", Kind::ProcessingInstruction),
+        ("<!DOCTYPE x>", Kind::Doctype),
+        ("<c d='<'/>", Kind::LessThan),
+        ("< c/>", Kind::Name),
+        ("</b></a></a>", Kind::EndTag),
+    ] {
+        let stream = format!("{begun}{rest}");
+        let bytes = stream.as_bytes();
+        let (_, expected) = parts(Framing::Bare, &LIMITS, [bytes]);
+        assert_eq!(expected.unwrap_err().kind, kind, "{rest}");
+        for size in 1..bytes.len() {
+            let (_, end) = parts(Framing::Bare, &LIMITS, bytes.chunks(size));
+            assert_eq!(end, expected, "{rest} in pieces of {size}");
+        }
+    }
+}
+
+#[test]
+fn what_is_skipped_takes_no_memory() {
+    let mut splitter = Splitter::new(Framing::Bare, &ElementLimits::default());
+    splitter.push(b"<a>");
+    for _ in 0..100 {
+        splitter.push(&b"<b c='d'>".repeat(10_000));
+        assert_eq!(splitter.next_part(), Ok(None));
+    }
+    assert!(splitter.held() < 100_000);
+    assert!(splitter.buffer.capacity() <= 2 * ElementLimits::BYTES);
+    for _ in 0..100 {
+        splitter.push(&b"</b>".repeat(10_000));
+        assert_eq!(splitter.next_part(), Ok(None));
+        assert_eq!(splitter.held(), 0);
+    }
+    splitter.push(b"</a><e/>");
+    let (tag, limit) = (&b"<a>"[..], ElementLimit::Depth);
+    assert_eq!(splitter.next_part(), Ok(Some(Part::Skipped { tag, limit })));
+    let next = Part::Frame(Frame::Stanza(b"<e/>"));
+    assert_eq!(splitter.next_part(), Ok(Some(next)));
+    splitter.push(&b"<a>".repeat(100));
+    assert_eq!(splitter.next_part(), Ok(None));
+    assert_eq!(splitter.next_frame(), Ok(None));
+    splitter.push(&b"</a>".repeat(100));
+    let error = splitter.next_frame().unwrap_err();
+    assert_eq!(error.kind, Kind::Limit(ElementLimit::Depth), "not a frame");
+}
+
 /// Streams that are sometimes right, out of pieces that a splitter has to tell apart.
 fn stream() -> impl Strategy<Value = String> {
     let piece = select(vec![
@@ -365,7 +480,16 @@ proptest! {
             pieces.push(piece);
             rest = after;
         }
-        prop_assert_eq!(split(framing, &limits, pieces), split(framing, &limits, [stream.as_bytes()]));
+        let whole = split(framing, &limits, [stream.as_bytes()]);
+        prop_assert_eq!(split(framing, &limits, pieces.clone()), whole.clone());
+        let with_skipped = parts(framing, &limits, [stream.as_bytes()]);
+        prop_assert_eq!(parts(framing, &limits, pieces), with_skipped.clone());
+        let (frames, end) = whole;
+        if end.is_ok() {
+            prop_assert_eq!(with_skipped, (frames, end));
+        } else {
+            prop_assert!(with_skipped.0.starts_with(&frames));
+        }
     }
 
     #[test]

@@ -3,7 +3,8 @@
 use session_core::ElementLimit;
 
 /// Why bytes are not the XML that XMPP allows. Every such error ends a stream (RFC 6120 §4.9.1.1), with the stream
-/// error that [`XmlError::condition`] names.
+/// error that [`XmlError::condition`] names; but a stanza that is too much can be skipped
+/// ([`Splitter::next_part`](crate::splitter::Splitter::next_part)).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{kind} at byte {position}")]
 pub struct XmlError {

@@ -1,9 +1,9 @@
 //! One connection of a component, as a state machine without I/O (XEP-0114 §3).
 
 use crate::{
-    client::{LoginError, Password, ns::STREAM_ERRORS},
-    splitter::{Frame, Framing, Splitter},
-    xml::{self, Context, NS_STREAMS, XmlError},
+    client::{LoginError, Password, ns::STREAM_ERRORS, skipped},
+    splitter::{Frame, Framing, Part, Splitter},
+    xml::{self, Context, NS_STREAMS, XmlError, XmlErrorKind},
 };
 use bytes::Bytes;
 use session_core::{Element, ElementLimits};
@@ -52,6 +52,8 @@ enum Item {
     Open(Element, Context),
     Stanza(Bytes),
     Element(Element),
+    /// A stanza that breaks a limit: as much of it as there is, the start tag at least.
+    Skipped(Bytes),
     Close,
 }
 
@@ -157,19 +159,37 @@ impl ComponentStream {
 
     fn next_item(&mut self) -> Result<Option<Item>, XmlError> {
         let online = self.is_online();
-        Ok(Some(match self.splitter.next_frame()? {
+        let frame = match self.splitter.next_part()? {
             None => return Ok(None),
-            Some(Frame::Close) => Item::Close,
-            Some(Frame::Open(bytes)) => {
+            Some(Part::Frame(frame)) => frame,
+            Some(Part::Skipped { tag, limit }) => {
+                if online && skipped::is_stanza(tag, &self.context, &self.limits)? {
+                    return Ok(Some(Item::Skipped(Bytes::copy_from_slice(tag))));
+                }
+                let error = XmlError::new(XmlErrorKind::Limit(limit), 0);
+                return Err(error.offset_by(self.splitter.frame_position()));
+            }
+        };
+        Ok(Some(match frame {
+            Frame::Close => Item::Close,
+            Frame::Open(bytes) => {
                 let (header, context) = xml::parse_header(bytes, &self.limits)?;
                 Item::Open(header, context)
             }
-            Some(Frame::Stanza(bytes)) if online && inherits_all(bytes, &self.context) => {
+            Frame::Stanza(bytes) if online && inherits_all(bytes, &self.context) => {
                 Item::Stanza(Bytes::copy_from_slice(bytes))
             }
-            Some(Frame::Stanza(bytes)) => {
-                Item::Element(xml::parse(bytes, &self.context, &self.limits)?)
-            }
+            Frame::Stanza(bytes) => match xml::parse(bytes, &self.context, &self.limits) {
+                Ok(element) => Item::Element(element),
+                Err(error)
+                    if online
+                        && skipped::is_limit(&error)
+                        && skipped::is_stanza(bytes, &self.context, &self.limits)? =>
+                {
+                    Item::Skipped(Bytes::copy_from_slice(bytes))
+                }
+                Err(error) => return Err(error),
+            },
         }))
     }
 
@@ -178,6 +198,11 @@ impl ComponentStream {
             Item::Close => self.disconnect(LoginError::Closed),
             Item::Open(header, context) => self.header(&header, context),
             Item::Stanza(bytes) => self.outputs.push_back(ComponentOutput::Stanza(bytes)),
+            Item::Skipped(bytes) => {
+                if let Some(refusal) = skipped::refusal(&bytes, None) {
+                    self.send(&refusal);
+                }
+            }
             Item::Element(element) if element.is(NS_STREAMS, "error") => {
                 let error = self.their_error(&element);
                 self.disconnect(error);
@@ -339,6 +364,29 @@ mod tests {
         assert!(element.find(crate::ns::CLIENT, "body").is_some());
         stream.send(b"<message/>");
         assert_eq!(stream.transmit(), "<message/>");
+    }
+
+    #[test]
+    fn a_stanza_that_breaks_a_limit_is_skipped_and_a_request_refused() {
+        let deep = format!("{}{}", "<d>".repeat(64), "</d>".repeat(64));
+        let many: String = (0..100).map(|number| format!(" a{number}=''")).collect();
+        let mut stream = online();
+        for stanza in [
+            format!("<message from='a@x' to='c.x'>{deep}</message>"),
+            format!("<message from='a@x' xmlns='jabber:component:accept'><a{many}/></message>"),
+        ] {
+            stream.handle_bytes(stanza.as_bytes());
+        }
+        assert_eq!(stream.transmit(), "");
+        let asked = format!("<iq type='get' id='1' from='a@x' to='c.x'>{deep}</iq><message/>");
+        stream.handle_bytes(asked.as_bytes());
+        let refused = stream.transmit();
+        assert!(refused.starts_with(b"<iq type='error' to='a@x' from='c.x' id='1'>"));
+        let next = ComponentOutput::Stanza(Bytes::from_static(b"<message/>"));
+        assert_eq!(stream.poll_output(), Some(next));
+        stream.handle_bytes(format!("<other>{deep}</other>").as_bytes());
+        let end = stream.poll_output();
+        assert!(matches!(end, Some(ComponentOutput::Disconnect(_))));
     }
 
     #[test]

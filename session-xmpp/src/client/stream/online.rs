@@ -2,11 +2,11 @@
 
 use super::{LoginError, Output, Phase, Stream};
 use crate::{
-    client::ns,
+    client::{ns, skipped},
     xml::{self, Context},
 };
 use bytes::Bytes;
-use session_core::Element;
+use session_core::{Element, Peer};
 use std::time::Instant;
 
 /// Asks the server how many stanzas have arrived (XEP-0198 §4).
@@ -68,6 +68,20 @@ impl Stream {
             books.count_handled();
         }
         self.outputs.push_back(Output::Stanza(stanza));
+    }
+
+    /// A stanza arrived that breaks a limit: nobody gets it, and who asks is refused.
+    pub(super) fn skipped(&mut self, stanza: &Bytes) {
+        if self.is_online()
+            && let Some(books) = &mut self.management
+        {
+            books.count_handled();
+        }
+        let own = self.address.as_ref().map(Peer::account);
+        if let Some(refusal) = skipped::refusal(stanza, own) {
+            // As with any answer: whoever asks learns it later in another way.
+            let _ = self.send(refusal);
+        }
     }
 
     /// A stanza that comes before the login is complete: it waits.

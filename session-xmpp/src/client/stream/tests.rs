@@ -391,6 +391,114 @@ fn a_server_may_spell_its_stanzas_otherwise() {
     assert!(side.said.contains("restricted-xml"));
 }
 
+/// Elements in elements, more of them than may be.
+fn deep() -> String {
+    let depth = ElementLimits::DEPTH;
+    format!("{}{}", "<d>".repeat(depth), "</d>".repeat(depth))
+}
+
+/// Servers relay what anybody writes, and say it again after each resumption: nothing in a stanza ends the stream.
+#[test]
+fn a_stanza_that_breaks_a_limit_is_skipped_and_counted() {
+    let long = "x".repeat(ElementLimits::BYTES);
+    let long_tag = format!("<message x='{long}'><a/></message>");
+    let spelled = format!("<message xmlns='jabber:client'>{}</message>", deep());
+    let mut side = Side::online(login());
+    let mut count = 0;
+    for stanza in [
+        format!("<message><body>{long}</body></message>"),
+        format!("<presence>{}</presence>", deep()),
+        format!("<iq type='result' id='1'>{}</iq>", deep()),
+        format!("<iq type='error' id='1'>{}</iq>", deep()),
+        format!("<message type='error'>{}</message>", deep()),
+        long_tag,
+        spelled,
+    ] {
+        for piece in stanza.as_bytes().chunks(7_000) {
+            side.said.clear();
+            side.stream.handle_bytes(piece, side.now);
+            assert_eq!(side.drain().is_some(), side.stream.is_online());
+            assert_eq!(side.said, "", "{:.60}", stanza);
+        }
+        count += 2;
+        let counted = side.hear(&format!("<message id='{count}'/>{ASK}"));
+        assert_eq!(counted, format!("<a xmlns='urn:xmpp:sm:3' h='{count}'/>"));
+        let next = Output::Stanza(format!("<message id='{count}'/>").into());
+        assert_eq!(std::mem::take(&mut side.told), [next], "{:.60}", stanza);
+    }
+}
+
+/// As a server says it of a device that is not there: who asks may be a stranger.
+#[test]
+fn a_request_that_breaks_a_limit_is_refused() {
+    let mut side = Side::online(login());
+    for kind in ["get", "set"] {
+        let refusal = side.hear(&format!(
+            "<iq type='{kind}' id='&lt;' from='juliet@b.example/y' to='romeo@a.example/x'>{}</iq>",
+            deep()
+        ));
+        assert_eq!(
+            refusal.replace(ASK, ""),
+            "<iq type='error' to='juliet@b.example/y' from='romeo@a.example/x' id='&lt;'>\
+             <error type='cancel'><service-unavailable \
+             xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error></iq>"
+        );
+    }
+    let refusal = side.hear(&format!("<iq type='set' id='1'>{}</iq>", deep()));
+    assert!(refusal.starts_with("<iq type='error' to='romeo@a.example' id='1'>"));
+    assert!(side.stream.is_online() && side.told.is_empty());
+    // The refusals are stanzas of ours as any other.
+    side.hear("<a xmlns='urn:xmpp:sm:3' h='3'/>");
+    assert!(side.stream.is_settled());
+}
+
+#[test]
+fn a_stanza_that_is_skipped_is_xml_all_the_same_and_nothing_else_is_skipped() {
+    for broken in [
+        format!("<message>{}<!-- --></message>", &deep()[..3 * 65]),
+        format!("<message>{}< /message>", deep()),
+        format!("<other xmlns='urn:example'>{}</other>", deep()),
+        format!("<message xmlns='urn:example'>{}</message>", deep()),
+        format!("<message a='1' a='2'>{}</message>", deep()),
+    ] {
+        let mut side = Side::online(login());
+        side.hear(&broken);
+        let why = side.disconnected();
+        assert!(matches!(why, LoginError::Protocol(_)), "{broken:.60}");
+    }
+    let mut side = Side::new(login());
+    side.connect();
+    side.hear(&format!(
+        "{HEADER}<stream:features>{}</stream:features>",
+        deep()
+    ));
+    assert!(matches!(side.disconnected(), LoginError::Protocol(_)));
+}
+
+#[test]
+fn a_stanza_of_another_spelling_may_break_limits_as_well() {
+    let header = HEADER.replace("xmlns='jabber:client'", "xmlns='jabber:client' xmlns:q='q'");
+    let mut side = Side::new(login());
+    side.connect();
+    side.hear(&format!(
+        "{HEADER}<stream:features>{PLAIN}</stream:features>"
+    ));
+    side.hear(SUCCESS);
+    side.hear(&format!(
+        "{header}<stream:features>{BIND}{SM}</stream:features>"
+    ));
+    side.hear(BOUND);
+    side.hear("<enabled xmlns='urn:xmpp:sm:3' id='s1' resume='true' max='100'/>");
+    side.told.clear();
+    let attributes: String = (0..100).map(|number| format!(" a{number}=''")).collect();
+    let refusal = side.hear(&format!(
+        "<message><a{attributes}/></message><iq type='get' id='1' from='b'><a{attributes}/></iq>"
+    ));
+    assert!(refusal.starts_with("<iq type='error' to='b' id='1'>"));
+    assert_eq!(side.hear(ASK), "<a xmlns='urn:xmpp:sm:3' h='2'/>");
+    assert_eq!(side.told, []);
+}
+
 #[test]
 fn a_server_that_asks_often_is_answered_once() {
     let mut side = Side::online(login());
