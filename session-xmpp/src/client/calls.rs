@@ -247,10 +247,11 @@ mod tests {
 
     fn message(own: &Peer, text: &str) -> Envelope {
         let element = xml::parse(text.as_bytes(), &Context::CLIENT, &ElementLimits::default());
-        match crate::stanza::decode(element.unwrap(), own) {
-            crate::stanza::Incoming::Other(envelope) => envelope,
-            other => panic!("{other:?}"),
-        }
+        let incoming = crate::stanza::decode(element.unwrap(), own);
+        let crate::stanza::Incoming::Other(envelope) = incoming else {
+            panic!("{incoming:?}");
+        };
+        envelope
     }
 
     /// What becomes of a message where only a friend may call.

@@ -34,7 +34,7 @@ pub(super) fn is_stanza(
 /// may be a stranger. `own` is who asks if nobody is named (RFC 6120 §8.1.2.1).
 pub(super) fn refusal(element: &Bytes, own: Option<&str>) -> Option<Bytes> {
     let head = Head::parse(element).filter(Head::is_request)?;
-    let sender = head.attribute("from").or(own.map(Into::into))?;
+    let sender = head.attribute("from").or_else(|| own.map(Into::into))?;
     head.error(&sender, "cancel", "service-unavailable")
 }
 

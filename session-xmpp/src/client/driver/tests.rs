@@ -40,7 +40,7 @@ impl Blocked {
         let driven = shared.clone();
         let driver = tokio::spawn(async move { converse(&driven, &mut ours).await });
         server.write_all(LOGIN.as_bytes()).await.unwrap();
-        let mut blocked = Self {
+        let blocked = Self {
             shared,
             server,
             driver,
@@ -51,7 +51,7 @@ impl Blocked {
         blocked
     }
 
-    async fn next(&mut self) -> LinkEvent {
+    async fn next(&self) -> LinkEvent {
         let event = poll_fn(|cx| self.shared.poll_event(cx));
         let event = timeout(Duration::from_secs(5), event).await;
         event.expect("soon").expect("it lasts")
