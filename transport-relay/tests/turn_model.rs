@@ -8,7 +8,7 @@ mod turn_world;
 use proptest::prelude::*;
 use std::time::{Duration, Instant};
 use transport_relay::turn::{Credentials, TurnProtocol};
-use turn_world::{World, peer, server::PASSWORD};
+use turn_world::{World, home, peer, server::PASSWORD};
 
 #[derive(Clone, Debug)]
 enum Op {
@@ -221,4 +221,40 @@ fn a_channel_whose_answers_are_lost_is_heard() {
     world.peer_sends(1, b"again");
     world.run(Duration::from_millis(50));
     assert_eq!(world.received, [(peer(1), b"again".to_vec())]);
+}
+
+/// Allocations that are good for nothing: each of them is told to the peer, and asked for and given back.
+#[test]
+fn a_server_that_forgets_each_allocation_at_once_is_asked_less_and_less() {
+    for protocol in [TurnProtocol::Udp, TurnProtocol::Tcp] {
+        let minute = Duration::from_secs(60);
+        let mut world = World::start(protocol, 1, epoch(), &[home(1)], minute);
+        world.run(Duration::from_secs(1));
+        world.server.refuse_permission = Some(437);
+        for _ in 0..1_000 {
+            world.send(1, b"out");
+            world.run(Duration::from_millis(100));
+            assert!(
+                world.server.count(world.now) <= 1,
+                "the others are given back"
+            );
+        }
+        assert!(world.losses.len() < 15, "{} losses", world.losses.len());
+        let failed = world.failed.expect("it has an end");
+        assert!(failed.contains("437"), "{failed}");
+    }
+}
+
+/// What served for long is sought again without delay.
+#[test]
+fn an_allocation_that_served_is_followed_by_another_at_once() {
+    let mut world = World::new(TurnProtocol::Udp, 1, epoch());
+    for _ in 0..5 {
+        world.run(Duration::from_secs(40));
+        world.restart();
+        world.send(1, b"out");
+        world.run(Duration::from_millis(400));
+        assert_eq!(world.relayed.len(), 1, "{:?}", world.losses);
+    }
+    assert_eq!(world.losses.len(), 5);
 }

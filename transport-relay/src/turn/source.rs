@@ -15,7 +15,7 @@ use std::{
     collections::VecDeque,
     net::{IpAddr, SocketAddr},
     sync::Arc,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 /// A TURN client for one component: see [`TurnFactory`](super::TurnFactory).
@@ -27,12 +27,14 @@ pub struct TurnSource {
     attempts: Vec<Attempt>,
     /// The socket of the attempt that carries the data.
     chosen: Option<LocalSocket>,
+    /// Since when it does.
+    chosen_at: Option<Instant>,
     /// What the chosen one has told.
     relayed: Vec<SocketAddr>,
     next_socket: u32,
     /// Until when a better protocol may still come first.
     hold_until: Option<Instant>,
-    /// When to try again, how long to wait after that, and until when it makes sense.
+    /// How another is sought. It stays until what was found has proven itself.
     recovery: Option<Recovery>,
     /// Why attempts of this round failed.
     whys: Vec<String>,
@@ -40,10 +42,11 @@ pub struct TurnSource {
     outputs: VecDeque<RelayOutput>,
 }
 
+/// When to try again, how long to wait after that, and until when it makes sense.
 #[derive(Debug)]
 struct Recovery {
     next_at: Option<Instant>,
-    wait: std::time::Duration,
+    wait: Duration,
     until: Instant,
 }
 
@@ -56,6 +59,7 @@ impl TurnSource {
             local: Vec::new(),
             attempts: Vec::new(),
             chosen: None,
+            chosen_at: None,
             relayed: Vec::new(),
             next_socket: 0,
             hold_until: None,

@@ -20,6 +20,7 @@ use transport_relay::{
 
 /// One way between client and server.
 const DELAY: Duration = Duration::from_millis(20);
+const DAY: Duration = Duration::from_secs(86_400);
 
 pub struct World {
     pub now: Instant,
@@ -57,15 +58,31 @@ pub fn peer(number: u8) -> SocketAddr {
     SocketAddr::new([198, 51, 100, number].into(), 4_000)
 }
 
+/// An address of the client.
+pub fn home(number: u8) -> IpAddr {
+    IpAddr::V4(Ipv4Addr::new(10, 0, 0, number))
+}
+
 impl World {
     pub fn new(protocol: TurnProtocol, seed: u64, now: Instant) -> Self {
+        Self::start(protocol, seed, now, &[home(1)], DAY)
+    }
+
+    /// From these addresses, with so long a search for another allocation.
+    pub fn start(
+        protocol: TurnProtocol,
+        seed: u64,
+        now: Instant,
+        local: &[IpAddr],
+        recover_for: Duration,
+    ) -> Self {
         let address = SocketAddr::new([203, 0, 113, 1].into(), 3478);
         let credentials = SharedCredentials::new(Credentials::new("alice", PASSWORD));
         let turn = TurnServer::new(address, protocol.clone(), credentials.clone());
         let mut config = TurnConfig::new(vec![turn]);
-        config.recover_for = Duration::from_secs(86_400);
+        config.recover_for = recover_for;
         let mut source = TurnFactory::new(config).create([seed as u8; 32]);
-        source.start(&[IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1))], now);
+        source.start(local, now);
         let mut this = Self {
             now,
             source,

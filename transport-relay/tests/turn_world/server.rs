@@ -28,6 +28,8 @@ pub struct Server {
     pub down: bool,
     /// What it says to who asks for an allocation.
     pub refuse: Option<u16>,
+    /// What it says to who asks for a permission.
+    pub refuse_permission: Option<u16>,
     pub lifetime_max: u32,
     /// Channels are padded, as in a stream.
     pub padded: bool,
@@ -52,6 +54,7 @@ impl Server {
             nonce: 1,
             down: false,
             refuse: None,
+            refuse_permission: None,
             lifetime_max: 600,
             padded,
             at_peers: Vec::new(),
@@ -240,6 +243,12 @@ impl Server {
             let lifetime = message.lifetime().unwrap_or(600).min(lifetime_max);
             held.expires = now + Duration::from_secs(lifetime.into());
             return Ok(vec![Attribute::Lifetime(lifetime)]);
+        }
+        if let Some(code) = self
+            .refuse_permission
+            .filter(|_| scan.method() == Method::CREATE_PERMISSION)
+        {
+            return Err(code);
         }
         let peer = message.peer_address().ok_or(400_u16)?;
         held.permissions.insert(peer.ip(), now + PERMISSION);

@@ -1,6 +1,6 @@
 //! What the server says, and what follows from it.
 
-use super::{Allocation, AllocationOutput, Challenge, Pending, Purpose, State, TurnError};
+use super::{Allocation, AllocationOutput, Challenge, Framing, Pending, Purpose, State, TurnError};
 use crate::stun::{Class, Method, Scan};
 use crate::turn::wire::{Answer, attribute};
 use bytes::Bytes;
@@ -204,15 +204,9 @@ impl Allocation {
                 true => self.ask(pending.purpose, (pending.refused, pending.stale), now),
                 false => self.fail(allocate_error(answer, code, reason)),
             },
-            _ if gone => self.fail(TurnError::Gone {
-                code,
-                reason: text(),
-            }),
+            _ if gone => self.gone(code, reason, now),
             _ if code == WRONG_CREDENTIALS => self.reject_credentials(pending, code, reason),
-            Purpose::Refresh(_) if code == BAD_REQUEST => self.fail(TurnError::Gone {
-                code,
-                reason: text(),
-            }),
+            Purpose::Refresh(_) if code == BAD_REQUEST => self.gone(code, reason, now),
             Purpose::Refresh(_) => self.refresh_later(now),
             Purpose::Connect(peer) => {
                 let reason = text();
@@ -228,6 +222,16 @@ impl Allocation {
                 self.doubt(code, now);
             }
         }
+    }
+
+    /// The server says that there is no allocation. If there is one nevertheless, nobody needs it any more. The end of a
+    /// connection says that by itself.
+    fn gone(&mut self, code: u16, reason: &Arc<str>, now: Instant) {
+        if self.config.framing == Framing::Datagram {
+            self.request(Purpose::Refresh(0), now);
+        }
+        let reason = reason.clone();
+        self.fail(TurnError::Gone { code, reason });
     }
 
     /// A server that finds a correct request bad may have lost the allocation.

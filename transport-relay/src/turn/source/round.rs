@@ -15,6 +15,9 @@ use std::{
 /// Between the rounds of a recovery: at first, and at most.
 const WAIT_MIN: Duration = Duration::from_millis(500);
 const WAIT_MAX: Duration = Duration::from_secs(8);
+/// What is lost before it has stood for so long is sought as if it had not been found: a server may forget each
+/// allocation as soon as it is used.
+const PROVEN: Duration = Duration::from_secs(30);
 /// Reasons that are told in the end.
 const WHYS_MAX: usize = 8;
 
@@ -155,8 +158,11 @@ impl TurnSource {
 
     fn choose(&mut self, socket: Option<LocalSocket>, now: Instant) {
         self.chosen = socket;
+        self.chosen_at = Some(now);
         self.hold_until = None;
-        self.recovery = None;
+        if let Some(recovery) = &mut self.recovery {
+            recovery.next_at = None;
+        }
         self.whys.clear();
         let chosen = self.attempts.iter().find(|a| a.socket == socket);
         if let Some((relayed, mapped)) = chosen.and_then(|a| a.allocated.clone()) {
@@ -184,15 +190,27 @@ impl TurnSource {
         if self.ended {
             return;
         }
-        self.recovery = Some(Recovery {
-            next_at: None,
-            wait: WAIT_MIN,
-            until: now + self.config.recover_for,
-        });
+        let since = self.chosen_at.take().unwrap_or(now);
+        let stood = now.saturating_duration_since(since);
+        if let Some(recovery) = self.recovery.as_mut().filter(|_| stood < PROVEN) {
+            // While it stood nothing was sought.
+            recovery.until += stood;
+            self.whys = vec![why.to_owned()];
+            return self.nobody(now);
+        }
+        self.recovery = Some(self.new_recovery(now));
         self.begin_round(now);
     }
 
-    /// The round has come to nothing.
+    fn new_recovery(&self, now: Instant) -> Recovery {
+        Recovery {
+            next_at: None,
+            wait: WAIT_MIN,
+            until: now + self.config.recover_for,
+        }
+    }
+
+    /// The round has come to nothing, or to nothing that lasts.
     fn nobody(&mut self, now: Instant) {
         if let Some(recovery) = &mut self.recovery {
             if recovery.next_at.is_some() {
