@@ -93,9 +93,9 @@ impl Allocation {
         self.refresh_at = Some(now + (lifetime - margin));
     }
 
-    /// The refresh was refused, but not for good.
-    pub(super) fn refresh_later(&mut self, now: Instant) {
-        self.refresh_at = Some(now + REFRESH_AGAIN);
+    /// Asks again some time after this instant, in which the server refused, but not for good, or was heard last.
+    pub(super) fn refresh_later(&mut self, since: Instant) {
+        self.refresh_at = Some(since + REFRESH_AGAIN);
     }
 
     /// Repeats what is unanswered, and draws conclusions from what stays so.
@@ -126,17 +126,22 @@ impl Allocation {
         if self.closing {
             return self.end(AllocationOutput::Closed);
         }
-        let heard = self.heard.is_some_and(|heard| heard >= since);
-        match purpose {
+        let heard = self.heard.filter(|heard| *heard >= since);
+        match (purpose, heard) {
             // It talks, but of this it says nothing.
-            Purpose::Permission(peer) if heard => self.permissions.refuse(peer.ip(), now),
-            Purpose::Channel(peer) if heard => self.peers.refuse_channel(peer, now),
+            (Purpose::Permission(peer), Some(_)) => self.permissions.refuse(peer.ip(), now),
+            (Purpose::Channel(peer), Some(_)) => self.peers.refuse_channel(peer, now),
+            // What was not refreshed in the end runs out. What was sealed otherwise is no sign of life.
+            (Purpose::Refresh(_), Some(heard)) if !self.wrong_seal => self.refresh_later(heard),
             // The peer may take its time.
-            Purpose::Connect(peer) => self.not_connected(peer, TurnError::NoAnswer),
-            Purpose::Allocate
-            | Purpose::Refresh(_)
-            | Purpose::Permission(_)
-            | Purpose::Channel(_) => {
+            (Purpose::Connect(peer), _) => self.not_connected(peer, TurnError::NoAnswer),
+            (
+                Purpose::Allocate
+                | Purpose::Refresh(_)
+                | Purpose::Permission(_)
+                | Purpose::Channel(_),
+                _,
+            ) => {
                 let error = if self.wrong_seal {
                     TurnError::WrongSeal
                 } else {

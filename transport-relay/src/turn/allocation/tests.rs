@@ -1,7 +1,7 @@
 //! Single words between a client and a server.
 
 use super::*;
-use crate::stun::{Attribute, Class, MessageBuilder, Method};
+use crate::stun::{Attribute, Class, MessageBuilder, Method, kind};
 use crate::turn::{frame::write_channel_data, wire::attribute};
 
 #[allow(
@@ -135,13 +135,6 @@ fn who_was_not_permitted_is_not_heard_whatever_the_server_says() {
     while let Some(AllocationOutput::Transmit(batch)) = allocation.poll_output() {
         answer(&mut allocation, &batch.payload, &[], now);
     }
-    let data = |peer| {
-        MessageBuilder::new(Class::Indication, Method::DATA, TransactionId([1; 12]))
-            .attribute(Attribute::XorPeerAddress(peer))
-            .raw(crate::stun::kind::DATA, b"words")
-            .finish(None, false)
-            .unwrap()
-    };
     let mut channel = BytesMut::new();
     assert!(write_channel_data(&mut channel, 0x4000, b"words", false));
     let mut hears = |bytes: Bytes| {
@@ -160,6 +153,54 @@ fn who_was_not_permitted_is_not_heard_whatever_the_server_says() {
         batch: words,
     };
     assert_eq!(hears(data(friend)), Some(heard));
+}
+
+fn data(peer: SocketAddr) -> Bytes {
+    MessageBuilder::new(Class::Indication, Method::DATA, TransactionId([1; 12]))
+        .attribute(Attribute::XorPeerAddress(peer))
+        .raw(kind::DATA, b"words")
+        .finish(None, false)
+        .unwrap()
+}
+
+/// Nobody answers a refresh, and a peer is heard for so long: how it ends, and when.
+fn unanswered(heard_for: Duration) -> (TurnError, Duration) {
+    let start = epoch();
+    let relayed = ["192.0.2.1:1000".parse().unwrap()];
+    let friend: SocketAddr = "198.51.100.1:1".parse().unwrap();
+    let mut allocation = standing(AllocationConfig::new(Framing::Datagram), &relayed, start);
+    allocation.permit(friend, start);
+    for second in 1..5_000 {
+        let now = start + Duration::from_secs(second);
+        if now - start <= heard_for {
+            allocation.handle_batch(data(friend).into(), now);
+        }
+        allocation.handle_timeout(now);
+        while let Some(output) = allocation.poll_output() {
+            match output {
+                AllocationOutput::Transmit(batch) => match method(&batch.payload) {
+                    Method::CREATE_PERMISSION => answer(&mut allocation, &batch.payload, &[], now),
+                    method => assert!([Method::REFRESH, Method::BINDING].contains(&method)),
+                },
+                AllocationOutput::Received { .. } => {}
+                AllocationOutput::Failed(error) => return (error, now - start),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+    panic!("it has no end");
+}
+
+/// The server stopped answering refreshes, but it carries data: that is no reason to give up what works.
+#[test]
+fn an_unanswered_refresh_ends_no_allocation_that_is_heard() {
+    let hour = Duration::from_secs(3_600);
+    assert_eq!(unanswered(hour * 2), (TurnError::Expired, hour));
+    // It fell silent while it was asked: what is heard no more is given up before it runs out.
+    let asked = hour - Duration::from_secs(60);
+    let (error, after) = unanswered(asked + Duration::from_secs(3));
+    assert_eq!(error, TurnError::NoAnswer);
+    assert!(after < asked + Duration::from_secs(20), "{after:?}");
 }
 
 /// RFC 8656 §12: a number rests for five minutes after its channel ended before another peer may have it.
