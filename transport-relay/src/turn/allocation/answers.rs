@@ -197,15 +197,14 @@ impl Allocation {
         if self.closing {
             return self.end(AllocationOutput::Closed);
         }
-        // A server that has lost an allocation says 437, or forgets the nonce too and then says 400.
-        let gone = code == MISMATCH || (code == BAD_REQUEST && pending.stale > 0);
         match pending.purpose {
             Purpose::Allocate => match self.without_extra(answer, code) {
                 true => self.ask(pending.purpose, (pending.refused, pending.stale), now),
                 false => self.fail(allocate_error(answer, code, reason)),
             },
-            _ if gone => self.gone(code, reason, now),
+            _ if code == MISMATCH => self.gone(code, reason, now),
             _ if code == WRONG_CREDENTIALS => self.reject_credentials(pending, code, reason),
+            // Some that have lost an allocation say this instead of 437, and nothing else can be bad about a refresh.
             Purpose::Refresh(_) if code == BAD_REQUEST => self.gone(code, reason, now),
             Purpose::Refresh(_) => self.refresh_later(now),
             Purpose::Connect(peer) => {

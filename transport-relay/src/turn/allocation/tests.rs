@@ -203,6 +203,61 @@ fn an_unanswered_refresh_ends_no_allocation_that_is_heard() {
     assert!(after < asked + Duration::from_secs(20), "{after:?}");
 }
 
+fn refuse(allocation: &mut Allocation, request: &Bytes, code: u16, now: Instant) {
+    let scan = Scan::new(request).unwrap();
+    let refusal = MessageBuilder::new(Class::Error, scan.method(), scan.transaction())
+        .attribute(Attribute::Error(code, "no".into()))
+        .raw(kind::REALM, b"example.org")
+        .raw(kind::NONCE, b"fresh");
+    allocation.handle_batch(refusal.finish(None, false).unwrap().into(), now);
+}
+
+/// The next request of a method, past everything else.
+fn request(allocation: &mut Allocation, wanted: Method) -> Bytes {
+    loop {
+        let bytes = asked(allocation);
+        if method(&bytes) == wanted {
+            return bytes;
+        }
+    }
+}
+
+/// What a nonce has to do with an allocation is nothing: a request for a permission or a channel may be bad by itself.
+#[test]
+fn a_bad_request_after_a_stale_nonce_is_a_doubt_and_no_loss() {
+    let now = epoch();
+    let relayed = ["192.0.2.1:1000".parse().unwrap()];
+    let peer: SocketAddr = "198.51.100.1:1".parse().unwrap();
+    for wanted in [Method::CREATE_PERMISSION, Method::CHANNEL_BIND] {
+        for lost in [false, true] {
+            let config = AllocationConfig::new(Framing::Datagram);
+            let mut allocation = standing(config, &relayed, now);
+            for _ in 0..9 {
+                allocation.send(peer, Bytes::from_static(b"x").into(), now);
+            }
+            let first = request(&mut allocation, wanted);
+            refuse(&mut allocation, &first, 438, now);
+            let second = request(&mut allocation, wanted);
+            refuse(&mut allocation, &second, 400, now);
+            let refresh = request(&mut allocation, Method::REFRESH);
+            if lost {
+                refuse(&mut allocation, &refresh, 400, now);
+                assert!(!allocation.is_standing());
+                continue;
+            }
+            let transaction = Scan::new(&refresh).unwrap().transaction();
+            let key = IntegrityKey::long_term("alice", "example.org", "sesame");
+            let granted = MessageBuilder::new(Class::Success, Method::REFRESH, transaction)
+                .attribute(Attribute::Lifetime(600))
+                .finish(Some(&key), false)
+                .unwrap();
+            allocation.handle_batch(granted.into(), now);
+            assert!(allocation.is_standing());
+            assert_eq!(allocation.poll_output(), None);
+        }
+    }
+}
+
 /// RFC 8656 §12: a number rests for five minutes after its channel ended before another peer may have it.
 #[test]
 fn places_of_peers_are_given_to_others_only_when_they_have_rested() {
