@@ -6,7 +6,10 @@
 mod turn_world;
 
 use proptest::prelude::*;
-use std::time::{Duration, Instant};
+use std::{
+    net::IpAddr,
+    time::{Duration, Instant},
+};
 use transport_relay::turn::{Credentials, TurnProtocol};
 use turn_world::{World, home, peer, server::PASSWORD};
 
@@ -257,4 +260,78 @@ fn an_allocation_that_served_is_followed_by_another_at_once() {
         assert_eq!(world.relayed.len(), 1, "{:?}", world.losses);
     }
     assert_eq!(world.losses.len(), 5);
+}
+
+/// The network changes before there is an allocation: at once, with a gap, or from nothing at all.
+#[test]
+fn an_address_that_comes_while_there_is_no_allocation_is_used() {
+    let away = Duration::from_secs(2);
+    let six = IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, 1]);
+    for (first, gap) in [
+        (&[home(1)][..], None),
+        (&[home(1)], Some(away)),
+        (&[], Some(away)),
+        (&[six], Some(away)),
+    ] {
+        let minute = Duration::from_secs(60);
+        let mut world = World::start(TurnProtocol::Udp, 1, epoch(), first, minute);
+        // The first request is under way.
+        world.run(Duration::from_millis(30));
+        if let Some(gap) = gap {
+            world.moves(&[]);
+            world.run(gap);
+        }
+        world.moves(&[home(2)]);
+        world.run(Duration::from_millis(100));
+        assert_eq!(world.failed, None);
+        assert_eq!(world.relayed.len(), 1, "{first:?} {gap:?}");
+        assert_eq!(world.server.count(world.now), 1);
+    }
+}
+
+/// Of two addresses one goes: what the other has begun goes on, and a third joins it.
+#[test]
+fn an_address_that_goes_takes_nothing_from_the_others() {
+    let both = [home(1), home(2)];
+    let mut world = World::start(TurnProtocol::Udp, 1, epoch(), &both, Duration::ZERO);
+    world.server.down = true;
+    world.run(Duration::from_millis(300));
+    world.moves(&[home(2)]);
+    world.run(Duration::from_millis(300));
+    world.moves(&[home(2), home(3)]);
+    world.run(Duration::from_millis(10));
+    world.moves(&[home(3)]);
+    world.server.down = false;
+    world.run(Duration::from_millis(600));
+    assert_eq!(world.failed, None);
+    assert_eq!(world.relayed.len(), 1);
+}
+
+/// Who has no address for long is told so.
+#[test]
+fn without_any_address_the_search_has_an_end() {
+    let minute = Duration::from_secs(60);
+    for first in [&[][..], &[home(1)]] {
+        let mut world = World::start(TurnProtocol::Udp, 1, epoch(), first, minute);
+        world.run(Duration::from_millis(30));
+        world.moves(&[]);
+        world.run(Duration::from_secs(50));
+        assert_eq!(world.failed, None);
+        world.run(Duration::from_secs(20));
+        assert!(world.failed.is_some());
+        assert_eq!(world.source.poll_timeout(), None, "nothing is left to do");
+    }
+}
+
+/// A host that goes from network to network is no server that forgets.
+#[test]
+fn allocations_that_end_with_their_address_are_followed_by_others_at_once() {
+    let minute = Duration::from_secs(60);
+    let mut world = World::start(TurnProtocol::Udp, 1, epoch(), &[home(1)], minute);
+    for number in 2..30 {
+        world.run(Duration::from_secs(10));
+        world.moves(&[home(number)]);
+        world.run(Duration::from_millis(100));
+        assert_eq!(world.relayed.len(), 1, "{number}: {:?}", world.failed);
+    }
 }

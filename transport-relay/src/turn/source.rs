@@ -3,10 +3,7 @@
 mod attempt;
 mod round;
 
-use super::{
-    allocation::{AllocationOutput, TurnError},
-    config::TurnConfig,
-};
+use super::{allocation::AllocationOutput, config::TurnConfig};
 use crate::random::Random;
 use crate::source::{RELAY_SOCKETS_MAX, RelayOutput, RelaySource};
 use attempt::{Attempt, Stage};
@@ -168,17 +165,15 @@ impl TurnSource {
 impl RelaySource for TurnSource {
     fn start(&mut self, local: &[IpAddr], now: Instant) {
         self.local = local.to_vec();
+        if self.lacks_address() {
+            self.recovery = Some(self.new_recovery(now));
+        }
         self.begin_round(now);
     }
 
     fn update_local(&mut self, local: &[IpAddr], now: Instant) {
-        self.local = local.to_vec();
-        // Connections are bound to no address that we know of; they notice by themselves.
-        let gone = |attempt: &Attempt| attempt.local.is_some_and(|ip| !local.contains(&ip));
-        while let Some(index) = self.attempts.iter().position(gone) {
-            let why = "its local address is gone".into();
-            self.failed(index, TurnError::Connection(why), now);
-        }
+        let old = std::mem::replace(&mut self.local, local.to_vec());
+        self.moved(&old, now);
     }
 
     fn handle_bound(

@@ -226,6 +226,12 @@ impl World {
         self.drain();
     }
 
+    /// The addresses of the client are others now.
+    pub fn moves(&mut self, local: &[IpAddr]) {
+        self.source.update_local(local, self.now);
+        self.drain();
+    }
+
     /// A peer sends to where we say that we are.
     pub fn peer_sends(&mut self, from: u8, data: &[u8]) {
         let Some(relayed) = self.relayed.first().copied() else {

@@ -5,7 +5,10 @@ use super::{
     attempt::{Attempt, Stage},
 };
 use crate::source::RelayOutput;
-use crate::turn::{allocation::TurnError, config::TurnProtocol};
+use crate::turn::{
+    allocation::TurnError,
+    config::{TurnProtocol, TurnServer},
+};
 use session_core::LocalSocket;
 use std::{
     net::{IpAddr, SocketAddr},
@@ -21,16 +24,23 @@ const PROVEN: Duration = Duration::from_secs(30);
 /// Reasons that are told in the end.
 const WHYS_MAX: usize = 8;
 
+/// An address of a server, and that of ours from which it is reached over UDP.
+type Way = (SocketAddr, Option<IpAddr>);
+
 impl TurnSource {
     /// All servers at once, the addresses of each one after another.
     pub(super) fn begin_round(&mut self, now: Instant) {
         self.hold_until = None;
         self.whys.clear();
+        self.begin(self.all_ways(&self.local), now);
+    }
+
+    /// Attempts for the ways to each server, as many as there is room for beside those that are under way.
+    fn begin(&mut self, ways: Vec<Vec<Way>>, now: Instant) {
         let config = self.config.clone();
         // First addresses of all come before the second of any, so that a limit takes nobody's only one.
         let mut all = Vec::new();
-        for (number, server) in config.servers.iter().enumerate() {
-            let ways = self.ways(&server.protocol, &server.addresses);
+        for (number, (server, ways)) in config.servers.iter().zip(ways).enumerate() {
             for (place, (address, local)) in ways.into_iter().enumerate() {
                 let at = now + config.stagger.saturating_mul(place as u32);
                 all.push((
@@ -40,11 +50,16 @@ impl TurnSource {
             }
         }
         all.sort_by_key(|(place, _)| *place);
-        all.truncate(config.attempts_max);
+        all.truncate(config.attempts_max.saturating_sub(self.live().count()));
         self.attempts
             .extend(all.into_iter().map(|(_, attempt)| attempt));
         self.handle_waiting(now);
         self.review(now);
+    }
+
+    /// Those that are wanted.
+    fn live(&self) -> impl Iterator<Item = &Attempt> {
+        self.attempts.iter().filter(|attempt| !attempt.releasing)
     }
 
     /// Opens whose turn it is.
@@ -55,42 +70,11 @@ impl TurnSource {
         }
     }
 
-    /// How to reach a server: the families in turn, and over UDP from each of our addresses.
-    fn ways(
-        &self,
-        protocol: &TurnProtocol,
-        addresses: &[SocketAddr],
-    ) -> Vec<(SocketAddr, Option<IpAddr>)> {
-        let locals = |address: SocketAddr| -> Vec<_> {
-            match protocol {
-                TurnProtocol::Udp => {
-                    let local = self.local.iter().copied();
-                    let usable = local.filter(|ip| can_reach(*ip, address.ip()));
-                    usable.map(|ip| (address, Some(ip))).collect()
-                }
-                TurnProtocol::Tcp | TurnProtocol::Tls(_) => vec![(address, None)],
-            }
-        };
-        let first_is_v4 = addresses.first().is_some_and(SocketAddr::is_ipv4);
-        let of = |v4: bool| addresses.iter().filter(move |a| a.is_ipv4() == v4);
-        let mut families = [
-            of(first_is_v4)
-                .flat_map(|a| locals(*a))
-                .collect::<Vec<_>>()
-                .into_iter(),
-            of(!first_is_v4)
-                .flat_map(|a| locals(*a))
-                .collect::<Vec<_>>()
-                .into_iter(),
-        ];
-        let mut ways = Vec::new();
-        loop {
-            let before = ways.len();
-            ways.extend(families.iter_mut().filter_map(Iterator::next));
-            if ways.len() == before {
-                return ways;
-            }
-        }
+    /// How to reach each server, over UDP from these addresses of ours.
+    fn all_ways(&self, local: &[IpAddr]) -> Vec<Vec<Way>> {
+        let servers = self.config.servers.iter();
+        let ways = |server: &TurnServer| ways(&server.protocol, &server.addresses, local);
+        servers.map(ways).collect()
     }
 
     /// An attempt has got its allocation.
@@ -116,9 +100,7 @@ impl TurnSource {
             return self.lost(&why, now);
         }
         if !self.try_elsewhere(index, &error, now) {
-            if self.whys.len() < WHYS_MAX && !self.whys.contains(&why) {
-                self.whys.push(why);
-            }
+            self.note(why);
             // The next of this server need not wait longer.
             let mine = self.attempts.iter_mut().filter(|a| a.number == number);
             let waiting = mine.filter_map(|a| match &mut a.stage {
@@ -133,17 +115,24 @@ impl TurnSource {
         self.review(now);
     }
 
+    /// Will be told if nothing else helps.
+    fn note(&mut self, why: String) {
+        if self.whys.len() < WHYS_MAX && !self.whys.contains(&why) {
+            self.whys.push(why);
+        }
+    }
+
     /// Is there one to be chosen, or is there none left?
     pub(super) fn review(&mut self, now: Instant) {
         if self.chosen.is_some() || self.ended {
             return;
         }
-        let live = || self.attempts.iter().filter(|a| !a.releasing);
-        let best = live()
+        let best = self
+            .live()
             .filter(|attempt| attempt.allocated.is_some())
             .min_by_key(|attempt| attempt.server.protocol.rank());
         if let Some((best, rank)) = best.map(|a| (a.socket, a.server.protocol.rank())) {
-            let better = live().any(|a| {
+            let better = self.live().any(|a| {
                 a.allocated.is_none()
                     && a.server.protocol.rank() < rank
                     && !matches!(a.stage, Stage::Waiting(_))
@@ -151,7 +140,7 @@ impl TurnSource {
             if !better || self.hold_until.is_none_or(|until| until <= now) {
                 self.choose(best, now);
             }
-        } else if live().next().is_none() {
+        } else if self.live().next().is_none() {
             self.nobody(now);
         }
     }
@@ -202,7 +191,61 @@ impl TurnSource {
         self.begin_round(now);
     }
 
-    fn new_recovery(&self, now: Instant) -> Recovery {
+    /// There are servers, and no address of ours from which one of them could be reached: one may be yet to come.
+    pub(super) fn lacks_address(&self) -> bool {
+        let mut servers = self.config.servers.iter();
+        servers.any(|server| !server.addresses.is_empty())
+            && self.all_ways(&self.local).iter().all(Vec::is_empty)
+    }
+
+    /// The addresses of this host were these, and are others now.
+    pub(super) fn moved(&mut self, old: &[IpAddr], now: Instant) {
+        let local = self.local.clone();
+        let mut lost = None;
+        // Connections are bound to no address that we know of; they notice by themselves.
+        let gone = |attempt: &Attempt| attempt.local.is_some_and(|ip| !local.contains(&ip));
+        while let Some(index) = self.attempts.iter().position(gone) {
+            let attempt = &self.attempts[index];
+            let why = TurnError::Connection("its local address is gone".into());
+            let why = format!("{}: {why}", attempt.name());
+            match self.chosen.is_some() && self.chosen == attempt.socket {
+                _ if attempt.releasing => {}
+                true => lost = Some(why),
+                false => self.note(why),
+            }
+            self.drop_attempt(index);
+        }
+        if let Some(why) = lost {
+            // That says nothing about the server.
+            self.recovery = None;
+            return self.lost(&why, now);
+        }
+        let added: Vec<_> = local
+            .iter()
+            .copied()
+            .filter(|ip| !old.contains(ip))
+            .collect();
+        let same = added.is_empty() && old.iter().all(|ip| local.contains(ip));
+        if same || self.chosen.is_some() || self.ended {
+            return;
+        }
+        // A network that changes is reason enough to try again whatever fails meanwhile.
+        self.recovery = Some(self.new_recovery(now));
+        let alone = self.live().next().is_none();
+        match (added.is_empty(), alone) {
+            (true, _) => self.review(now),
+            (false, true) => self.begin_round(now),
+            (false, false) => {
+                let mut ways = self.all_ways(&added);
+                // A connection gains nothing by a further address.
+                let bound = |(_, local): &Way| local.is_some();
+                ways.iter_mut().for_each(|ways| ways.retain(bound));
+                self.begin(ways, now);
+            }
+        }
+    }
+
+    pub(super) fn new_recovery(&self, now: Instant) -> Recovery {
         Recovery {
             next_at: None,
             wait: WAIT_MIN,
@@ -253,4 +296,38 @@ pub(super) fn can_reach(local: IpAddr, remote: IpAddr) -> bool {
         && (local.is_unspecified()
             || (local.is_loopback() == remote.is_loopback()
                 && link_local(local) == link_local(remote)))
+}
+
+/// How to reach a server: the families in turn, and over UDP from each of these addresses of ours.
+fn ways(protocol: &TurnProtocol, addresses: &[SocketAddr], local: &[IpAddr]) -> Vec<Way> {
+    let locals = |address: SocketAddr| -> Vec<_> {
+        match protocol {
+            TurnProtocol::Udp => {
+                let local = local.iter().copied();
+                let usable = local.filter(|ip| can_reach(*ip, address.ip()));
+                usable.map(|ip| (address, Some(ip))).collect()
+            }
+            TurnProtocol::Tcp | TurnProtocol::Tls(_) => vec![(address, None)],
+        }
+    };
+    let first_is_v4 = addresses.first().is_some_and(SocketAddr::is_ipv4);
+    let of = |v4: bool| addresses.iter().filter(move |a| a.is_ipv4() == v4);
+    let mut families = [
+        of(first_is_v4)
+            .flat_map(|a| locals(*a))
+            .collect::<Vec<_>>()
+            .into_iter(),
+        of(!first_is_v4)
+            .flat_map(|a| locals(*a))
+            .collect::<Vec<_>>()
+            .into_iter(),
+    ];
+    let mut ways = Vec::new();
+    loop {
+        let before = ways.len();
+        ways.extend(families.iter_mut().filter_map(Iterator::next));
+        if ways.len() == before {
+            return ways;
+        }
+    }
 }
