@@ -19,6 +19,7 @@
     reason = "the types of what a system says of files differ between systems"
 )]
 
+mod descriptors;
 mod error;
 mod folder;
 mod partial;
@@ -29,6 +30,7 @@ mod tree_receive;
 mod tree_send;
 mod walk;
 
+pub use descriptors::raise_descriptors;
 pub use error::{DiskError, DiskProblem};
 pub use folder::{Folder, Meta, RESERVED};
 pub use partial::{JOURNAL_EVERY, JOURNAL_EVERY_BYTES, Kept, Partial};
@@ -36,7 +38,7 @@ pub(crate) use partial::{algorithms, sha256};
 pub use plan::{Existing, Plan, plan};
 pub use sink::{Landed, Sink, into_file, into_stream};
 pub use source::{PIECE, PIECES, Read, Source, Stamp};
-pub use tree_receive::{TreeLanding, TreeReport, receive_tree};
+pub use tree_receive::{TREE_TICK, TreeLanding, TreeReport, receive_tree};
 pub use tree_send::{TreeSent, send_tree};
 pub use walk::{Found, Skipped, Walk};
 

@@ -48,6 +48,7 @@ const WITHDRAW_MAX: Duration = Duration::from_secs(3);
 pub fn main() -> ExitCode {
     let args = Args::parse();
     let (json, quiet) = (args.account().json, args.account().quiet);
+    crate::disk::raise_descriptors();
     // Files have threads of their own. One more for all the rest: with a second one buffers wander between the two, which
     // takes more memory and no less time.
     let runtime = tokio::runtime::Builder::new_multi_thread()

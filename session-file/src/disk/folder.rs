@@ -143,6 +143,17 @@ impl Folder {
         }
     }
 
+    /// Whether this name is the one of a file that is open.
+    pub(super) fn has(&self, name: &str, file: &File) -> Result<bool, DiskError> {
+        let path = self.path.join(name);
+        let ours = fs::fstat(file).map_err(at("look at", &path))?;
+        match fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(there) => Ok((there.st_dev, there.st_ino) == (ours.st_dev, ours.st_ino)),
+            Err(Errno::NOENT) => Ok(false),
+            Err(errno) => Err(at("look at", &path)(errno)),
+        }
+    }
+
     /// Opens a regular file for reading.
     ///
     /// # Errors

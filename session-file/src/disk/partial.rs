@@ -34,6 +34,9 @@ const READ_BYTES: usize = 1 << 20;
 /// Pieces that are written at once.
 const SLICES: usize = 512;
 
+/// How often a part is opened that others are done with just then.
+const OPENED_MAX: u32 = 100;
+
 /// So many zeros in a row are not written, and leave a hole.
 const HOLE: usize = 64 * 1024;
 
@@ -55,6 +58,14 @@ pub struct Partial {
     noted_at: Instant,
     mode: Option<u16>,
     modified: Option<(i64, u32)>,
+}
+
+/// Which file a part was, how many bytes it had, and when anything was done to it last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Mark {
+    id: (u64, u64),
+    size: u64,
+    changed: (i64, i64),
 }
 
 /// A file that was whole and has its name now.
@@ -121,6 +132,47 @@ impl Partial {
         Ok(partial)
     }
 
+    /// The same where time has passed and others could write to it: `mark` says what it was when `prefix` was read. When it is
+    /// not that any more, it is read again.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open); [`DiskProblem::Changed`] when something else is there by now.
+    pub(super) fn resume_marked(
+        folder: &Arc<Folder>,
+        name: &FileName,
+        file: &File,
+        prefix: Hasher,
+        mark: Mark,
+    ) -> Result<Self, DiskError> {
+        let mut partial = Self::bare(folder, name, file)?;
+        if partial.mark()? != mark {
+            let algorithms: Vec<_> = prefix.hashes().iter().filter_map(Hash::algorithm).collect();
+            let again = hash_front(&mut partial.file, Hasher::new(algorithms), prefix.length())
+                .map_err(|error| partial.fault("read", &error))?;
+            if again.length() != prefix.length() || again.hashes() != prefix.hashes() {
+                let error = DiskError::new("go on with", partial.path(), DiskProblem::Changed);
+                if again.length() == 0 {
+                    partial.discard()?;
+                }
+                return Err(error);
+            }
+        }
+        partial.noted = prefix.length();
+        partial.hasher = prefix;
+        partial.begin(file)?;
+        Ok(partial)
+    }
+
+    /// What it is now.
+    pub(super) fn mark(&self) -> Result<Mark, DiskError> {
+        let stat = fs::fstat(&self.file).map_err(at("look at", &self.path()))?;
+        Ok(Mark {
+            id: (stat.st_dev as u64, stat.st_ino as u64),
+            size: u64::try_from(stat.st_size).unwrap_or_default(),
+            changed: (stat.st_ctime as i64, stat.st_ctime_nsec as i64),
+        })
+    }
+
     /// The files, locked, and nothing known of them.
     fn bare(folder: &Arc<Folder>, name: &FileName, file: &File) -> Result<Self, DiskError> {
         let path = folder.path().join(name.as_str());
@@ -131,8 +183,7 @@ impl Partial {
             temporary(name.as_str(), "part"),
             temporary(name.as_str(), "journal"),
         );
-        let handle = folder.open_or_create(&part)?;
-        lock(&handle, &path)?;
+        let handle = open_locked(folder, &part, &path)?;
         let journal_file = folder.open_or_create(&journal_name)?;
         let (journal, _) = Journal::create(file);
         Ok(Self {
@@ -404,8 +455,22 @@ pub(super) fn hash_front(file: &mut Handle, mut hasher: Hasher, bytes: u64) -> i
     Ok(hasher)
 }
 
+/// Opens a file that is not whole, makes it if it is not there, and keeps others out of it as long as it is open. `path` is
+/// what it is to be.
+pub(super) fn open_locked(folder: &Folder, part: &str, path: &Path) -> Result<Handle, DiskError> {
+    for _ in 0..OPENED_MAX {
+        let file = folder.open_or_create(part)?;
+        lock(&file, path)?;
+        // Whoever had it may have given it its own name in between: then it is no part any more.
+        if folder.has(part, &file)? {
+            return Ok(file);
+        }
+    }
+    Err(DiskError::new("receive", path, DiskProblem::Exists))
+}
+
 /// Keeps others out of a file, as long as it is open.
-pub(super) fn lock(file: &Handle, path: &Path) -> Result<(), DiskError> {
+fn lock(file: &Handle, path: &Path) -> Result<(), DiskError> {
     match fs::flock(file, FlockOperation::NonBlockingLockExclusive) {
         // Where files cannot be locked nobody is kept out.
         Ok(()) | Err(Errno::NOTSUP | Errno::NOLCK) => Ok(()),
@@ -441,4 +506,38 @@ fn is_zero(bytes: &[u8]) -> bool {
 
 pub(super) fn now() -> Instant {
     Instant::now()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Several that take turns at a file: none gets hold of what another has given its name.
+    #[test]
+    fn what_has_its_name_is_no_part_any_more() {
+        let path = std::env::temp_dir().join(format!("pcp-part-{}", std::process::id()));
+        let folder = Folder::create(&path).unwrap();
+        let work = || {
+            for _ in 0..500 {
+                let mut file = loop {
+                    match open_locked(&folder, ".pcp-part", &path) {
+                        Err(error) => assert_eq!(error.problem, DiskProblem::Exists),
+                        Ok(file) => break file,
+                    }
+                };
+                file.set_len(0).unwrap();
+                file.write_all(b"whole").unwrap();
+                folder
+                    .replace(".pcp-part", &FileName::of_path("file"))
+                    .unwrap();
+            }
+        };
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(work);
+            }
+        });
+        assert_eq!(std::fs::read(path.join("file")).unwrap(), b"whole");
+        std::fs::remove_dir_all(&path).unwrap();
+    }
 }

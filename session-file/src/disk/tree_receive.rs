@@ -5,6 +5,7 @@ mod file;
 use super::{
     DiskError, DiskProblem, Existing, Folder, Meter, Plan,
     folder::{RESERVED, temporary},
+    partial::Mark,
     plan,
 };
 use crate::{
@@ -13,7 +14,7 @@ use crate::{
 };
 use bytes::Bytes;
 use file::{Batch, Writing};
-use std::{collections::BTreeMap, fmt, sync::Arc};
+use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 use tokio::sync::mpsc::{Receiver, Sender};
 
 /// Bytes that go to the sender at once.
@@ -24,6 +25,9 @@ const TOLD_MAX: usize = 1_000;
 
 /// Files of at least so many bytes have a journal, and go on where they were.
 pub(super) const LARGE: u64 = 1 << 20;
+
+/// How often whoever carries a tree says that time has passed.
+pub const TREE_TICK: Duration = Duration::from_secs(1);
 
 /// What came of a tree that was received.
 #[derive(Debug, Default)]
@@ -82,6 +86,8 @@ pub(super) struct Wanted {
     pub(super) size: u64,
     /// What is there of it already.
     pub(super) prefix: Option<Hasher>,
+    /// What that was when it was read: until the rest comes others may write to it.
+    pub(super) mark: Option<Mark>,
     /// It is there as a whole, and only compared.
     compare: bool,
 }
@@ -103,6 +109,9 @@ struct Landing<'a> {
 /// Receives a tree into a folder. What `input` gives is the sender's word, what goes to `output` is for it. On a thread that
 /// may wait.
 ///
+/// Small files get their names together, when they are many or time has passed. So that it passes also when nothing comes,
+/// `input` gives nothing (an empty list) every [`TREE_TICK`].
+///
 /// # Errors
 /// [`TreeLanding`]; what was whole by then is kept, and what was under way goes on another time.
 pub fn receive_tree(
@@ -121,7 +130,7 @@ pub fn receive_tree(
         last: None,
         wanted: BTreeMap::new(),
         current: None,
-        batch: Batch::default(),
+        batch: Batch::new(),
         folders: Vec::new(),
         report: TreeReport::default(),
     };
@@ -132,7 +141,8 @@ pub fn receive_tree(
         };
         outcome = pieces
             .iter()
-            .try_for_each(|piece| landing.take(piece, output));
+            .try_for_each(|piece| landing.take(piece, output))
+            .and_then(|()| landing.settle_if_due());
         if outcome.is_err() {
             input.close();
             break;
@@ -245,7 +255,6 @@ impl Landing<'_> {
         let folder = self.root.parent_of(path)?.map(Arc::new);
         let folder = folder.unwrap_or_else(|| self.root.clone());
         self.last = Some((parent, folder.clone()));
-        self.batch.folders += 1;
         Ok(folder)
     }
 
@@ -253,11 +262,12 @@ impl Landing<'_> {
     fn judge(&mut self, entry: &TreeEntry, size: u64) -> Result<Option<Wanted>, DiskError> {
         let name = entry.path.name();
         let folder = self.parent(&entry.path)?;
-        let wanted = |prefix, compare| {
+        let wanted = |prefix, mark, compare| {
             Some(Wanted {
                 entry: entry.clone(),
                 size,
                 prefix,
+                mark,
                 compare,
             })
         };
@@ -268,18 +278,19 @@ impl Landing<'_> {
         let there = folder.meta(name.as_str())?;
         let begun = size >= LARGE && folder.meta(&temporary(name.as_str(), "journal"))?.is_some();
         if there.is_none() && !begun {
-            return Ok(wanted(None, false));
+            return Ok(wanted(None, None, false));
         }
         let file = entry.to_file().unwrap_or_default();
         match plan(&folder, &name, &file, entry.modified, self.existing, false)? {
             Plan::Have | Plan::Skip => Ok(None),
-            Plan::Compare(hasher) => Ok(wanted(Some(hasher), true)),
+            Plan::Compare(hasher) => Ok(wanted(Some(hasher), None, true)),
             Plan::Receive(partial) => {
-                let prefix = (partial.offset() > 0).then(|| partial.hasher().clone());
-                if prefix.is_none() {
+                if partial.offset() == 0 {
                     partial.discard()?;
+                    return Ok(wanted(None, None, false));
                 }
-                Ok(wanted(prefix, false))
+                let (prefix, mark) = (partial.hasher().clone(), partial.mark()?);
+                Ok(wanted(Some(prefix), Some(mark), false))
             }
         }
     }
@@ -363,7 +374,11 @@ impl Landing<'_> {
             Ok(None) => {}
             Err(error) => self.fault(&path, error)?,
         }
-        if self.batch.is_full() {
+        self.settle_if_due()
+    }
+
+    fn settle_if_due(&mut self) -> Result<(), TreeLanding> {
+        if self.batch.is_due() {
             self.report.renamed += self.batch.settle(&self.root, self.existing)?;
         }
         Ok(())
@@ -411,3 +426,6 @@ impl Landing<'_> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,23 +5,31 @@ use crate::{
     FileName,
     disk::{
         DiskError, Existing, Folder, Partial,
+        descriptors::descriptors,
         error::at,
         folder::{set_time, temporary},
-        partial::{lock, write_pieces},
+        partial::{now, open_locked, write_pieces},
     },
 };
 use bytes::Bytes;
 use rustix::fs::{self, Mode};
-use std::{fs::File, sync::Arc};
+use std::{
+    fs::File,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-/// Small files that wait for their names.
-const BATCH_FILES: usize = 1_024;
+/// Small files that wait for their names, at most. Each of them is open, which keeps others out of it, and so is its folder.
+const BATCH_FILES: u64 = 512;
+
+/// Where few files may be open, one of so many: eight trees may come at a time.
+const BATCH_SHARE: u64 = 20;
+
+/// How long they wait. Until then nobody else can receive files of these names, and a crash takes them away.
+pub(super) const BATCH_AGE: Duration = Duration::from_secs(2);
 
 /// Bytes of those.
 const BATCH_BYTES: u64 = 64 << 20;
-
-/// Folders of those, each of which is open.
-const BATCH_FOLDERS: usize = 128;
 
 /// A file that is written.
 pub(super) enum Writing {
@@ -43,13 +51,16 @@ impl Writing {
         let name = wanted.entry.path.name();
         if wanted.size >= LARGE {
             let file = wanted.entry.to_file().unwrap_or_default();
-            let partial = Partial::resume(folder, &name, &file, wanted.prefix.clone())?;
+            let partial = if let (Some(prefix), Some(mark)) = (&wanted.prefix, wanted.mark) {
+                Partial::resume_marked(folder, &name, &file, prefix.clone(), mark)?
+            } else {
+                Partial::open(folder, &name, &file, true)?
+            };
             return Ok(Self::Large(Box::new(partial)));
         }
         let part = temporary(name.as_str(), "part");
-        let file = folder.open_or_create(&part)?;
         // Of two that receive it at once, one does not.
-        lock(&file, &folder.path().join(name.as_str()))?;
+        let file = open_locked(folder, &part, &folder.path().join(name.as_str()))?;
         fs::ftruncate(&file, 0).map_err(at("write", &folder.path().join(name.as_str())))?;
         Ok(Self::Small {
             folder: folder.clone(),
@@ -91,16 +102,35 @@ impl Writing {
     }
 }
 
+/// A small file that is whole and has not its name yet.
+struct Waiting {
+    folder: Arc<Folder>,
+    part: String,
+    name: FileName,
+    /// As long as it is open nobody else takes it for a part to write to.
+    file: File,
+}
+
 /// Small files that are whole and wait for one barrier.
-#[derive(Default)]
 pub(super) struct Batch {
-    files: Vec<(Arc<Folder>, String, FileName)>,
+    files: Vec<Waiting>,
+    most: usize,
     bytes: u64,
-    /// About as many folders are open.
-    pub(super) folders: usize,
+    /// Since when the first of them waits.
+    since: Option<Instant>,
 }
 
 impl Batch {
+    pub(super) fn new() -> Self {
+        let most = (descriptors() / BATCH_SHARE).clamp(1, BATCH_FILES);
+        Self {
+            files: Vec::new(),
+            most: usize::try_from(most).unwrap_or(1),
+            bytes: 0,
+            since: None,
+        }
+    }
+
     /// Takes a file that is whole. `None` when it was lost; else whether it got another name.
     pub(super) fn take(
         &mut self,
@@ -128,34 +158,51 @@ impl Batch {
                     .map_err(at("set the mode of", &path))?;
                 set_time(&file, modified).map_err(at("set the time of", &path))?;
                 self.bytes += wanted.size;
-                self.files.push((folder, part, name));
+                self.since.get_or_insert_with(now);
+                self.files.push(Waiting {
+                    folder,
+                    part,
+                    name,
+                    file,
+                });
                 Ok(Some(false))
             }
         }
     }
 
-    pub(super) fn is_full(&self) -> bool {
-        self.files.len() >= BATCH_FILES
+    /// Whether they have waited long enough, or are as many as may.
+    pub(super) fn is_due(&self) -> bool {
+        let waited = self
+            .since
+            .map(|since| now().saturating_duration_since(since));
+        self.files.len() >= self.most
             || self.bytes >= BATCH_BYTES
-            || self.folders >= BATCH_FOLDERS
+            || waited.is_some_and(|waited| waited >= BATCH_AGE)
     }
 
     /// Waits until all of them are on the disk, and gives them their names. How many got another.
     pub(super) fn settle(&mut self, root: &Folder, existing: Existing) -> Result<u64, DiskError> {
         let mut renamed = 0;
         self.bytes = 0;
-        self.folders = 0;
+        self.since = None;
         if self.files.is_empty() {
             return Ok(0);
         }
         root.barrier()?;
-        for (folder, part, name) in self.files.drain(..) {
+        for waiting in self.files.drain(..) {
+            let Waiting {
+                folder,
+                part,
+                name,
+                file,
+            } = waiting;
             match existing {
                 Existing::Overwrite => folder.replace(&part, &name)?,
                 Existing::Rename | Existing::Skip => {
                     renamed += u64::from(folder.settle_beside(&part, &name)? != name);
                 }
             }
+            drop(file);
         }
         Ok(renamed)
     }

@@ -1,0 +1,241 @@
+//! Trees onto a disk, with whatever else is there.
+
+use super::*;
+use crate::TreeSender;
+use std::{
+    fs,
+    io::Write as _,
+    path::PathBuf,
+    sync::atomic::{AtomicU32, Ordering},
+    thread::{self, JoinHandle},
+    time::Instant,
+};
+use tokio::sync::mpsc;
+
+/// A folder that is there as long as the test.
+struct Place(PathBuf);
+
+impl Place {
+    fn new() -> Self {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let name = format!("pcp-tree-{}-{number}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    fn folder(&self) -> Arc<Folder> {
+        Arc::new(Folder::open(&self.0).unwrap())
+    }
+
+    fn read(&self, name: &str) -> Vec<u8> {
+        fs::read(self.0.join(name)).unwrap()
+    }
+
+    /// The names of what is not whole.
+    fn hidden(&self) -> Vec<String> {
+        let names = fs::read_dir(&self.0).unwrap();
+        let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        names.filter(|name| name.starts_with(RESERVED)).collect()
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// A tree under way: the sender's side of it, and the thread that receives.
+struct Far {
+    tree: TreeSender,
+    to: Sender<Vec<Bytes>>,
+    from: Receiver<Bytes>,
+    landing: JoinHandle<Result<TreeReport, TreeLanding>>,
+}
+
+impl Far {
+    fn new(place: &Place, existing: Existing) -> Self {
+        Self::within(place, existing, TreeLimits::default())
+    }
+
+    fn within(place: &Place, existing: Existing, limits: TreeLimits) -> Self {
+        let (to, input) = mpsc::channel(4);
+        let (output, from) = mpsc::channel(8);
+        let root = place.folder();
+        let landing = thread::spawn(move || {
+            let meter = Meter::default();
+            receive_tree(&root, limits, existing, input, &output, &meter)
+        });
+        Self {
+            tree: TreeSender::new(TreeLimits::default()),
+            to,
+            from,
+            landing,
+        }
+    }
+
+    /// Gives what waits to the receiver, as far as somebody is there.
+    fn flush(&mut self) {
+        while let Some(bytes) = self.tree.poll_output(1 << 18) {
+            let _ = self.to.blocking_send(vec![bytes]);
+        }
+    }
+
+    fn push(&mut self, entry: &TreeEntry) -> u64 {
+        self.tree.push(entry).unwrap()
+    }
+
+    /// Names a file and waits until it is asked for. From which byte on.
+    fn ask(&mut self, path: &str, size: u64) -> u64 {
+        self.push(&file(path, size));
+        self.flush();
+        loop {
+            if let Some(demand) = self.tree.demand() {
+                return demand.offset;
+            }
+            self.hear();
+        }
+    }
+
+    fn hear(&mut self) {
+        let answer = self.from.blocking_recv().unwrap();
+        self.tree.handle(&answer).unwrap();
+    }
+
+    /// Sends some of what was asked for.
+    fn send(&mut self, bytes: &[u8]) {
+        self.tree.data(&Bytes::copy_from_slice(bytes)).unwrap();
+        self.flush();
+    }
+
+    /// Names a file and sends it.
+    fn give(&mut self, path: &str, bytes: &[u8]) {
+        assert_eq!(self.ask(path, bytes.len() as u64), 0);
+        self.tree.begin(None).unwrap();
+        if !bytes.is_empty() {
+            self.send(bytes);
+        }
+        self.flush();
+    }
+
+    /// Waits until what was sent is dealt with.
+    fn settle(&mut self) {
+        let path = format!("settle-{}", self.tree.counts().1);
+        self.give(&path, b"");
+    }
+
+    /// Says that nothing more follows.
+    fn end(mut self) -> Result<TreeReport, TreeLanding> {
+        self.tree.end();
+        self.flush();
+        self.landing.join().unwrap()
+    }
+
+    /// Is gone in the middle.
+    fn vanish(self) -> Result<TreeReport, TreeLanding> {
+        drop(self.to);
+        self.landing.join().unwrap()
+    }
+}
+
+fn path(text: &str) -> TreePath {
+    TreePath::new(text).unwrap()
+}
+
+fn file(text: &str, size: u64) -> TreeEntry {
+    TreeEntry::file(path(text), size)
+}
+
+#[test]
+fn of_two_trees_with_the_same_file_one_gives_it_its_name() {
+    let place = Place::new();
+    let mut first = Far::new(&place, Existing::Rename);
+    first.give("same", b"the first");
+    first.settle();
+    let mut second = Far::new(&place, Existing::Rename);
+    assert_eq!(second.ask("same", 10), 0);
+    second.tree.begin(None).unwrap();
+    second.send(b"other");
+    // When this is answered, that was dealt with.
+    second.push(&file("later", 0));
+    second.flush();
+    second.hear();
+    let report = first.end().unwrap();
+    assert_eq!((report.received, report.failures), (2, 0), "{report:?}");
+    assert_eq!(place.read("same"), b"the first");
+    second.send(b" half");
+    second.tree.begin(None).unwrap();
+    let report = second.end().unwrap();
+    assert_eq!((report.received, report.failures), (1, 1), "{report:?}");
+    assert_eq!(place.read("same"), b"the first");
+    assert_eq!(place.hidden(), [""; 0]);
+}
+
+#[test]
+fn small_files_get_their_names_also_when_nothing_more_comes() {
+    let place = Place::new();
+    let mut far = Far::new(&place, Existing::Rename);
+    far.give("small", b"small");
+    far.settle();
+    assert!(!place.0.join("small").exists(), "it waits for others");
+    thread::sleep(file::BATCH_AGE);
+    far.to.blocking_send(Vec::new()).unwrap();
+    let begun = Instant::now();
+    while !place.0.join("small").exists() {
+        assert!(begun.elapsed() < Duration::from_secs(60));
+        thread::sleep(Duration::from_millis(1));
+    }
+    let mut again = Far::new(&place, Existing::Rename);
+    again.give("small", b"small");
+    assert_eq!(again.end().unwrap().renamed, 1);
+    assert_eq!(far.vanish().unwrap().received, 2);
+}
+
+/// A large file of which more than a half has arrived.
+const SIZE: usize = 3 << 20;
+
+fn begun(place: &Place, content: &[u8]) {
+    let mut far = Far::new(place, Existing::Rename);
+    assert_eq!(far.ask("large", SIZE as u64), 0);
+    far.tree.begin(None).unwrap();
+    far.send(&content[..2 << 20]);
+    assert!(!far.vanish().unwrap().whole);
+}
+
+/// Asks for the rest, lets somebody do something with what is there, and sends it.
+fn go_on(place: &Place, content: &[u8], between: impl FnOnce(&mut fs::File)) -> TreeReport {
+    let mut far = Far::new(place, Existing::Rename);
+    let offset = far.ask("large", SIZE as u64);
+    assert_eq!(offset, 2 << 20);
+    let part = place.0.join(temporary("large", "part"));
+    let mut part = fs::File::options().read(true).write(true).open(part);
+    between(part.as_mut().unwrap());
+    let (front, rest) = content.split_at(2 << 20);
+    let mut prefix = Hasher::new([crate::HashAlgorithm::Sha256]);
+    prefix.update(front);
+    far.tree.begin(Some(prefix)).unwrap();
+    far.send(rest);
+    far.end().unwrap()
+}
+
+#[test]
+fn what_others_wrote_to_a_part_meanwhile_is_noticed() {
+    let content: Vec<u8> = (0..SIZE).map(|at| (at / 7) as u8).collect();
+    let place = Place::new();
+    begun(&place, &content);
+    let report = go_on(&place, &content, |part| part.write_all(b"others").unwrap());
+    assert_eq!((report.received, report.failures), (0, 1), "{report:?}");
+    assert!(!place.0.join("large").exists());
+
+    let place = Place::new();
+    begun(&place, &content);
+    // The same bytes once more change nothing.
+    let report = go_on(&place, &content, |part| {
+        part.write_all(&content[..9]).unwrap()
+    });
+    assert_eq!((report.received, report.failures), (1, 0), "{report:?}");
+    assert!(place.read("large") == content);
+    assert_eq!(place.hidden(), [""; 0]);
+}
