@@ -24,7 +24,7 @@ const ANSWER: usize = 64 * 1024;
 const TOLD_MAX: usize = 1_000;
 
 /// Files of at least so many bytes have a journal, and go on where they were.
-pub(super) const LARGE: u64 = 1 << 20;
+const LARGE: u64 = 1 << 20;
 
 /// How often whoever carries a tree says that time has passed.
 pub const TREE_TICK: Duration = Duration::from_secs(1);
@@ -276,7 +276,8 @@ impl Landing<'_> {
             return Err(DiskError::new("receive", path, DiskProblem::Reserved));
         }
         let there = folder.meta(name.as_str())?;
-        let begun = size >= LARGE && folder.meta(&temporary(name.as_str(), "journal"))?.is_some();
+        // One that is begun was large, or came alone.
+        let begun = folder.meta(&temporary(name.as_str(), "journal"))?.is_some();
         if there.is_none() && !begun {
             return Ok(wanted(None, None, false));
         }

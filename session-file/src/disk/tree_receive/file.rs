@@ -40,7 +40,7 @@ pub(super) enum Writing {
         name: FileName,
         file: File,
     },
-    /// A large one.
+    /// A large one, or one that goes on where it was.
     Large(Box<Partial>),
     /// What comes is not kept.
     Lost,
@@ -49,13 +49,13 @@ pub(super) enum Writing {
 impl Writing {
     pub(super) fn open(folder: &Arc<Folder>, wanted: &Wanted) -> Result<Self, DiskError> {
         let name = wanted.entry.path.name();
+        let file = || wanted.entry.to_file().unwrap_or_default();
+        if let (Some(prefix), Some(mark)) = (&wanted.prefix, wanted.mark) {
+            let partial = Partial::resume_marked(folder, &name, &file(), prefix.clone(), mark)?;
+            return Ok(Self::Large(Box::new(partial)));
+        }
         if wanted.size >= LARGE {
-            let file = wanted.entry.to_file().unwrap_or_default();
-            let partial = if let (Some(prefix), Some(mark)) = (&wanted.prefix, wanted.mark) {
-                Partial::resume_marked(folder, &name, &file, prefix.clone(), mark)?
-            } else {
-                Partial::open(folder, &name, &file, true)?
-            };
+            let partial = Partial::open(folder, &name, &file(), true)?;
             return Ok(Self::Large(Box::new(partial)));
         }
         let part = temporary(name.as_str(), "part");

@@ -1,7 +1,7 @@
 //! Trees onto a disk, with whatever else is there.
 
 use super::*;
-use crate::TreeSender;
+use crate::{TreeSender, disk::Partial};
 use std::{
     fs,
     io::Write as _,
@@ -213,9 +213,7 @@ fn go_on(place: &Place, content: &[u8], between: impl FnOnce(&mut fs::File)) -> 
     let mut part = fs::File::options().read(true).write(true).open(part);
     between(part.as_mut().unwrap());
     let (front, rest) = content.split_at(2 << 20);
-    let mut prefix = Hasher::new([crate::HashAlgorithm::Sha256]);
-    prefix.update(front);
-    far.tree.begin(Some(prefix)).unwrap();
+    far.tree.begin(Some(sha256_of(front))).unwrap();
     far.send(rest);
     far.end().unwrap()
 }
@@ -238,4 +236,39 @@ fn what_others_wrote_to_a_part_meanwhile_is_noticed() {
     assert_eq!((report.received, report.failures), (1, 0), "{report:?}");
     assert!(place.read("large") == content);
     assert_eq!(place.hidden(), [""; 0]);
+}
+
+#[test]
+fn a_small_file_that_was_begun_alone_goes_on_as_a_whole() {
+    let content: Vec<u8> = (0..900_000).map(|at| (at / 3) as u8).collect();
+    let place = Place::new();
+    go_on_small(&place, &content);
+    assert!(place.read("small") == content);
+    go_on_small(&place, &content);
+    assert!(place.read("small (1)") == content);
+}
+
+fn go_on_small(place: &Place, content: &[u8]) {
+    let entry = file("small", content.len() as u64);
+    let name = entry.path.name();
+    let offered = entry.to_file().unwrap();
+    let mut partial = Partial::open(&place.folder(), &name, &offered, true).unwrap();
+    let (front, rest) = content.split_at(500_000);
+    partial.write(&[Bytes::copy_from_slice(front)]).unwrap();
+    partial.note().unwrap();
+    drop(partial);
+    let mut far = Far::new(place, Existing::Rename);
+    let offset = far.ask("small", content.len() as u64);
+    assert_eq!(offset, 500_000);
+    far.tree.begin(Some(sha256_of(front))).unwrap();
+    far.send(rest);
+    let report = far.end().unwrap();
+    assert_eq!((report.received, report.failures), (1, 0), "{report:?}");
+    assert_eq!(place.hidden(), [""; 0]);
+}
+
+fn sha256_of(bytes: &[u8]) -> Hasher {
+    let mut hasher = Hasher::new([crate::HashAlgorithm::Sha256]);
+    hasher.update(bytes);
+    hasher
 }
