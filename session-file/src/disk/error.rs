@@ -37,6 +37,8 @@ pub enum DiskProblem {
     NotAFile,
     /// It is no folder.
     NotAFolder,
+    /// A folder has its name.
+    Folder,
     /// It was changed while it was read.
     Changed,
     /// Its name is kept for files that are not whole.
@@ -67,6 +69,7 @@ impl DiskError {
             Some(Errno::EXIST) => DiskProblem::Exists,
             Some(Errno::LOOP) => DiskProblem::Link,
             Some(Errno::NOTDIR) => DiskProblem::NotAFolder,
+            Some(Errno::ISDIR) => DiskProblem::Folder,
             Some(Errno::MFILE | Errno::NFILE) => DiskProblem::TooManyOpen,
             Some(_) | None => DiskProblem::Other(error.to_string()),
         };
@@ -86,6 +89,7 @@ impl DiskError {
             DiskProblem::Link => "name what it leads to",
             DiskProblem::NotAFile => "only files and folders are sent; use - for a stream",
             DiskProblem::NotAFolder => "something else stands in the place of a folder",
+            DiskProblem::Folder => "give one of the two another name, or see --existing",
             DiskProblem::Changed => "give the same command again when nobody writes to it",
             DiskProblem::Reserved => "give it another name",
             DiskProblem::TooManyOpen => "ulimit -n raises the limit",
@@ -117,6 +121,7 @@ impl fmt::Display for DiskProblem {
             Self::Link => "it is a link, which is not followed",
             Self::NotAFile => "it is not a file",
             Self::NotAFolder => "it is not a folder",
+            Self::Folder => "a folder has its name",
             Self::Changed => "it was changed while it was read",
             Self::Reserved => "the name is kept for files that are not whole",
             Self::TooManyOpen => "too many files are open",

@@ -1,6 +1,6 @@
 //! What is to become of a file that is offered, given what is there already.
 
-use super::{DiskError, Folder, Partial, partial::hash_front};
+use super::{DiskError, DiskProblem, Folder, Partial, partial::hash_front};
 use crate::{File, FileName, HashAlgorithm, Hasher, hash::compare};
 use std::sync::Arc;
 
@@ -33,7 +33,7 @@ pub enum Plan {
 /// there is not gone on with: the sender's file is known to be another.
 ///
 /// # Errors
-/// [`DiskError`].
+/// [`DiskError`]; [`DiskProblem::Folder`] when it would take the place of a folder.
 pub fn plan(
     folder: &Arc<Folder>,
     name: &FileName,
@@ -68,6 +68,11 @@ pub fn plan(
     }
     if there.is_some() && existing == Existing::Skip {
         return Ok(Plan::Skip);
+    }
+    if there.is_some_and(|meta| meta.is_folder) && existing == Existing::Overwrite {
+        // None is thrown away for a file, with all that is in it.
+        let path = folder.path().join(name.as_str());
+        return Err(DiskError::new("overwrite", path, DiskProblem::Folder));
     }
     let mut partial = Partial::open(folder, name, file, fresh)?;
     partial.dress(None, modified);

@@ -13,7 +13,7 @@ use crate::{
     TreeReceiver,
 };
 use bytes::Bytes;
-use file::{Batch, Writing};
+use file::{Batch, Taken, Writing};
 use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 use tokio::sync::mpsc::{Receiver, Sender};
 
@@ -367,22 +367,35 @@ impl Landing<'_> {
         let path = wanted.entry.path.clone();
         let kept = writing.and_then(|writing| self.batch.take(writing, &wanted, self.existing));
         match kept {
-            Ok(Some(kept)) => {
+            Ok(Taken::Kept { renamed }) => {
                 self.report.received += 1;
-                self.report.renamed += u64::from(kept);
+                self.report.renamed += u64::from(renamed);
                 self.meter.file();
             }
-            Ok(None) => {}
+            Ok(Taken::Waits) => self.meter.file(),
+            Ok(Taken::Lost) => {}
             Err(error) => self.fault(&path, error)?,
         }
         self.settle_if_due()
     }
 
     fn settle_if_due(&mut self) -> Result<(), TreeLanding> {
-        if self.batch.is_due() {
-            self.report.renamed += self.batch.settle(&self.root, self.existing)?;
+        match self.batch.is_due() {
+            true => self.settle_batch(),
+            false => Ok(()),
         }
-        Ok(())
+    }
+
+    /// Gives small files that are whole their names.
+    fn settle_batch(&mut self) -> Result<(), TreeLanding> {
+        let settled = self.batch.settle(&self.root, self.existing);
+        self.report.received += settled.kept;
+        self.report.renamed += settled.renamed;
+        let mut over = Ok(());
+        for (path, error) in settled.faults {
+            over = self.fault(&path, error).and(over);
+        }
+        over
     }
 
     /// A wanted file does not come.
@@ -413,7 +426,7 @@ impl Landing<'_> {
 
     /// Gives what is whole its names, and the folders their modes and times.
     fn settle(&mut self) -> Result<(), TreeLanding> {
-        self.report.renamed += self.batch.settle(&self.root, self.existing)?;
+        let mut over = self.settle_batch();
         while let Some(entry) = self.folders.pop() {
             let name: FileName = entry.path.name();
             let dressed = self
@@ -421,10 +434,10 @@ impl Landing<'_> {
                 .and_then(|parent| parent.enter(&name))
                 .and_then(|folder| folder.dress(entry.mode | 0o700, entry.modified));
             if let Err(error) = dressed {
-                self.fault(&entry.path, error)?;
+                over = self.fault(&entry.path, error).and(over);
             }
         }
-        Ok(())
+        over
     }
 }
 

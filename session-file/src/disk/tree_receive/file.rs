@@ -2,7 +2,7 @@
 
 use super::{LARGE, Wanted};
 use crate::{
-    FileName,
+    FileName, TreePath,
     disk::{
         DiskError, Existing, Folder, Partial,
         descriptors::descriptors,
@@ -102,8 +102,30 @@ impl Writing {
     }
 }
 
+/// What became of a file that is whole.
+pub(super) enum Taken {
+    /// It has a name; whether that is another than its own.
+    Kept { renamed: bool },
+    /// It waits for its name.
+    Waits,
+    /// It was not written.
+    Lost,
+}
+
+/// What became of those that waited.
+#[derive(Default)]
+pub(super) struct Settled {
+    /// How many have names.
+    pub(super) kept: u64,
+    /// How many of those have others than their own.
+    pub(super) renamed: u64,
+    /// Which have none, and why.
+    pub(super) faults: Vec<(TreePath, DiskError)>,
+}
+
 /// A small file that is whole and has not its name yet.
 struct Waiting {
+    path: TreePath,
     folder: Arc<Folder>,
     part: String,
     name: FileName,
@@ -131,21 +153,22 @@ impl Batch {
         }
     }
 
-    /// Takes a file that is whole. `None` when it was lost; else whether it got another name.
+    /// Takes a file that is whole.
     pub(super) fn take(
         &mut self,
         writing: Writing,
         wanted: &Wanted,
         existing: Existing,
-    ) -> Result<Option<bool>, DiskError> {
+    ) -> Result<Taken, DiskError> {
         let (mode, modified) = (wanted.entry.mode, wanted.entry.modified);
         match writing {
-            Writing::Lost => Ok(None),
+            Writing::Lost => Ok(Taken::Lost),
             Writing::Large(mut partial) => {
                 partial.dress(Some(mode), modified);
                 let name = partial.name().clone();
                 let kept = partial.keep(existing)?;
-                Ok(Some(kept.name != name))
+                let renamed = kept.name != name;
+                Ok(Taken::Kept { renamed })
             }
             Writing::Small {
                 folder,
@@ -154,18 +177,23 @@ impl Batch {
                 file,
             } => {
                 let path = folder.path().join(name.as_str());
-                fs::fchmod(&file, Mode::from_raw_mode(u32::from(mode & 0o777) as _))
-                    .map_err(at("set the mode of", &path))?;
-                set_time(&file, modified).map_err(at("set the time of", &path))?;
+                let dressed = fs::fchmod(&file, Mode::from_raw_mode(u32::from(mode & 0o777) as _))
+                    .map_err(at("set the mode of", &path))
+                    .and_then(|()| set_time(&file, modified).map_err(at("set the time of", &path)));
+                if let Err(error) = dressed {
+                    let _ = folder.remove(&part);
+                    return Err(error);
+                }
                 self.bytes += wanted.size;
                 self.since.get_or_insert_with(now);
                 self.files.push(Waiting {
+                    path: wanted.entry.path.clone(),
                     folder,
                     part,
                     name,
                     file,
                 });
-                Ok(Some(false))
+                Ok(Taken::Waits)
             }
         }
     }
@@ -180,30 +208,43 @@ impl Batch {
             || waited.is_some_and(|waited| waited >= BATCH_AGE)
     }
 
-    /// Waits until all of them are on the disk, and gives them their names. How many got another.
-    pub(super) fn settle(&mut self, root: &Folder, existing: Existing) -> Result<u64, DiskError> {
-        let mut renamed = 0;
+    /// Waits until all of them are on the disk, and gives them their names. What gets none goes, as it begins anew in any case,
+    /// and the others get theirs.
+    pub(super) fn settle(&mut self, root: &Folder, existing: Existing) -> Settled {
+        let mut settled = Settled::default();
         self.bytes = 0;
         self.since = None;
         if self.files.is_empty() {
-            return Ok(0);
+            return settled;
         }
-        root.barrier()?;
+        let barrier = root.barrier();
         for waiting in self.files.drain(..) {
-            let Waiting {
-                folder,
-                part,
-                name,
-                file,
-            } = waiting;
-            match existing {
-                Existing::Overwrite => folder.replace(&part, &name)?,
-                Existing::Rename | Existing::Skip => {
-                    renamed += u64::from(folder.settle_beside(&part, &name)? != name);
+            match barrier.clone().and_then(|()| waiting.settle(existing)) {
+                Ok(renamed) => {
+                    settled.kept += 1;
+                    settled.renamed += u64::from(renamed);
+                }
+                Err(error) => {
+                    let _ = waiting.folder.remove(&waiting.part);
+                    settled.faults.push((waiting.path, error));
                 }
             }
-            drop(file);
+            // Only now others may have it.
+            drop(waiting.file);
         }
-        Ok(renamed)
+        settled
+    }
+}
+
+impl Waiting {
+    /// Gives it its name. Whether that is another than its own.
+    fn settle(&self, existing: Existing) -> Result<bool, DiskError> {
+        match existing {
+            Existing::Overwrite => self.folder.replace(&self.part, &self.name).map(|()| false),
+            Existing::Rename | Existing::Skip => {
+                let name = self.folder.settle_beside(&self.part, &self.name)?;
+                Ok(name != self.name)
+            }
+        }
     }
 }

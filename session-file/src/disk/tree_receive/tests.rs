@@ -272,3 +272,54 @@ fn sha256_of(bytes: &[u8]) -> Hasher {
     hasher.update(bytes);
     hasher
 }
+
+#[test]
+fn one_that_gets_no_name_takes_none_from_the_others() {
+    let place = Place::new();
+    let mut far = Far::new(&place, Existing::Overwrite);
+    for name in ["a", "b", "c"] {
+        far.give(name, name.as_bytes());
+    }
+    // It comes after the plan.
+    fs::create_dir(place.0.join("b")).unwrap();
+    far.settle();
+    let report = far.end().unwrap();
+    assert_eq!((report.received, report.failures), (3, 1), "{report:?}");
+    assert_eq!(report.failed[0].0, path("b"));
+    assert_eq!(
+        (place.read("a"), place.read("c")),
+        (b"a".into(), b"c".into())
+    );
+    assert!(place.0.join("b").is_dir());
+    assert_eq!(place.hidden(), [""; 0]);
+}
+
+#[test]
+fn a_folder_in_the_place_of_a_file_is_seen_before_a_byte_is_sent() {
+    for (existing, wanted) in [
+        (Existing::Rename, true),
+        (Existing::Overwrite, false),
+        (Existing::Skip, false),
+    ] {
+        let place = Place::new();
+        fs::create_dir(place.0.join("file")).unwrap();
+        let mut far = Far::new(&place, existing);
+        let number = far.push(&file("file", 5));
+        far.flush();
+        far.hear();
+        assert_eq!(far.tree.is_open(number), wanted, "{existing:?}");
+        if wanted {
+            far.tree.begin(None).unwrap();
+            far.send(b"whole");
+        }
+        far.give("other", b"other");
+        let report = far.end().unwrap();
+        let refused = u64::from(existing == Existing::Overwrite);
+        assert_eq!(report.failures, refused, "{existing:?}: {report:?}");
+        assert_eq!(report.received, 1 + u64::from(wanted), "{existing:?}");
+        assert_eq!(place.0.join("file (1)").exists(), wanted, "{existing:?}");
+        assert_eq!(place.read("other"), b"other");
+        assert!(place.0.join("file").is_dir());
+        assert_eq!(place.hidden(), [""; 0]);
+    }
+}
