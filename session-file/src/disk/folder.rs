@@ -41,6 +41,8 @@ pub struct Meta {
     pub size: u64,
     /// When it was changed last: seconds after the beginning of 1970, and nanoseconds.
     pub modified: (i64, u32),
+    /// Who may do what with it: the nine bits of POSIX.
+    pub mode: u16,
     /// Whether it is a regular file.
     pub is_file: bool,
     /// Whether it is a folder.
@@ -88,13 +90,15 @@ impl Folder {
         Ok(Self { fd, path })
     }
 
-    /// Makes a folder of this name in it; one that is there already is as good. Whether it is new.
+    /// Makes a folder of this name in it, with as much of this mode as the user's mask lets through; one that is there already
+    /// is as good, and stays as it is. Whether it is new.
     ///
     /// # Errors
     /// [`DiskError`]; when something else has the name, too.
-    pub fn make_folder(&self, name: &FileName) -> Result<bool, DiskError> {
+    pub fn make_folder(&self, name: &FileName, mode: u16) -> Result<bool, DiskError> {
         let path = self.path.join(name.as_str());
-        match fs::mkdirat(&self.fd, name.as_str(), Mode::from_raw_mode(0o700)) {
+        let mode = Mode::from_raw_mode(u32::from(mode & 0o777) as _);
+        match fs::mkdirat(&self.fd, name.as_str(), mode) {
             Ok(()) => Ok(true),
             Err(Errno::EXIST) => match self.meta(name.as_str())? {
                 Some(meta) if meta.is_folder => Ok(false),
@@ -134,6 +138,7 @@ impl Folder {
                         stat.st_mtime as i64,
                         u32::try_from(stat.st_mtime_nsec).unwrap_or_default(),
                     ),
+                    mode: (stat.st_mode & 0o777) as u16,
                     is_file: kind == FileType::RegularFile,
                     is_folder: kind == FileType::Directory,
                 }))

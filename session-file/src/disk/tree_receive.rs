@@ -26,6 +26,13 @@ const TOLD_MAX: usize = 1_000;
 /// Files of at least so many bytes have a journal, and go on where they were.
 const LARGE: u64 = 1 << 20;
 
+/// Most bytes that are kept of folders until the tree is whole. With more they get their modes and times before, and the times
+/// of those into which more comes are what they become.
+const FOLDER_BYTES: usize = 32 << 20;
+
+/// What we may do with folders that we make in any case: look into them and put something in.
+const OURS: u16 = 0o700;
+
 /// How often whoever carries a tree says that time has passed.
 pub const TREE_TICK: Duration = Duration::from_secs(1);
 
@@ -102,7 +109,9 @@ struct Landing<'a> {
     wanted: BTreeMap<u64, Wanted>,
     current: Option<(u64, Writing)>,
     batch: Batch,
-    folders: Vec<TreeEntry>,
+    /// Folders that get their sender's mode and time when everything in them has its name, and how many bytes these are.
+    folders: (Vec<TreeEntry>, usize),
+    folders_max: usize,
     report: TreeReport,
 }
 
@@ -118,47 +127,59 @@ pub fn receive_tree(
     root: &Arc<Folder>,
     limits: TreeLimits,
     existing: Existing,
-    mut input: Receiver<Vec<Bytes>>,
+    input: Receiver<Vec<Bytes>>,
     output: &Sender<Bytes>,
     meter: &Meter,
 ) -> Result<TreeReport, TreeLanding> {
-    let mut landing = Landing {
-        root: root.clone(),
-        tree: TreeReceiver::new(limits),
-        existing,
-        meter,
-        last: None,
-        wanted: BTreeMap::new(),
-        current: None,
-        batch: Batch::new(),
-        folders: Vec::new(),
-        report: TreeReport::default(),
-    };
-    let mut outcome = Ok(());
-    while !landing.report.whole {
-        let Some(pieces) = input.blocking_recv() else {
-            break;
-        };
-        outcome = pieces
-            .iter()
-            .try_for_each(|piece| landing.take(piece, output))
-            .and_then(|()| landing.settle_if_due());
-        if outcome.is_err() {
-            input.close();
-            break;
-        }
-    }
-    // What is whole is kept, whatever became of the rest; what was under way goes on another time.
-    if let Some((_, writing)) = landing.current.take() {
-        writing.interrupt();
-    }
-    let settled = landing.settle();
-    outcome?;
-    settled?;
-    Ok(landing.report)
+    Landing::new(root, limits, existing, meter).run(input, output)
 }
 
-impl Landing<'_> {
+impl<'a> Landing<'a> {
+    fn new(root: &Arc<Folder>, limits: TreeLimits, existing: Existing, meter: &'a Meter) -> Self {
+        Self {
+            root: root.clone(),
+            tree: TreeReceiver::new(limits),
+            existing,
+            meter,
+            last: None,
+            wanted: BTreeMap::new(),
+            current: None,
+            batch: Batch::new(),
+            folders: (Vec::new(), 0),
+            folders_max: FOLDER_BYTES,
+            report: TreeReport::default(),
+        }
+    }
+
+    fn run(
+        mut self,
+        mut input: Receiver<Vec<Bytes>>,
+        output: &Sender<Bytes>,
+    ) -> Result<TreeReport, TreeLanding> {
+        let mut outcome = Ok(());
+        while !self.report.whole {
+            let Some(pieces) = input.blocking_recv() else {
+                break;
+            };
+            outcome = pieces
+                .iter()
+                .try_for_each(|piece| self.take(piece, output))
+                .and_then(|()| self.settle_if_due());
+            if outcome.is_err() {
+                input.close();
+                break;
+            }
+        }
+        // What is whole is kept, whatever became of the rest; what was under way goes on another time.
+        if let Some((_, writing)) = self.current.take() {
+            writing.interrupt();
+        }
+        let settled = self.settle();
+        outcome?;
+        settled?;
+        Ok(self.report)
+    }
+
     fn take(&mut self, bytes: &[u8], output: &Sender<Bytes>) -> Result<(), TreeLanding> {
         self.tree.handle(bytes)?;
         while let Some(event) = self.tree.poll_event() {
@@ -203,11 +224,11 @@ impl Landing<'_> {
 
     fn entry(&mut self, file: u64, entry: TreeEntry) -> Result<(), TreeLanding> {
         let EntryKind::File { size, .. } = entry.kind else {
-            match self.folder(&entry) {
-                Ok(()) => self.folders.push(entry),
-                Err(error) => self.fault(&entry.path, error)?,
-            }
-            return Ok(());
+            return match self.folder(&entry) {
+                Ok(true) => self.keep_folder(entry),
+                Ok(false) => Ok(()),
+                Err(error) => self.fault(&entry.path, error),
+            };
         };
         match self.judge(&entry, size) {
             Ok(Some(wanted)) => {
@@ -229,7 +250,9 @@ impl Landing<'_> {
         Ok(())
     }
 
-    fn folder(&mut self, entry: &TreeEntry) -> Result<(), DiskError> {
+    /// Makes a folder. Whether it is to get its sender's mode and time in the end: one that was there is its owner's. It has
+    /// both already where it was made by a part of the same tree, and gets the time back that its files take from it.
+    fn folder(&mut self, entry: &TreeEntry) -> Result<bool, DiskError> {
         let name = entry.path.name();
         if name.as_str().starts_with(RESERVED) {
             let path = self.root.path().join(entry.path.as_str());
@@ -239,7 +262,23 @@ impl Landing<'_> {
                 DiskProblem::Reserved,
             ));
         }
-        self.parent(&entry.path)?.make_folder(&name).map(|_| ())
+        let parent = self.parent(&entry.path)?;
+        let mode = entry.mode | OURS;
+        if parent.make_folder(&name, mode)? {
+            return Ok(true);
+        }
+        let there = parent.meta(name.as_str())?;
+        Ok(there.is_some_and(|meta| meta.mode == mode && entry.modified == Some(meta.modified)))
+    }
+
+    fn keep_folder(&mut self, entry: TreeEntry) -> Result<(), TreeLanding> {
+        let (kept, bytes) = &mut self.folders;
+        *bytes += entry.path.as_str().len() + size_of::<TreeEntry>();
+        kept.push(entry);
+        match *bytes > self.folders_max {
+            true => self.settle(),
+            false => Ok(()),
+        }
     }
 
     /// The folder in which something is.
@@ -427,12 +466,13 @@ impl Landing<'_> {
     /// Gives what is whole its names, and the folders their modes and times.
     fn settle(&mut self) -> Result<(), TreeLanding> {
         let mut over = self.settle_batch();
-        while let Some(entry) = self.folders.pop() {
+        let (folders, _) = std::mem::take(&mut self.folders);
+        for entry in folders.into_iter().rev() {
             let name: FileName = entry.path.name();
             let dressed = self
                 .parent(&entry.path)
                 .and_then(|parent| parent.enter(&name))
-                .and_then(|folder| folder.dress(entry.mode | 0o700, entry.modified));
+                .and_then(|folder| folder.dress(entry.mode | OURS, entry.modified));
             if let Err(error) = dressed {
                 over = self.fault(&entry.path, error).and(over);
             }

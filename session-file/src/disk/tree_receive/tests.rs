@@ -5,6 +5,7 @@ use crate::{TreeSender, disk::Partial};
 use std::{
     fs,
     io::Write as _,
+    os::unix::fs::{MetadataExt as _, PermissionsExt as _},
     path::PathBuf,
     sync::atomic::{AtomicU32, Ordering},
     thread::{self, JoinHandle},
@@ -57,16 +58,18 @@ struct Far {
 
 impl Far {
     fn new(place: &Place, existing: Existing) -> Self {
-        Self::within(place, existing, TreeLimits::default())
+        Self::with(place, existing, TreeLimits::default(), FOLDER_BYTES)
     }
 
-    fn within(place: &Place, existing: Existing, limits: TreeLimits) -> Self {
+    fn with(place: &Place, existing: Existing, limits: TreeLimits, folders: usize) -> Self {
         let (to, input) = mpsc::channel(4);
         let (output, from) = mpsc::channel(8);
         let root = place.folder();
         let landing = thread::spawn(move || {
             let meter = Meter::default();
-            receive_tree(&root, limits, existing, input, &output, &meter)
+            let mut landing = Landing::new(&root, limits, existing, &meter);
+            landing.folders_max = folders;
+            landing.run(input, &output)
         });
         Self {
             tree: TreeSender::new(TreeLimits::default()),
@@ -322,4 +325,64 @@ fn a_folder_in_the_place_of_a_file_is_seen_before_a_byte_is_sent() {
         assert!(place.0.join("file").is_dir());
         assert_eq!(place.hidden(), [""; 0]);
     }
+}
+
+/// When something was changed, and its mode.
+const DATE: (i64, u32) = (1_000_000_000, 5);
+
+fn folder(text: &str, mode: u16) -> TreeEntry {
+    TreeEntry {
+        mode,
+        modified: Some(DATE),
+        ..TreeEntry::folder(path(text))
+    }
+}
+
+fn look(place: &Place, name: &str) -> (u32, i64) {
+    let metadata = fs::metadata(place.0.join(name)).unwrap();
+    (metadata.mode() & 0o777, metadata.mtime())
+}
+
+#[test]
+fn folders_that_are_there_keep_their_modes_and_times() {
+    let place = Place::new();
+    let ssh = place.0.join(".ssh");
+    fs::create_dir(&ssh).unwrap();
+    fs::set_permissions(&ssh, fs::Permissions::from_mode(0o700)).unwrap();
+    let before = look(&place, ".ssh");
+    let mut far = Far::new(&place, Existing::Rename);
+    far.push(&folder(".ssh", 0o777));
+    far.push(&folder(".ssh/new", 0o750));
+    far.push(&folder("new", 0o077));
+    far.give("new/file", b"new");
+    assert_eq!(far.end().unwrap().failures, 0);
+    assert_eq!(look(&place, ".ssh").0, before.0);
+    assert!(look(&place, ".ssh").1 >= before.1);
+    assert_eq!(look(&place, ".ssh/new"), (0o750, DATE.0));
+    assert_eq!(look(&place, "new"), (0o777, DATE.0), "ours to enter");
+
+    // One that is as its sender's is was perhaps made by a part of the same tree, and stays so.
+    let mut far = Far::new(&place, Existing::Rename);
+    far.push(&folder("new", 0o077));
+    far.give("new/more", b"more");
+    assert_eq!(far.end().unwrap().failures, 0);
+    assert_eq!(look(&place, "new"), (0o777, DATE.0));
+}
+
+#[test]
+fn of_folders_no_more_is_kept_than_so_many_bytes() {
+    let place = Place::new();
+    let mut far = Far::with(&place, Existing::Rename, TreeLimits::default(), 64 << 10);
+    let deep = "d".repeat(200);
+    far.push(&folder(&deep, 0o755));
+    for number in 0..400 {
+        far.push(&folder(&format!("{deep}/{number}"), 0o755));
+    }
+    far.settle();
+    let dressed = |number: &u32| look(&place, &format!("{deep}/{number}")).1 == DATE.0;
+    let early = (0..400).filter(dressed).count();
+    assert!((200..400).contains(&early), "{early}");
+    let report = far.end().unwrap();
+    assert_eq!((report.failures, report.received), (0, 1), "{report:?}");
+    assert_eq!((0..400).filter(dressed).count(), 400);
 }
