@@ -42,6 +42,41 @@ impl Default for TreeLimits {
     }
 }
 
+/// Entries more than were announced that are taken of any tree.
+const SLACK_ENTRIES: u64 = 1_024;
+
+/// Bytes more than were announced that are taken of any tree.
+const SLACK_BYTES: u64 = 64 << 20;
+
+/// One more for so many that were announced.
+const SLACK_SHARE: u64 = 8;
+
+impl TreeLimits {
+    /// What is taken of a tree that was offered with these totals: what was announced, for which its receiver has room, and
+    /// some more, as folders may grow between the offer and the end. That is an eighth, 1,024 entries and 64 MiB. More than
+    /// these limits it never is.
+    ///
+    /// ```
+    /// use session_file::{TreeLimits, TreeTotals};
+    /// let announced = TreeTotals { entries: 80_000, bytes: 1 << 30 };
+    /// let limits = TreeLimits::default().for_offer(announced);
+    /// assert_eq!(limits.entries, 91_024);
+    /// assert_eq!(limits.bytes, (1 << 30) + (128 << 20) + (64 << 20));
+    /// ```
+    #[must_use]
+    pub fn for_offer(self, totals: TreeTotals) -> Self {
+        let most = |announced: u64, slack: u64| {
+            let more = (announced / SLACK_SHARE).saturating_add(slack);
+            announced.saturating_add(more)
+        };
+        Self {
+            entries: self.entries.min(most(totals.entries, SLACK_ENTRIES)),
+            bytes: self.bytes.min(most(totals.bytes, SLACK_BYTES)),
+            ahead: self.ahead,
+        }
+    }
+}
+
 /// One thing in a tree.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TreeEntry {

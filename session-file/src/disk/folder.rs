@@ -20,6 +20,9 @@ use std::{
 /// What the names of files begin with that are not whole, and of their journals.
 pub const RESERVED: &str = ".pcp-";
 
+/// Bytes that are left free on a disk.
+pub(super) const SPARE: u64 = 16 << 20;
+
 /// Most bytes of what follows the last dot and counts as an extension.
 const EXTENSION_MAX: usize = 32;
 
@@ -287,6 +290,13 @@ impl Folder {
     pub fn room(&self) -> Option<u64> {
         let room = fs::fstatvfs(&self.fd).ok()?;
         room.f_frsize.checked_mul(room.f_bavail)
+    }
+
+    /// Whether so many bytes can be written, of so many in all, and something is left: as much as all of it, and 16 MiB at most.
+    /// Where the system does not say, they can.
+    pub(crate) fn has_room(&self, bytes: u64, all: u64) -> bool {
+        let needed = bytes.saturating_add(SPARE.min(all));
+        self.room().is_none_or(|room| needed <= room)
     }
 
     /// Sets mode and time of a folder in it.

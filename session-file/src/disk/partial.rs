@@ -354,6 +354,16 @@ impl Partial {
         Ok(())
     }
 
+    /// Lets go of it for another time, when what is there is put down. Of what nothing could be put down nothing could go on
+    /// either, so that it goes.
+    pub(super) fn leave(mut self) {
+        // Where there is no room for that, it goes on where it was put down last.
+        let _ = self.note();
+        if self.noted == 0 {
+            let _ = self.discard();
+        }
+    }
+
     /// Gives a file that is whole its own name, when it is on the disk.
     ///
     /// # Errors

@@ -30,6 +30,9 @@ const LARGE: u64 = 1 << 20;
 /// of those into which more comes are what they become.
 const FOLDER_BYTES: usize = 32 << 20;
 
+/// What an entry takes of a disk beside its bytes, about.
+const ENTRY_BYTES: u64 = 4_096;
+
 /// What we may do with folders that we make in any case: look into them and put something in.
 const OURS: u16 = 0o700;
 
@@ -112,6 +115,8 @@ struct Landing<'a> {
     /// Folders that get their sender's mode and time when everything in them has its name, and how many bytes these are.
     folders: (Vec<TreeEntry>, usize),
     folders_max: usize,
+    /// How much of the disk all of it has taken, or is to take.
+    taken: u64,
     report: TreeReport,
 }
 
@@ -147,6 +152,7 @@ impl<'a> Landing<'a> {
             batch: Batch::new(),
             folders: (Vec::new(), 0),
             folders_max: FOLDER_BYTES,
+            taken: 0,
             report: TreeReport::default(),
         }
     }
@@ -265,10 +271,22 @@ impl<'a> Landing<'a> {
         let parent = self.parent(&entry.path)?;
         let mode = entry.mode | OURS;
         if parent.make_folder(&name, mode)? {
-            return Ok(true);
+            return self.claim(&parent, &name, 0).map(|()| true);
         }
         let there = parent.meta(name.as_str())?;
         Ok(there.is_some_and(|meta| meta.mode == mode && entry.modified == Some(meta.modified)))
+    }
+
+    /// Whether there is room for an entry with so many bytes. What was announced says nothing of that: somebody else may have
+    /// filled the disk since, and not everybody says what is true.
+    fn claim(&mut self, folder: &Folder, name: &FileName, bytes: u64) -> Result<(), DiskError> {
+        let bytes = bytes.saturating_add(ENTRY_BYTES);
+        self.taken = self.taken.saturating_add(bytes);
+        if folder.has_room(bytes, self.taken) {
+            return Ok(());
+        }
+        let path = folder.path().join(name.as_str());
+        Err(DiskError::new("receive", path, DiskProblem::Full))
     }
 
     fn keep_folder(&mut self, entry: TreeEntry) -> Result<(), TreeLanding> {
@@ -363,7 +381,7 @@ impl<'a> Landing<'a> {
         self.meter.add(bytes.len() as u64);
         self.report.bytes += bytes.len() as u64;
         if let Err(error) = writing.write(std::slice::from_ref(bytes)) {
-            *writing = Writing::Lost;
+            std::mem::replace(writing, Writing::Lost).interrupt();
             let path = self.wanted.get(&file).map(|w| w.entry.path.clone());
             if let Some(path) = path {
                 self.fault(&path, error)?;
@@ -377,7 +395,10 @@ impl<'a> Landing<'a> {
             return Ok(Writing::Lost);
         };
         let path = wanted.entry.path.clone();
+        let there = wanted.prefix.as_ref().map_or(0, Hasher::length);
+        let left = wanted.size.saturating_sub(there);
         let folder = self.parent(&path)?;
+        self.claim(&folder, &path.name(), left)?;
         match self.wanted.get(&file) {
             Some(wanted) => Writing::open(&folder, wanted),
             None => Ok(Writing::Lost),

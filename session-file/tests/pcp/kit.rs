@@ -1,10 +1,12 @@
 //! Two hands of `pcp`, and a place on a disk.
 
+use bytes::Bytes;
 use session_core::{Config, Element, Peer, SeededEntropy, SessionManager, StanzaError};
 use session_file::{
-    FILE_TRANSFER, Fault, File, FileClient, JINGLE_PUB, Proposal,
+    FILE_TRANSFER, Fault, File, FileClient, JINGLE_PUB, Proposal, TreeTotals,
     disk::Existing,
     pcp::{Hand, Inbox, Mode, View, Ways, client},
+    tree_offer,
 };
 use session_xmpp::{
     Endpoint,
@@ -173,6 +175,40 @@ pub(crate) async fn offer_raw(from: &Side, to: &Peer, name: &str) -> Result<(), 
                 fault
             });
             return Err(fault);
+        }
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
+/// Offers a tree of which it says that there is nothing in it, and sends these frames. Why it was refused; `None` when something
+/// of it is wanted.
+pub(crate) async fn offer_tree(from: &Side, to: &Peer, frames: Bytes) -> Option<Fault> {
+    let local = from.address.clone();
+    let file = tree_offer("tree", TreeTotals::default());
+    let endpoint = from.hand.endpoint();
+    let opened = endpoint.update(|manager, now| {
+        let id = manager.create_session(local, FILE_TRANSFER, now).unwrap();
+        FileClient::open(manager, id, to.clone(), vec![Proposal::Offer(file)], now)
+    });
+    let id = opened.unwrap().remove(0);
+    let mut frames = frames;
+    loop {
+        let (fault, open, answered) = endpoint.update(|manager, _| {
+            let client = manager.find_client::<FileClient>().unwrap();
+            let transfer = client.transfer(&id).unwrap();
+            let open = transfer.phase() == session_file::Phase::Open;
+            (transfer.fault().cloned(), open, transfer.readable() > 0)
+        });
+        if fault.is_some() || answered {
+            endpoint
+                .update(|manager, now| FileClient::release(manager, id.session, now))
+                .unwrap();
+            return fault;
+        }
+        if open && !frames.is_empty() {
+            endpoint
+                .update(|manager, now| FileClient::write(manager, &id, &mut frames, now))
+                .unwrap();
         }
         tokio::time::sleep(Duration::from_millis(2)).await;
     }

@@ -1,10 +1,10 @@
 //! Folders.
 
 use super::{
-    kit::{Place, Via, bytes, long, pair},
+    kit::{Place, Via, bytes, long, offer_tree, pair},
     names::{ODD, list},
 };
-use session_file::disk::Existing;
+use session_file::{TreeEntry, TreeLimits, TreePath, TreeSender, disk::Existing};
 use session_xmpp::cli::Exit;
 use std::{
     fs,
@@ -104,6 +104,32 @@ async fn a_tree_that_was_interrupted_goes_on() {
     assert_eq!(long(receiving).await.unwrap().unwrap(), Exit::Done);
     assert!(list(&place.path("in")) == list(&place.path("out")));
     place.assert_clean("in");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_not_announced_is_not_taken() {
+    let place = Place::new("lies");
+    let (alice, bob) = pair(Via::RawUdp, None);
+    let receiving = bob.receive(&place.path("in"), Existing::Rename, 2);
+    let mut tree = TreeSender::new(TreeLimits::default());
+    let large = TreePath::new("large").unwrap();
+    tree.push(&TreeEntry::file(large, 1 << 30)).unwrap();
+    let frames = tree.poll_output(1 << 20).unwrap();
+    let fault = long(offer_tree(&alice, &bob.address, frames)).await;
+    let why = fault.expect("it is refused").to_string();
+    assert!(why.contains("more than 67108864 bytes"), "{why}");
+
+    let mut tree = TreeSender::new(TreeLimits::default());
+    for number in 0..2_000 {
+        let path = TreePath::new(&number.to_string()).unwrap();
+        tree.push(&TreeEntry::folder(path)).unwrap();
+    }
+    let frames = tree.poll_output(1 << 20).unwrap();
+    let fault = long(offer_tree(&alice, &bob.address, frames)).await;
+    let why = fault.expect("it is refused").to_string();
+    assert!(why.contains("more than 1024 entries"), "{why}");
+    assert_eq!(long(receiving).await.unwrap().unwrap(), Exit::Failed);
+    assert!(fs::read_dir(place.path("in")).unwrap().count() <= 1_024);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -85,9 +85,12 @@ impl Writing {
     }
 
     /// No more comes of it for now. What cannot be put down begins anew.
+    ///
+    /// A large one stays also when the disk is full: there was room for all of it when it began, so that somebody else has
+    /// filled it, and who makes room finds it where it was.
     pub(super) fn interrupt(self) {
         match self {
-            Self::Large(mut partial) => drop(partial.note()),
+            Self::Large(partial) => partial.leave(),
             small @ (Self::Small { .. } | Self::Lost) => small.discard(),
         }
     }

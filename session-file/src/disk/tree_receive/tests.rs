@@ -1,12 +1,16 @@
 //! Trees onto a disk, with whatever else is there.
 
 use super::*;
-use crate::{TreeSender, disk::Partial};
+use crate::{
+    TreeSender,
+    disk::{Partial, folder::SPARE},
+};
 use std::{
-    fs,
+    env, fs,
     io::Write as _,
     os::unix::fs::{MetadataExt as _, PermissionsExt as _},
     path::PathBuf,
+    process::Command,
     sync::atomic::{AtomicU32, Ordering},
     thread::{self, JoinHandle},
     time::Instant,
@@ -21,7 +25,7 @@ impl Place {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let name = format!("pcp-tree-{}-{number}", std::process::id());
-        let path = std::env::temp_dir().join(name);
+        let path = env::temp_dir().join(name);
         fs::create_dir_all(&path).unwrap();
         Self(path)
     }
@@ -385,4 +389,135 @@ fn of_folders_no_more_is_kept_than_so_many_bytes() {
     let report = far.end().unwrap();
     assert_eq!((report.failures, report.received), (0, 1), "{report:?}");
     assert_eq!((0..400).filter(dressed).count(), 400);
+}
+
+/// Says where a small disk is.
+const SMALL_DISK: &str = "PCP_TEST_SMALL_DISK";
+
+#[test]
+fn a_disk_is_not_filled_up_and_nothing_stays_that_cannot_go_on() {
+    if let Ok(path) = env::var(SMALL_DISK) {
+        let place = Place(path.into());
+        what_leaves_no_room_is_not_begun(&place);
+        small_files_leave_room(&place);
+        what_is_large_goes_on_when_there_is_room_again(&place);
+        return what_is_small_goes_when_the_disk_is_full(&place);
+    }
+    let tried = Command::new("unshare").args(["-m", "true"]).status();
+    if !tried.is_ok_and(|status| status.success()) {
+        eprintln!("SKIPPED: no mount namespace here (unshare -m): a small disk cannot be tried");
+        return;
+    }
+    let place = Place::new();
+    let mount = format!(
+        "mount -t tmpfs -o size=48m none '{}' && exec \"$@\"",
+        place.0.display()
+    );
+    let name = "a_disk_is_not_filled_up_and_nothing_stays_that_cannot_go_on";
+    let ended = Command::new("unshare")
+        .args(["-m", "sh", "-c", &mount, "sh"])
+        .arg(env::current_exe().unwrap())
+        .args([name, "--nocapture"])
+        .env(SMALL_DISK, &place.0)
+        .output();
+    let ended = ended.unwrap();
+    let text = String::from_utf8_lossy(&ended.stderr);
+    assert!(ended.status.success(), "{text}");
+    assert!(String::from_utf8_lossy(&ended.stdout).contains("1 passed"));
+}
+
+fn room(place: &Place) -> u64 {
+    place.folder().room().unwrap()
+}
+
+fn is_full(landed: &Result<TreeReport, TreeLanding>) -> bool {
+    matches!(landed, Err(TreeLanding::Disk(error)) if error.problem == DiskProblem::Full)
+}
+
+/// Leaves no room at all, until it is taken away.
+fn fill(place: &Place) -> PathBuf {
+    let path = place.0.join("ballast");
+    let mut file = fs::File::create(&path).unwrap();
+    while file.write_all(&[1; 4_096]).is_ok() {}
+    path
+}
+
+fn what_leaves_no_room_is_not_begun(place: &Place) {
+    let before = room(place);
+    let mut far = Far::new(place, Existing::Rename);
+    far.ask("large", 40 << 20);
+    far.tree.begin(None).unwrap();
+    far.send(&[1; 1 << 20]);
+    let landed = far.vanish();
+    assert!(is_full(&landed), "{landed:?}");
+    assert_eq!((place.hidden(), room(place)), (Vec::new(), before));
+}
+
+fn small_files_leave_room(place: &Place) {
+    let mut far = Far::new(place, Existing::Rename);
+    let mut given = 0;
+    for number in 0..200 {
+        far.push(&file(&format!("small{number}"), 500_000));
+        far.flush();
+        let Some(answer) = far.from.blocking_recv() else {
+            break;
+        };
+        far.tree.handle(&answer).unwrap();
+        far.tree.begin(None).unwrap();
+        far.send(&[1; 500_000]);
+        given = number;
+    }
+    let landed = far.vanish();
+    assert!(is_full(&landed), "{given}: {landed:?}");
+    assert!(given > 50, "{given}");
+    let left = room(place);
+    assert!(
+        (SPARE - (1 << 20)..SPARE + (1 << 20)).contains(&left),
+        "{left}"
+    );
+    assert_eq!(place.hidden(), [""; 0]);
+    for number in 0..200 {
+        let _ = fs::remove_file(place.0.join(format!("small{number}")));
+    }
+}
+
+fn what_is_large_goes_on_when_there_is_room_again(place: &Place) {
+    let content = vec![7; 20 << 20];
+    let mut far = Far::new(place, Existing::Rename);
+    far.ask("large", content.len() as u64);
+    far.tree.begin(None).unwrap();
+    far.send(&content[..4 << 20]);
+    far.push(&file("later", 0));
+    far.flush();
+    far.hear();
+    let ballast = fill(place);
+    far.send(&content[4 << 20..8 << 20]);
+    let landed = far.vanish();
+    assert!(is_full(&landed), "{landed:?}");
+    fs::remove_file(ballast).unwrap();
+    let mut far = Far::new(place, Existing::Rename);
+    let offset = far.ask("large", content.len() as u64) as usize;
+    assert!(offset >= 4 << 20, "{offset}");
+    far.tree.begin(Some(sha256_of(&content[..offset]))).unwrap();
+    far.send(&content[offset..]);
+    assert_eq!(far.end().unwrap().received, 1);
+    assert!(place.read("large") == content);
+    fs::remove_file(place.0.join("large")).unwrap();
+    assert_eq!(place.hidden(), [""; 0]);
+}
+
+fn what_is_small_goes_when_the_disk_is_full(place: &Place) {
+    let mut far = Far::new(place, Existing::Rename);
+    far.ask("small", 900_000);
+    far.tree.begin(None).unwrap();
+    far.send(&[1; 400_000]);
+    far.push(&file("later", 0));
+    far.flush();
+    far.hear();
+    let ballast = fill(place);
+    far.send(&[1; 500_000]);
+    let landed = far.vanish();
+    assert!(is_full(&landed), "{landed:?}");
+    assert_eq!(place.hidden(), [""; 0]);
+    fs::remove_file(ballast).unwrap();
 }

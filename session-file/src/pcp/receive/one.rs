@@ -18,9 +18,6 @@ use session_xmpp::cli::{Exit, Problem};
 use std::{sync::Arc, thread, time::Duration};
 use tokio::sync::mpsc;
 
-/// Bytes that are left free on a disk.
-const SPARE: u64 = 16 << 20;
-
 /// How often it is tried to go on with a file that another transfer is at.
 const TRIES: u32 = 100;
 
@@ -45,10 +42,7 @@ pub(in crate::pcp) fn check_room(
     file: &File,
 ) -> Result<(), DiskError> {
     let name = file.name.as_deref().unwrap_or_default();
-    let short = folder
-        .room()
-        .is_some_and(|room| bytes.saturating_add(SPARE.min(bytes)) > room);
-    if short {
+    if !folder.has_room(bytes, bytes) {
         let path = folder.path().join(name.replace(['/', '\0'], "_"));
         return Err(DiskError::new("receive", path, DiskProblem::Full));
     }

@@ -39,7 +39,9 @@ pub(super) async fn receive(
     let shown = hand.view().track(&name, &meter);
     let opened = line.opened().await;
     opened.map_err(|fault| failing::fault(&what, &fault))?;
-    let report = stream(hand, inbox, &mut line, &what, &meter).await?;
+    // There is room for what was announced.
+    let limits = TreeLimits::default().for_offer(totals);
+    let report = stream(hand, inbox, &mut line, &what, limits, &meter).await?;
     let (path, protection) = (line.path(), line.protection());
     line.finish()
         .map_err(|fault| failing::fault(&what, &fault))?;
@@ -78,6 +80,7 @@ async fn stream(
     inbox: &Inbox,
     line: &mut Line,
     what: &str,
+    limits: TreeLimits,
     meter: &Arc<Meter>,
 ) -> Result<TreeReport, Problem> {
     let Some(folder) = inbox.folder().cloned() else {
@@ -87,14 +90,7 @@ async fn stream(
     let (to, input) = mpsc::channel(BATCHES);
     let (counted, existing) = (meter.clone(), inbox.existing());
     let thread = tokio::task::spawn_blocking(move || {
-        receive_tree(
-            &folder,
-            TreeLimits::default(),
-            existing,
-            input,
-            &sender,
-            &counted,
-        )
+        receive_tree(&folder, limits, existing, input, &sender, &counted)
     });
     let (ticks, mut limit) = (to.downgrade(), hand.limit());
     let fault = {
