@@ -43,6 +43,8 @@ pub enum DiskProblem {
     Changed,
     /// Its name is kept for files that are not whole.
     Reserved,
+    /// Its name begins with a dot, and the folder takes none of those from others.
+    Hidden,
     /// More files are open than the system allows.
     TooManyOpen,
     /// What the system says.
@@ -92,6 +94,7 @@ impl DiskError {
             DiskProblem::Folder => "give one of the two another name, or see --existing",
             DiskProblem::Changed => "give the same command again when nobody writes to it",
             DiskProblem::Reserved => "give it another name",
+            DiskProblem::Hidden => "choose another folder, or add --hidden",
             DiskProblem::TooManyOpen => "ulimit -n raises the limit",
             DiskProblem::Other(_) => "is the disk in order?",
         }
@@ -124,6 +127,7 @@ impl fmt::Display for DiskProblem {
             Self::Folder => "a folder has its name",
             Self::Changed => "it was changed while it was read",
             Self::Reserved => "the name is kept for files that are not whole",
+            Self::Hidden => "nothing is taken from others that steers programs here, as names with a dot in front may",
             Self::TooManyOpen => "too many files are open",
             Self::Other(text) => text,
         })

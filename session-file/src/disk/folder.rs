@@ -35,6 +35,7 @@ const NAMES_MAX: u32 = 10_000;
 pub struct Folder {
     fd: OwnedFd,
     path: PathBuf,
+    takes_hidden: bool,
 }
 
 /// What is known of a file in a [`Folder`].
@@ -63,7 +64,30 @@ impl Folder {
         Ok(Self {
             fd,
             path: path.to_owned(),
+            takes_hidden: true,
         })
+    }
+
+    /// The same, which takes nothing from others whose name begins with a dot: where programs look for what steers them.
+    pub fn without_hidden(self) -> Self {
+        Self {
+            takes_hidden: false,
+            ..self
+        }
+    }
+
+    /// Whether what comes from others may have this name here.
+    ///
+    /// # Errors
+    /// [`DiskProblem::Hidden`].
+    pub fn check_hidden(&self, name: &FileName) -> Result<(), DiskError> {
+        match name.is_hidden() && !self.takes_hidden {
+            true => {
+                let path = self.path.join(name.as_str());
+                Err(DiskError::new("receive", path, DiskProblem::Hidden))
+            }
+            false => Ok(()),
+        }
     }
 
     /// Opens a folder that a user has named, and makes it if it is not there.
@@ -90,7 +114,11 @@ impl Folder {
         let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::RDONLY;
         let fd =
             fs::openat(&self.fd, name.as_str(), flags, Mode::empty()).map_err(at("open", &path))?;
-        Ok(Self { fd, path })
+        Ok(Self {
+            fd,
+            path,
+            takes_hidden: true,
+        })
     }
 
     /// Makes a folder of this name in it, with as much of this mode as the user's mask lets through; one that is there already

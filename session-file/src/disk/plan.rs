@@ -33,7 +33,8 @@ pub enum Plan {
 /// there is not gone on with: the sender's file is known to be another.
 ///
 /// # Errors
-/// [`DiskError`]; [`DiskProblem::Folder`] when it would take the place of a folder.
+/// [`DiskError`]; [`DiskProblem::Folder`] when it would take the place of a folder, [`DiskProblem::Hidden`] when the folder
+/// takes no such name.
 pub fn plan(
     folder: &Arc<Folder>,
     name: &FileName,
@@ -42,6 +43,7 @@ pub fn plan(
     existing: Existing,
     fresh: bool,
 ) -> Result<Plan, DiskError> {
+    folder.check_hidden(name)?;
     let there = folder.meta(name.as_str())?;
     if let Some(meta) = there.filter(|meta| meta.is_file && file.size == Some(meta.size) && !fresh)
     {

@@ -229,6 +229,12 @@ impl<'a> Landing<'a> {
     }
 
     fn entry(&mut self, file: u64, entry: TreeEntry) -> Result<(), TreeLanding> {
+        if let Err(error) = self.root.check_hidden(&entry.path.top()) {
+            if matches!(entry.kind, EntryKind::File { .. }) {
+                self.tree.skip(file)?;
+            }
+            return self.fault(&entry.path, error);
+        }
         let EntryKind::File { size, .. } = entry.kind else {
             return match self.folder(&entry) {
                 Ok(true) => self.keep_folder(entry),
@@ -240,12 +246,12 @@ impl<'a> Landing<'a> {
             Ok(Some(wanted)) => {
                 self.tree.want(file, wanted.prefix.clone())?;
                 self.meter
-                    .add(wanted.prefix.as_ref().map_or(0, Hasher::length));
+                    .skip(wanted.prefix.as_ref().map_or(0, Hasher::length));
                 self.wanted.insert(file, wanted);
             }
             Ok(None) => {
                 self.tree.skip(file)?;
-                self.meter.add(size);
+                self.meter.skip(size);
                 self.report.skipped += 1;
             }
             Err(error) => {

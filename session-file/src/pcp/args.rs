@@ -9,7 +9,7 @@ use session_xmpp::{
     client::Policy,
     endpoint::Service,
 };
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Copies files and folders to people, directly and encrypted, and goes on where it was interrupted.
 #[derive(Debug, Parser)]
@@ -73,6 +73,9 @@ pub struct ReceiveArgs {
     /// What to do when another file has the name of one that arrives
     #[arg(long, value_enum, default_value_t)]
     pub existing: Existing,
+    /// Take names that begin with a dot into a home folder, too, where they may steer programs
+    #[arg(long)]
+    pub hidden: bool,
     /// End after this many transfers; with - it is one
     #[arg(long, value_name = "NUMBER")]
     pub count: Option<u64>,
@@ -156,7 +159,10 @@ impl Args {
                 Work::Send(send::Order::new(&args.what, args.name.as_deref())?, to)
             }
             Command::Receive(args) => {
-                let inbox = Inbox::new(&args.into, args.existing)?;
+                let inbox = match !args.hidden && is_home(&args.into) {
+                    true => Inbox::without_hidden(&args.into, args.existing)?,
+                    false => Inbox::new(&args.into, args.existing)?,
+                };
                 let count = if inbox.is_stream() {
                     Some(1)
                 } else {
@@ -175,6 +181,13 @@ impl Args {
             Command::Share(args) => Work::Share(share::Shelf::new(&args.what)?),
         })
     }
+}
+
+/// Whether this is the user's home folder.
+fn is_home(path: &Path) -> bool {
+    let whole = |path: &Path| path.canonicalize().ok();
+    std::env::home_dir()
+        .is_some_and(|home| whole(&home).is_some_and(|home| whole(path) == Some(home)))
 }
 
 impl Work {

@@ -58,7 +58,7 @@ pub(super) fn io(what: &str, error: &io::Error) -> Problem {
 pub(super) fn disk(error: &DiskError) -> Problem {
     let code = match error.problem {
         DiskProblem::Full => "disk-full",
-        DiskProblem::Denied | DiskProblem::ReadOnly => "not-allowed",
+        DiskProblem::Denied | DiskProblem::ReadOnly | DiskProblem::Hidden => "not-allowed",
         DiskProblem::Missing => "no-such-file",
         DiskProblem::Changed => "file-changed",
         DiskProblem::Exists | DiskProblem::Folder => "file-exists",
@@ -93,6 +93,7 @@ pub(super) fn reason(error: &DiskError) -> Reason {
         | DiskProblem::NotAFile
         | DiskProblem::NotAFolder
         | DiskProblem::Folder
+        | DiskProblem::Hidden
         | DiskProblem::Reserved
         | DiskProblem::TooManyOpen
         | DiskProblem::Other(_) => "the disk does not take it",

@@ -68,10 +68,28 @@ impl Inbox {
     /// # Errors
     /// Why it cannot be used.
     pub fn new(into: &Path, existing: Existing) -> Result<Self, Problem> {
+        Self::open(into, existing, Folder::create)
+    }
+
+    /// The same, which takes nothing whose name begins with a dot, as a home folder should: `.profile` steers programs.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn without_hidden(into: &Path, existing: Existing) -> Result<Self, Problem> {
+        Self::open(into, existing, |path| {
+            Folder::create(path).map(Folder::without_hidden)
+        })
+    }
+
+    fn open(
+        into: &Path,
+        existing: Existing,
+        create: impl FnOnce(&Path) -> Result<Folder, DiskError>,
+    ) -> Result<Self, Problem> {
         let folder = match into == Path::new("-") {
             true => None,
             false => {
-                let folder = Folder::create(into).map_err(|error| failing::disk(&error))?;
+                let folder = create(into).map_err(|error| failing::disk(&error))?;
                 Some(Arc::new(folder))
             }
         };

@@ -76,6 +76,11 @@ impl TreePath {
         FileName::of_path(self.names().next_back().unwrap_or_default())
     }
 
+    /// The first name: of what it is at the top of the tree, or in which of these.
+    pub fn top(&self) -> FileName {
+        FileName::of_path(self.names().next().unwrap_or_default())
+    }
+
     /// The folder that it is in; `None` at the top of the tree.
     pub fn parent(&self) -> Option<Self> {
         let (parent, _) = self.text.rsplit_once('/')?;
