@@ -615,6 +615,16 @@ impl Session {
 
     /// A device of the account that we offered to has answered.
     pub(crate) fn adopt_remote(&mut self, remote: Peer) {
+        for content in &mut self.contents {
+            for carrier in content.carriers.iter_mut().chain(&mut content.replacing) {
+                carrier.transport.handle_remote(&remote);
+            }
+        }
+        for channel in &mut self.channels {
+            if let Some(implementation) = &mut channel.implementation {
+                implementation.handle_remote(&remote);
+            }
+        }
         self.remote = remote;
     }
 

@@ -83,6 +83,12 @@ pub trait Transport: Send {
     /// Why we cannot work with it.
     fn accept_answer(&mut self, answer: &Element) -> Result<(), TransportError>;
 
+    /// The offer went to an account, and this device of it is the peer from now on. What the offer said stands. The
+    /// default is for transports that do not need the peer's address.
+    fn handle_remote(&mut self, remote: &Peer) {
+        let _ = remote;
+    }
+
     /// The data plane of one named channel. The session owns it and drives it.
     ///
     /// # Errors
@@ -178,6 +184,11 @@ pub trait TransportChannel: Send {
     /// The answer to [`ChannelOutput::Inquire`].
     fn handle_finding(&mut self, inquiry: u32, finding: Finding, now: Instant) {
         let _ = (inquiry, finding, now);
+    }
+
+    /// As [`Transport::handle_remote`], for channels that were created before.
+    fn handle_remote(&mut self, remote: &Peer) {
+        let _ = remote;
     }
 
     /// A request of the peer that may be for this channel. `None` when it is not.

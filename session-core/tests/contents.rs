@@ -9,7 +9,10 @@ mod common;
 
 use common::*;
 use session_core::*;
-use std::time::Duration;
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 /// Offers contents of these names, the first of them as the default one.
 fn offered(names: [&str; 2], bundle: bool) -> Table {
@@ -412,4 +415,69 @@ fn a_refused_replacement_by_the_same_transport_leaves_it_in_use() {
     });
     let reply = t.inject(Alice, info);
     assert!(reply.starts_with("error"), "it was read: {reply}");
+}
+
+/// Knows for whom its transports are made.
+struct Noted(Arc<Mutex<Vec<String>>>);
+
+impl TransportFactory for Noted {
+    fn namespace(&self) -> &str {
+        TWO
+    }
+    fn kind(&self) -> TransportKind {
+        TransportKind::Datagram
+    }
+    fn create(&self, context: &TransportContext) -> Box<dyn Transport> {
+        self.0.lock().unwrap().push(context.remote.to_string());
+        fake(TWO).create(context)
+    }
+}
+
+/// A transport may have the peer's address in it, and what the first one said of it is void.
+#[test]
+fn an_offer_that_is_redirected_has_transports_of_its_own() {
+    for dialect in [Dialect::GTALK, Dialect::JINGLE] {
+        let mut t = Table::new(Setup {
+            dialect,
+            alice: vec![],
+            bob: vec![fake(TWO)],
+            ..Setup::default()
+        });
+        let noted = Arc::default();
+        let factory = Noted(Arc::clone(&noted));
+        t.alice.manager.add_transport(factory).unwrap();
+        t.alice.manager.add_transport(fake(ONE)).unwrap();
+        t.call();
+        t.settle();
+        let mut message = t.message(Bob, Action::Redirect);
+        message.redirect = Some(Redirect {
+            target: "bob@example.org/phone".into(),
+            cookie: None,
+        });
+        assert_eq!(t.inject(Alice, message), "result");
+        let peers = ["bob@example.org/lap", "bob@example.org/phone"];
+        assert_eq!(*noted.lock().unwrap(), peers);
+        let offered = [TWO, ONE];
+        let transports = t.only(Alice).contents().next().unwrap();
+        let transports: Vec<_> = transports.transports().map(str::to_owned).collect();
+        let several = dialect.offers == Offers::All;
+        assert_eq!(transports, offered[..1 + usize::from(several)]);
+        assert_eq!(t.only(Alice).transport(), None, "nothing is agreed on");
+        // The other device takes it.
+        t.side(Bob).name = "bob@example.org/phone".into();
+        t.alice.out.retain(|output| match output {
+            Output::Message { message, .. } => message.to.as_str() == peers[1],
+            _ => false,
+        });
+        t.bob.out.clear();
+        t.settle();
+        let id = t.bob.manager.session_ids().pop().unwrap();
+        let now = t.now;
+        let session = t.bob.manager.session(id).unwrap();
+        session.accept_with(description("answer"), now).unwrap();
+        t.settle();
+        assert_eq!(t.state(Alice), State::InProgress);
+        assert_eq!(t.only(Alice).transport(), Some(TWO));
+        assert!(t.saw(Alice, "writable a true"));
+    }
 }

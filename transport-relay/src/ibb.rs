@@ -26,7 +26,7 @@ mod words;
 
 use channel::IbbChannel;
 use session_core::{
-    Dialect, Element, ErrorStyle, InfoTarget, PeerError, Transport, TransportChannel,
+    Dialect, Element, ErrorStyle, InfoTarget, Peer, PeerError, Transport, TransportChannel,
     TransportContext, TransportError, TransportFactory, TransportKind,
 };
 use std::{
@@ -213,6 +213,10 @@ impl Transport for IbbTransport {
         terms.check_answer_to(&self.offered)?;
         self.agreed = Some(terms);
         Ok(())
+    }
+
+    fn handle_remote(&mut self, remote: &Peer) {
+        self.context.remote = remote.clone();
     }
 
     /// There is one: further streams beside it (XEP-0261 §2.4) have no user.

@@ -32,8 +32,8 @@ use crate::socks5::Destination;
 use candidate::{CANDIDATES_MAX, Candidate, Said};
 use channel::{Plan, S5bChannel};
 use session_core::{
-    Dialect, Element, ErrorStyle, InfoTarget, Role, Transport, TransportChannel, TransportContext,
-    TransportError, TransportFactory, TransportKind,
+    Dialect, Element, ErrorStyle, InfoTarget, Peer, Role, Transport, TransportChannel,
+    TransportContext, TransportError, TransportFactory, TransportKind,
 };
 use std::{
     fmt::Write as _,
@@ -88,16 +88,16 @@ impl Default for S5bConfig {
 
 /// The proxies that are offered, shared with whoever finds them. Cheap to clone.
 #[derive(Clone, Debug, Default)]
-pub struct Proxies(Arc<Mutex<Vec<(session_core::Peer, SocketAddr)>>>);
+pub struct Proxies(Arc<Mutex<Vec<(Peer, SocketAddr)>>>);
 
 impl Proxies {
     /// Replaces them, best first; at most 16 are kept. Streams that were offered before keep those of their time.
-    pub fn set(&self, proxies: impl IntoIterator<Item = (session_core::Peer, SocketAddr)>) {
+    pub fn set(&self, proxies: impl IntoIterator<Item = (Peer, SocketAddr)>) {
         let proxies = proxies.into_iter().take(CANDIDATES_MAX).collect();
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = proxies;
     }
 
-    fn get(&self) -> Vec<(session_core::Peer, SocketAddr)> {
+    fn get(&self) -> Vec<(Peer, SocketAddr)> {
         self.0
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -190,6 +190,7 @@ impl TransportFactory for S5b {
                 role: context.role,
                 local: context.local.clone(),
                 remote: context.remote.clone(),
+                account: None,
                 port,
                 candidates: self.candidates(context, port).into(),
                 sid: match context.role {
@@ -252,6 +253,10 @@ impl Transport for S5bTransport {
         self.plan.check(&said)?;
         self.theirs = Some(said);
         Ok(())
+    }
+
+    fn handle_remote(&mut self, remote: &Peer) {
+        self.plan.adopt(remote);
     }
 
     /// There is one: a stream is a connection.

@@ -251,23 +251,6 @@ impl Layers {
     pub(crate) fn part(&mut self, layer: &Arc<dyn ChannelLayer>) {
         self.0.retain(|known| !Arc::ptr_eq(&known.layer, layer));
     }
-
-    /// Begins anew with another peer. Returns whether something had been agreed on with the old one.
-    pub(crate) fn renew(&mut self, context: &TransportContext) -> bool {
-        let mut agreed = false;
-        for Layer { layer, negotiation } in &mut self.0 {
-            let fresh = layer.negotiate(context);
-            match (&negotiation, fresh) {
-                (Some(shared), Some(fresh)) => {
-                    let mut old = shared.lock();
-                    agreed |= std::mem::take(&mut old.settled);
-                    old.layer = fresh;
-                }
-                (_, fresh) => *negotiation = fresh.map(Shared::new),
-            }
-        }
-        agreed
-    }
 }
 
 /// When a channel names a layer, seen from the transport's negotiation.

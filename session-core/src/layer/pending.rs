@@ -214,6 +214,13 @@ impl TransportChannel for PendingChannel {
         }
     }
 
+    fn handle_remote(&mut self, remote: &Peer) {
+        if let Some(waiting) = &mut self.waiting {
+            waiting.context.remote = remote.clone();
+        }
+        self.active.handle_remote(remote);
+    }
+
     fn close(&mut self) {
         self.active.close();
     }
@@ -323,6 +330,10 @@ impl TransportChannel for Connected {
 
     fn finish(&mut self, now: Instant) {
         self.inner.finish(now);
+    }
+
+    fn handle_remote(&mut self, remote: &Peer) {
+        self.inner.handle_remote(remote);
     }
 
     fn close(&mut self) {

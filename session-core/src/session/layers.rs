@@ -135,24 +135,6 @@ impl Session {
         Some((at, host.unwrap_or(at)))
     }
 
-    /// The offer goes to somebody else: what the peer before said about layers is void.
-    pub(crate) fn renew_layers(&mut self) {
-        for at in 0..self.contents.len() {
-            let name = self.contents[at].name.clone();
-            let context = self.transport_context(&name);
-            let mut agreed = false;
-            for carrier in &mut self.contents[at].carriers {
-                agreed |= carrier.layers.renew(&context);
-            }
-            if agreed {
-                self.unbind_channels(&name);
-                // What they have told is of sockets that are closed; those that follow tell their own.
-                self.contents[at].infos.clear();
-                self.contents[at].told.clear();
-            }
-        }
-    }
-
     /// The peer accepts a transport without a word about it.
     ///
     /// # Errors

@@ -117,13 +117,34 @@ impl Session {
         }
         self.remote = target;
         self.extra.extend(cookie);
-        self.renew_layers();
-        for content in &mut self.contents {
-            // What was told to the old address is told to the new one.
-            let told = std::mem::take(&mut content.told);
-            content.infos.splice(0..0, told);
-        }
+        self.renew_transports();
         self.reoffer(now);
+    }
+
+    /// The offer goes to somebody else: transports, layers and channels begin anew. Some have the address of whom the offer
+    /// went to, and what that one said of them is void.
+    fn renew_transports(&mut self) {
+        for at in 0..self.contents.len() {
+            let name = self.contents[at].name.clone();
+            self.unbind_channels(&name);
+            let content = &mut self.contents[at];
+            content.infos.clear();
+            content.told.clear();
+            content.early.clear();
+            content.retired.clear();
+            content.candidates = 0;
+            let chosen = std::mem::take(&mut content.agreed);
+            let old = std::mem::take(&mut content.carriers);
+            let again = if chosen && self.dialect.offers == Offers::All {
+                // Those that were not chosen are offered, too.
+                self.usable_factories(at)
+            } else {
+                let known = |carrier: &Carrier| self.registry.factory(&carrier.namespace).cloned();
+                old.iter().filter_map(known).collect()
+            };
+            let carriers = again.iter().map(|f| self.carrier(at, f)).collect();
+            self.contents[at].carriers = carriers;
+        }
     }
 
     /// The peer knows none of the transports offered so far: offers the next, as a new session on the wire.

@@ -420,6 +420,12 @@ impl TransportChannel for IbbChannel {
 
     fn handle_datagram(&mut self, _: Datagram, _: Instant) {}
 
+    fn handle_remote(&mut self, remote: &Peer) {
+        self.addresses -= words::length(self.remote.as_str());
+        self.addresses += words::length(remote.as_str());
+        self.remote = remote.clone();
+    }
+
     fn handle_request(
         &mut self,
         from: &Peer,

@@ -37,6 +37,8 @@ pub(super) struct Plan {
     pub(super) role: Role,
     pub(super) local: Peer,
     pub(super) remote: Peer,
+    /// To whom the offer went, if one of that account's devices has answered.
+    pub(super) account: Option<Peer>,
     /// At which we listen.
     pub(super) port: u16,
     /// Ours, as they are offered.
@@ -60,21 +62,31 @@ impl Plan {
         Some(Destination::new(sid, first.as_str(), second.as_str()))
     }
 
-    /// Of the proxies that we offer (XEP-0260 §2.2).
+    /// A device of the account that the offer went to is the peer now.
+    pub(super) fn adopt(&mut self, remote: &Peer) {
+        let account = std::mem::replace(&mut self.remote, remote.clone());
+        self.account.get_or_insert(account);
+    }
+
+    /// Of the proxies that we offer (XEP-0260 §2.2), as the offer has it.
     pub(super) fn own_destination(&self) -> Option<Destination> {
-        self.destination(&self.local, &self.remote)
+        let offered_to = self.account.as_ref().unwrap_or(&self.remote);
+        self.destination(&self.local, offered_to)
     }
 
     /// What may be asked for at our listener, and what we ask for at the peer's. The specification speaks of the initiator
     /// first; there are clients that begin with whose candidate it is.
     fn direct_destinations(&self) -> Vec<Destination> {
-        let ours = self.destination(&self.local, &self.remote);
-        let theirs = self.destination(&self.remote, &self.local);
-        let both = match self.role {
-            Role::Initiator => [ours, theirs],
-            Role::Responder => [theirs, ours],
-        };
-        both.into_iter().flatten().collect()
+        let peers = [Some(&self.remote), self.account.as_ref()];
+        let destinations = peers.into_iter().flatten().flat_map(|peer| {
+            let ours = self.destination(&self.local, peer);
+            let theirs = self.destination(peer, &self.local);
+            match self.role {
+                Role::Initiator => [ours, theirs],
+                Role::Responder => [theirs, ours],
+            }
+        });
+        destinations.flatten().collect()
     }
 
     /// Whether we work on our own machine.
@@ -465,6 +477,10 @@ impl S5bChannel {
 }
 
 impl TransportChannel for S5bChannel {
+    fn handle_remote(&mut self, remote: &Peer) {
+        self.plan.adopt(remote);
+    }
+
     fn connect(&mut self, now: Instant) {
         self.started = true;
         for (number, ip) in self.plan.config.listen.iter().enumerate().take(16) {
