@@ -23,6 +23,7 @@ mod candidate;
 mod channel;
 mod discovery;
 mod pipe;
+mod plan;
 mod visitors;
 
 pub use candidate::CandidateKind;
@@ -30,7 +31,8 @@ pub use discovery::{Discovery, DiscoveryError, Host, Proxy};
 
 use crate::socks5::Destination;
 use candidate::{CANDIDATES_MAX, Candidate, Said};
-use channel::{Plan, S5bChannel};
+use channel::S5bChannel;
+use plan::Plan;
 use session_core::{
     Dialect, Element, ErrorStyle, InfoTarget, Peer, Role, Transport, TransportChannel,
     TransportContext, TransportError, TransportFactory, TransportKind,

@@ -271,41 +271,7 @@ impl Session {
             // The same answer again.
             return Ok(());
         }
-        let mut answered = Vec::with_capacity(message.contents.len());
-        let mut own = false;
-        for part in &message.contents {
-            let at = self.known(part)?;
-            match self.contents[at].state {
-                ContentState::Offered | ContentState::ProposedHere => {}
-                // What the peer has proposed itself is for us to accept.
-                ContentState::ProposedThere | ContentState::Active => {
-                    own = true;
-                    continue;
-                }
-            }
-            if part.description.is_none() {
-                return Err(PeerError::Malformed {
-                    field: "description",
-                    problem: "missing",
-                });
-            }
-            if answered.iter().any(|(known, _)| *known == at) {
-                return Err(PeerError::Malformed {
-                    field: "content",
-                    problem: "named twice",
-                });
-            }
-            answered.push((at, part));
-        }
-        if answered.is_empty() && own {
-            return Err(self.out_of_order(Action::SessionAccept));
-        }
-        if answered.is_empty() {
-            return Err(PeerError::Malformed {
-                field: "content",
-                problem: "missing",
-            });
-        }
+        let answered = self.accepted_parts(message)?;
         for &(at, part) in &answered {
             match self.accept_transport(at, part, now) {
                 Ok(()) => {}
@@ -342,6 +308,49 @@ impl Session {
         self.apply_groups(now);
         self.replace_deferred(now);
         Ok(())
+    }
+
+    /// What an accept says of the contents that we have offered.
+    fn accepted_parts<'m>(
+        &self,
+        message: &'m Message,
+    ) -> Result<Vec<(usize, &'m ContentPart)>, PeerError> {
+        let mut answered = Vec::with_capacity(message.contents.len());
+        let mut own = false;
+        for part in &message.contents {
+            let at = self.known(part)?;
+            match self.contents[at].state {
+                ContentState::Offered | ContentState::ProposedHere => {}
+                // What the peer has proposed itself is for us to accept.
+                ContentState::ProposedThere | ContentState::Active => {
+                    own = true;
+                    continue;
+                }
+            }
+            if part.description.is_none() {
+                return Err(PeerError::Malformed {
+                    field: "description",
+                    problem: "missing",
+                });
+            }
+            if answered.iter().any(|(known, _)| *known == at) {
+                return Err(PeerError::Malformed {
+                    field: "content",
+                    problem: "named twice",
+                });
+            }
+            answered.push((at, part));
+        }
+        if answered.is_empty() && own {
+            return Err(self.out_of_order(Action::SessionAccept));
+        }
+        if answered.is_empty() {
+            return Err(PeerError::Malformed {
+                field: "content",
+                problem: "missing",
+            });
+        }
+        Ok(answered)
     }
 
     /// The transport in an accept, where the dialect puts it.

@@ -1,13 +1,13 @@
 //! The data plane: who reaches whom, which way is used, and then the stream.
 
 use super::{
-    BYTESTREAMS, S5bConfig,
+    BYTESTREAMS,
     attempts::{Attempt, Early},
     candidate::{Candidate, CandidateKind, Said, Word, is_usable},
     pipe::Pipe,
+    plan::Plan,
     visitors::Visitors,
 };
-use crate::socks5::Destination;
 use bytes::Bytes;
 use session_core::{
     BindKind, ChannelOutput, Datagram, Element, LocalSocket, Peer, RequestKind, Role, SendError,
@@ -29,75 +29,6 @@ const FIRST_ATTEMPT: u32 = 128;
 const STRIDE: u32 = 4;
 /// The number of the request that activates the bytestream.
 const ACTIVATION: u32 = 1;
-
-/// What the transport knows when it makes its channel.
-#[derive(Clone)]
-pub(super) struct Plan {
-    pub(super) config: Arc<S5bConfig>,
-    pub(super) role: Role,
-    pub(super) local: Peer,
-    pub(super) remote: Peer,
-    /// To whom the offer went, if one of that account's devices has answered.
-    pub(super) account: Option<Peer>,
-    /// At which we listen.
-    pub(super) port: u16,
-    /// Ours, as they are offered.
-    pub(super) candidates: Arc<[Candidate]>,
-    /// The initiator chooses it.
-    pub(super) sid: Option<Arc<str>>,
-}
-
-impl Plan {
-    pub(super) fn check(&self, said: &Said) -> Result<(), TransportError> {
-        match &self.sid {
-            Some(sid) if *sid != said.sid => {
-                Err(TransportError::Unacceptable("this is about another stream"))
-            }
-            Some(_) | None => Ok(()),
-        }
-    }
-
-    fn destination(&self, first: &Peer, second: &Peer) -> Option<Destination> {
-        let sid = self.sid.as_deref()?;
-        Some(Destination::new(sid, first.as_str(), second.as_str()))
-    }
-
-    /// A device of the account that the offer went to is the peer now.
-    pub(super) fn adopt(&mut self, remote: &Peer) {
-        let account = std::mem::replace(&mut self.remote, remote.clone());
-        self.account.get_or_insert(account);
-    }
-
-    /// Of the proxies that we offer (XEP-0260 §2.2), as the offer has it.
-    pub(super) fn own_destination(&self) -> Option<Destination> {
-        let offered_to = self.account.as_ref().unwrap_or(&self.remote);
-        self.destination(&self.local, offered_to)
-    }
-
-    /// What may be asked for at our listener, and what we ask for at the peer's. The specification speaks of the initiator
-    /// first; there are clients that begin with whose candidate it is.
-    fn direct_destinations(&self) -> Vec<Destination> {
-        let peers = [Some(&self.remote), self.account.as_ref()];
-        let destinations = peers.into_iter().flatten().flat_map(|peer| {
-            let ours = self.destination(&self.local, peer);
-            let theirs = self.destination(peer, &self.local);
-            match self.role {
-                Role::Initiator => [ours, theirs],
-                Role::Responder => [theirs, ours],
-            }
-        });
-        destinations.flatten().collect()
-    }
-
-    /// Whether we work on our own machine.
-    fn loopback(&self) -> bool {
-        self.config.listen.iter().any(|ip| ip.is_loopback())
-    }
-
-    fn own(&self, cid: &str) -> Option<&Candidate> {
-        self.candidates.iter().find(|c| *c.cid == *cid)
-    }
-}
 
 enum Phase {
     /// Until both have said what they reached, and one is chosen.
