@@ -10,7 +10,7 @@ use session_core::{
     },
 };
 use session_xmpp::xml::Context;
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 use transport_relay::ibb::{Ibb, IbbConfig, IbbStanza, NAMESPACE, STREAM_NAMESPACE};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -396,6 +396,51 @@ fn next_block(world: &mut World, id: SessionId) -> (String, u16) {
     world.run_for(SECOND);
     let seq: u16 = word.attribute("seq").unwrap().parse().unwrap();
     (word.attribute("sid").unwrap().to_owned(), seq + 1)
+}
+
+/// Bob does not read, and Alice does not wait for answers: none of what he took is refused, and each is answered once.
+#[test]
+fn blocks_that_were_taken_are_not_refused_however_many_are_unanswered() {
+    let (mut world, ids) = connected([IbbConfig::default(), IbbConfig::default()]);
+    let (sid, first) = next_block(&mut world, ids[0]);
+    world.with_session(1, ids[1], |session, now| {
+        let channel = session.channel("data").unwrap();
+        session.pause(channel, true, now);
+    });
+    let (from, to) = (world.name(0).clone(), world.name(1).clone());
+    // 3,000 bytes each.
+    let text = "AAAA".repeat(1_000);
+    let mut answers = BTreeMap::new();
+    for number in 0..600_u16 {
+        world.update(1, |manager, now| {
+            let payload = data(&sid, &(first + number).to_string(), &text);
+            let input = Input::Request {
+                id: RequestId((1 << 40) + u64::from(number)),
+                from: from.clone(),
+                to: to.clone(),
+                payload,
+            };
+            manager.handle_input(input, now);
+            if number == 599 {
+                let session = manager.session(ids[1]).unwrap();
+                let channel = session.channel("data").unwrap();
+                session.pause(channel, false, now);
+            }
+            loop {
+                match manager.poll_output(now) {
+                    Output::Reply { id, reply, .. } => {
+                        assert!(reply.is_ok(), "{number}: {reply:?}");
+                        *answers.entry(id.0).or_insert(0) += 1;
+                    }
+                    Output::Wait(_) => break,
+                    _ => {}
+                }
+            }
+        });
+    }
+    assert_eq!(answers.len(), 600);
+    assert!(answers.values().all(|count| *count == 1));
+    assert_eq!(received(&world, 1, ids[1]).len(), 1 + 600 * 3_000);
 }
 
 fn condition(answer: Result<Option<Element>, StanzaError>) -> (Condition, ErrorKind) {

@@ -26,6 +26,8 @@ const HOLD_BYTES: usize = 128 * 1024;
 const HOLD_TIME: Duration = Duration::from_secs(20);
 /// Above this many bytes nothing is answered before the application takes some.
 const HOLD_BYTES_MAX: usize = 2 * 1024 * 1024;
+/// Answers that are kept back at most: a session has room for twice as many, of all its channels.
+const UNANSWERED_MAX: usize = 128;
 /// Whoever sends more than this without being answered does not keep to the protocol.
 const HELD_MAX: usize = 4 * 1024 * 1024;
 /// A block so far behind may be a copy of one that was answered; further away it is one that is ahead.
@@ -319,6 +321,7 @@ impl IbbChannel {
             }
             return refuse(refusal::sequence());
         }
+        let answered = terms.stanza == IbbStanza::Iq;
         let Some(bytes) = words::decode(text, terms.block_size) else {
             self.fail(lost);
             return refuse(refusal::malformed("no Base64, or more than a block"));
@@ -333,8 +336,15 @@ impl IbbChannel {
             self.receiving.waiting.push_back(bytes);
         }
         self.hand_out();
-        if self.receiving.bytes < HOLD_BYTES {
+        // Nobody awaits the answer to a message.
+        if self.receiving.bytes < HOLD_BYTES || !answered {
             return RequestAnswer::Now(Ok(None));
+        }
+        // Who does not wait for the first is not held back by the others, and a session keeps only so many.
+        if self.receiving.unanswered.len() >= UNANSWERED_MAX
+            && let Some((token, _)) = self.receiving.unanswered.pop_front()
+        {
+            self.answer(token);
         }
         let token = self.token();
         self.receiving.unanswered.push_back((token, now));
