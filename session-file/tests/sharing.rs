@@ -306,6 +306,67 @@ fn several_are_fetched_at_once_and_one_that_is_not_there_is_missing() {
 }
 
 #[test]
+fn what_is_not_there_leaves_its_channel_to_others() {
+    for carrier in CARRIERS {
+        let mut world = world(carrier);
+        client(&mut world, BOB, |client| {
+            client.set_policy(|_| ShareVerdict::Accept)
+        });
+        let alice = open(&mut world, share());
+        world.settle();
+        let bob = only(&mut world, BOB);
+        let mut server = Server::default();
+        for _ in 0..20 {
+            misses(&mut world, [alice, bob]);
+        }
+        let id = fetch(&mut world, bob, 2, None).unwrap();
+        assert!(take(&mut world, &mut server, alice, id) == (archive(), ShareRead::End));
+        let session = world.manager(BOB).peek(bob).unwrap();
+        assert_eq!(session.channel_ids().count(), 1, "{carrier:?}");
+    }
+}
+
+/// Bob asks for something that Alice does not have.
+fn misses(world: &mut World, [alice, bob]: [SessionId; 2]) {
+    let picture = fetch(world, bob, 0, Some((10, 10))).unwrap();
+    world.run_for(Duration::from_secs(1));
+    let demand = client(world, ALICE, |client| client.demands(alice).next().unwrap());
+    world.update(ALICE, |manager, now| {
+        ShareClient::deny(manager, demand.id, now).unwrap()
+    });
+    let read = take(world, &mut Server::default(), alice, picture);
+    assert_eq!(read, (Vec::new(), ShareRead::Missing));
+}
+
+#[test]
+fn a_channel_that_ends_leaves_its_place_to_another() {
+    let mut world = world(Carrier::Stream);
+    client(&mut world, BOB, |client| {
+        client.set_policy(|_| ShareVerdict::Accept)
+    });
+    let alice = open(&mut world, share());
+    world.settle();
+    let bob = only(&mut world, BOB);
+    for _ in 0..20 {
+        misses(&mut world, [alice, bob]);
+        world.with_session(ALICE, alice, |session, now| {
+            let channels: Vec<_> = session.channel_ids().collect();
+            for channel in channels {
+                session.finish(channel, now);
+            }
+        });
+        world.run_for(Duration::from_secs(1));
+    }
+    let id = fetch(&mut world, bob, 2, None).unwrap();
+    let read = take(&mut world, &mut Server::default(), alice, id);
+    assert!(read == (archive(), ShareRead::End));
+    for (host, id) in [(ALICE, alice), (BOB, bob)] {
+        let session = world.manager(host).peek(id).unwrap();
+        assert!(session.channel_ids().count() < 8);
+    }
+}
+
+#[test]
 fn either_side_can_cancel() {
     for host in [ALICE, BOB] {
         let mut world = world(Carrier::Stream);

@@ -359,19 +359,31 @@ impl ShareClient {
     fn connect(&mut self, session: &mut Session, now: Instant) -> Result<usize, ShareError> {
         let id = session.id();
         let max = self.config.limits.channels;
-        let room = self.rooms.get(&id).ok_or(ShareError::UnknownSession(id))?;
+        self.drop_spent(session, now);
+        let room = self.rooms.get_mut(&id);
+        let room = room.ok_or(ShareError::UnknownSession(id))?;
         if room.links.len() >= max {
             return Err(ShareError::TooMany {
                 limit: "channels",
                 max,
             });
         }
-        let name: std::sync::Arc<str> = format!("private-{}", room.links.len() + 1).into();
+        room.named += 1;
+        let name: std::sync::Arc<str> = format!("private-{}", room.named).into();
         // The sender makes its end when it is told.
         session.send_info(vec![ShareInfo::Channel(name.clone()).to_element()], now)?;
         self.add_link(session, name, Work::Free, now)?;
         let room = self.rooms.get(&id).ok_or(ShareError::UnknownSession(id))?;
         Ok(room.links.len() - 1)
+    }
+
+    /// Ends channels that are of no more use.
+    pub(super) fn drop_spent(&mut self, session: &mut Session, now: Instant) {
+        let room = self.rooms.get_mut(&session.id());
+        for channel in room.map(Room::take_spent).unwrap_or_default() {
+            // What is gone needs no end.
+            let _ = session.destroy_channel(channel, now);
+        }
     }
 
     pub(super) fn add_link(

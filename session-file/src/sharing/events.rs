@@ -162,6 +162,7 @@ impl ShareClient {
             field: "channel",
             problem,
         };
+        self.drop_spent(session, now);
         let room = self.rooms.get(&session.id());
         let room = room.filter(|room| room.role == Role::Initiator);
         let room = room.ok_or_else(|| malformed("for who has the files"))?;

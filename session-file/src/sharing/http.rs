@@ -84,6 +84,8 @@ pub(super) fn without(code: u16, why: &str) -> String {
 #[derive(Debug)]
 pub(super) struct Body {
     state: State,
+    /// It is what was asked for, and not what is said instead.
+    pub(super) found: bool,
     /// How many bytes it has; `None` when that is not known.
     pub(super) bytes: Option<u64>,
 }
@@ -106,7 +108,7 @@ enum State {
 }
 
 impl Body {
-    /// The body of an answer with this head; `None` when it says that there is nothing.
+    /// The body of an answer with this head; `None` when the answer is still to come.
     pub(super) fn of(head: &str) -> Result<Option<Self>, HttpError> {
         let mut lines = head.lines();
         let first = lines.next().unwrap_or_default();
@@ -116,34 +118,24 @@ impl Body {
         let code: u16 = code
             .and_then(|code| code.parse().ok())
             .ok_or(HttpError::Head)?;
-        if code != 200 {
-            return Ok(None);
-        }
-        let (mut state, mut bytes) = (State::Close, None);
-        for (key, value) in lines.filter_map(|line| line.split_once(':')) {
-            let value = value.trim();
-            if key.eq_ignore_ascii_case("content-length") {
-                let length = value.parse().map_err(|_| HttpError::Length)?;
-                // Said twice it has to be the same (RFC 9112 §6.3).
-                if bytes.is_some_and(|known| known != length) {
-                    return Err(HttpError::Length);
-                }
-                bytes = Some(length);
-            } else if key.eq_ignore_ascii_case("transfer-encoding") {
-                if !value.eq_ignore_ascii_case("chunked") {
-                    return Err(HttpError::Chunk);
-                }
-                state = State::Size(Vec::new());
-            }
-        }
-        match (&state, bytes) {
-            // Who says both means to smuggle something.
-            (State::Size(_), Some(_)) => return Err(HttpError::Length),
-            (State::Close, Some(0)) => state = State::Done,
-            (State::Close, Some(length)) => state = State::Length(length),
-            (_, _) => {}
-        }
-        Ok(Some(Self { state, bytes }))
+        let (state, bytes) = match code {
+            100..200 => return Ok(None),
+            200 => framing(lines)?,
+            // These have none, whatever they say (RFC 9112 §6.3).
+            204 | 304 => (State::Done, Some(0)),
+            // Nobody wants it: where it ends matters only to what comes behind.
+            _ => framing(lines).unwrap_or((State::Close, None)),
+        };
+        Ok(Some(Self {
+            state,
+            found: code == 200,
+            bytes,
+        }))
+    }
+
+    /// Whether it has no end but that of the channel.
+    pub(super) fn is_open(&self) -> bool {
+        matches!(self.state, State::Close)
     }
 
     pub(super) fn is_done(&self) -> bool {
@@ -219,6 +211,35 @@ impl Body {
     }
 }
 
+/// How a body is framed, and how many bytes it has, where that is known.
+fn framing<'a>(lines: impl Iterator<Item = &'a str>) -> Result<(State, Option<u64>), HttpError> {
+    let (mut state, mut bytes) = (State::Close, None);
+    for (key, value) in lines.filter_map(|line| line.split_once(':')) {
+        let value = value.trim();
+        if key.eq_ignore_ascii_case("content-length") {
+            let length = value.parse().map_err(|_| HttpError::Length)?;
+            // Said twice it has to be the same (RFC 9112 §6.3).
+            if bytes.is_some_and(|known| known != length) {
+                return Err(HttpError::Length);
+            }
+            bytes = Some(length);
+        } else if key.eq_ignore_ascii_case("transfer-encoding") {
+            if !value.eq_ignore_ascii_case("chunked") {
+                return Err(HttpError::Chunk);
+            }
+            state = State::Size(Vec::new());
+        }
+    }
+    match (&state, bytes) {
+        // Who says both means to smuggle something.
+        (State::Size(_), Some(_)) => return Err(HttpError::Length),
+        (State::Close, Some(0)) => state = State::Done,
+        (State::Close, Some(length)) => state = State::Length(length),
+        (_, _) => {}
+    }
+    Ok((state, bytes))
+}
+
 /// The bytes of a chunk, from the line in front of it.
 fn chunk(line: &[u8]) -> Result<u64, HttpError> {
     let text = std::str::from_utf8(line).map_err(|_| HttpError::Chunk)?;
@@ -243,7 +264,7 @@ mod tests {
                 };
                 match Body::of(&head)? {
                     Some(read) => body = Some(read),
-                    None => return Ok((None, true)),
+                    None => continue,
                 }
             }
             if let Some(body) = &mut body {
@@ -252,7 +273,8 @@ mod tests {
                 }
             }
         }
-        Ok((Some(found), body.is_some_and(|body| body.is_done())))
+        let done = body.as_ref().is_some_and(Body::is_done);
+        Ok((body.filter(|body| body.found).map(|_| found), done))
     }
 
     #[test]
@@ -273,6 +295,22 @@ mod tests {
             read(without(404, "Not Found").as_bytes(), 9),
             Ok((None, true))
         );
+        let nothing = "HTTP/1.1 404 Not Found\r\n";
+        for (rest, done) in [
+            ("Content-Length: 5\r\n\r\nhello", true),
+            ("Content-Length: 5\r\n\r\nhell", false),
+            (
+                "Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+                true,
+            ),
+            ("Transfer-Encoding: gzip\r\n\r\nhello", false),
+            ("\r\nhello", false),
+        ] {
+            let text = format!("{nothing}{rest}");
+            assert_eq!(read(text.as_bytes(), 1_000), Ok((None, done)), "{rest}");
+        }
+        let unchanged = b"HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\n";
+        assert_eq!(read(unchanged, 9), Ok((None, true)));
     }
 
     #[test]

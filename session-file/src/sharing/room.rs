@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{Share, ShareRequest, flow::Flow, moving::Keep};
 use bytes::Bytes;
-use session_core::{Peer, Reason, Role, Session, SessionId, Signal};
+use session_core::{ChannelId, Peer, Reason, Role, Session, SessionId, Signal};
 use std::{collections::BTreeSet, sync::Arc, time::Instant};
 
 /// So much room there has to be for a head, or for what stands around a chunk.
@@ -18,6 +18,9 @@ const CHUNK: usize = 64 * 1_024;
 /// Most bytes that are looked at together.
 const PIECE: usize = 64 * 1_024;
 
+/// Most bytes of what is said instead of an item, which are read past.
+const MISSING_MAX: u64 = 64 * 1_024;
+
 #[derive(Debug)]
 pub(super) struct Room {
     pub(super) peer: Peer,
@@ -27,6 +30,8 @@ pub(super) struct Room {
     pub(super) state: ShareState,
     pub(super) links: Vec<Link>,
     pub(super) next: u32,
+    /// Channels that were named.
+    pub(super) named: u32,
     /// Items that were served to their end.
     pub(super) served: BTreeSet<usize>,
     pub(super) signal: Signal<ShareChange>,
@@ -41,6 +46,7 @@ impl Room {
             state: ShareState::Offer,
             links: Vec::new(),
             next: 0,
+            named: 0,
             served: BTreeSet::new(),
             signal: Signal::new(),
         }
@@ -70,6 +76,12 @@ impl Room {
     pub(super) fn number(&mut self) -> u32 {
         self.next += 1;
         self.next
+    }
+
+    /// Takes out those whose channels are of no more use: their channels.
+    pub(super) fn take_spent(&mut self) -> Vec<ChannelId> {
+        let spent = self.links.extract_if(.., |link| link.is_spent());
+        spent.filter_map(|link| link.flow.channel).collect()
     }
 
     pub(super) fn link(&mut self, number: u32) -> Option<&mut Link> {
@@ -121,6 +133,28 @@ pub(super) struct Fetch {
     received: u64,
 }
 
+impl Fetch {
+    /// Reads past what is said instead of what was asked for. Once that is over, whether the next answer cannot be found
+    /// behind it.
+    fn skip(&mut self, raw: &mut Bytes) -> Option<bool> {
+        let body = self.body.as_mut()?;
+        if body.is_open() || body.bytes.is_some_and(|bytes| bytes > MISSING_MAX) {
+            return Some(true);
+        }
+        loop {
+            match body.take(raw) {
+                Ok(Some(piece)) => self.received += piece.len() as u64,
+                Ok(None) if body.is_done() => return Some(!raw.is_empty()),
+                Ok(None) => return None,
+                Err(_) => return Some(true),
+            }
+            if self.received > MISSING_MAX {
+                return Some(true);
+            }
+        }
+    }
+}
+
 impl Link {
     pub(super) fn new(name: Arc<str>, work: Work, (send, receive): (usize, usize)) -> Self {
         Self {
@@ -149,6 +183,12 @@ impl Link {
 
     pub(super) fn is_free(&self) -> bool {
         matches!(self.work, Work::Free) && !self.ended
+    }
+
+    /// Nothing comes or leaves on it, and nobody waits for anything of it.
+    fn is_spent(&self) -> bool {
+        let idle = matches!(self.work, Work::Free | Work::Waits(_));
+        idle && self.ended && !self.flow.has_unsent()
     }
 
     /// What is whole to the client goes to the flow, for which there is room.
@@ -231,7 +271,8 @@ impl Link {
             };
             if !there && self.ended {
                 match &mut fetch.body {
-                    Some(body) => body.end()?,
+                    Some(body) if body.found => body.end()?,
+                    Some(_) => return Ok(self.missing(true)),
                     None => return Err(HttpError::Short),
                 }
             }
@@ -239,25 +280,21 @@ impl Link {
                 if !there {
                     return Ok(ShareRead::Pending);
                 }
-                let Some(head) = fetch.head.push(&mut self.raw)? else {
-                    continue;
-                };
-                match Body::of(&head)? {
-                    Some(body) => {
-                        if body.bytes.is_some_and(|bytes| bytes > fetch.most) {
-                            return Err(HttpError::Length);
-                        }
-                        fetch.body = Some(body);
-                    }
-                    None => {
-                        // Whatever it says besides is not looked for.
-                        self.ended = true;
-                        self.work = Work::Free;
-                        return Ok(ShareRead::Missing);
-                    }
+                if let Some(head) = fetch.head.push(&mut self.raw)? {
+                    fetch.body = Body::of(&head)?;
                 }
                 continue;
             };
+            if !body.found {
+                match fetch.skip(&mut self.raw) {
+                    Some(ended) => return Ok(self.missing(ended)),
+                    None if there => continue,
+                    None => return Ok(ShareRead::Pending),
+                }
+            }
+            if body.bytes.is_some_and(|bytes| bytes > fetch.most) {
+                return Err(HttpError::Length);
+            }
             if let Some(piece) = body.take(&mut self.raw)? {
                 fetch.received += piece.len() as u64;
                 if fetch.received > fetch.most {
@@ -276,6 +313,13 @@ impl Link {
                 return Ok(ShareRead::Pending);
             }
         }
+    }
+
+    /// What it asked for is not there. Whether that was the last answer on this channel.
+    fn missing(&mut self, ended: bool) -> ShareRead {
+        self.ended |= ended;
+        self.work = Work::Free;
+        ShareRead::Missing
     }
 
     /// Takes what there is room for of an answer in chunks.
@@ -298,5 +342,50 @@ impl Link {
 
     pub(super) fn pump(&mut self, session: &mut Session, now: Instant) -> Result<bool, Reason> {
         self.flow.pump(session, now)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Reads past a body that comes in pieces: what becomes of the channel, and what is left.
+    fn skip(framing: &str, body: &[u8]) -> (Option<bool>, usize) {
+        let head = format!("HTTP/1.1 404 Not Found\r\n{framing}\r\n");
+        let mut fetch = Fetch {
+            number: 1,
+            head: HeadReader::default(),
+            body: Body::of(&head).unwrap(),
+            most: 3,
+            exact: true,
+            received: 0,
+        };
+        let mut raw = Bytes::new();
+        let mut over = fetch.skip(&mut raw);
+        for piece in body.chunks(1_000) {
+            if over.is_none() {
+                raw = Bytes::copy_from_slice(piece);
+                over = fetch.skip(&mut raw);
+            }
+        }
+        (over, raw.len())
+    }
+
+    #[test]
+    fn what_is_said_instead_of_an_item_is_read_past() {
+        let (free, ended) = (Some(false), Some(true));
+        let chunked = "Transfer-Encoding: chunked\r\n";
+        assert_eq!(skip("Content-Length: 0\r\n", b""), (free, 0));
+        assert_eq!(skip("Content-Length: 9\r\n", b"Not Found"), (free, 0));
+        assert_eq!(skip("Content-Length: 9\r\n", b"Not"), (None, 0));
+        let words = [b"1388\r\n", &[b'x'; 5_000][..], b"\r\n0\r\n\r\n"].concat();
+        assert_eq!(skip(chunked, &words), (free, 0));
+        // Behind it nothing was asked for.
+        assert_eq!(skip("Content-Length: 3\r\n", b"Not Found").0, ended);
+        assert_eq!(skip(chunked, b"no number\r\n").0, ended);
+        assert_eq!(skip("", b"Not Found").0, ended);
+        assert_eq!(skip("Content-Length: 65537\r\n", b"").0, ended);
+        let endless = [b"fffff\r\n", &[b'x'; 100_000][..]].concat();
+        assert_eq!(skip(chunked, &endless).0, ended);
     }
 }
