@@ -427,13 +427,12 @@ fn blocks_that_were_taken_are_not_refused_however_many_are_unanswered() {
                 session.pause(channel, false, now);
             }
             loop {
-                match manager.poll_output(now) {
-                    Output::Reply { id, reply, .. } => {
-                        assert!(reply.is_ok(), "{number}: {reply:?}");
-                        *answers.entry(id.0).or_insert(0) += 1;
-                    }
-                    Output::Wait(_) => break,
-                    _ => {}
+                let output = manager.poll_output(now);
+                if let Output::Reply { id, reply, .. } = output {
+                    assert!(reply.is_ok(), "{number}: {reply:?}");
+                    *answers.entry(id.0).or_insert(0) += 1;
+                } else if let Output::Wait(_) = output {
+                    break;
                 }
             }
         });

@@ -184,7 +184,10 @@ fn unanswered(heard_for: Duration) -> (TurnError, Duration) {
                 },
                 AllocationOutput::Received { .. } => {}
                 AllocationOutput::Failed(error) => return (error, now - start),
-                other => panic!("{other:?}"),
+                other @ (AllocationOutput::Allocated { .. }
+                | AllocationOutput::Connection { .. }
+                | AllocationOutput::NotConnected(..)
+                | AllocationOutput::Closed) => panic!("{other:?}"),
             }
         }
     }
