@@ -508,7 +508,10 @@ impl Transfer {
 
     /// The peer's application has it.
     pub(crate) fn confirm(&mut self) {
-        if self.direction == Direction::Send && self.is_out() && !self.confirmed {
+        // The frames of a tree say themselves which is the last: its receiver has it, perhaps, before our application says
+        // that nothing more follows.
+        let is_out = self.is_out() || self.duplex && !self.flow.has_unsent();
+        if self.direction == Direction::Send && is_out && !self.confirmed {
             self.confirmed = true;
             self.verdict_due = None;
             self.signal.emit(Change::Delivered);

@@ -67,7 +67,13 @@ proptest! {
 }
 
 /// The program that sends: whatever it can do now.
-fn give(world: &mut World, id: &TransferId, sender: &mut TreeSender, source: &mut Source<'_>) {
+fn give(
+    world: &mut World,
+    id: &TransferId,
+    sender: &mut TreeSender,
+    source: &mut Source<'_>,
+    prompt: bool,
+) {
     if look(world, ALICE, id, |t| t.phase()) != Phase::Open {
         return;
     }
@@ -81,7 +87,7 @@ fn give(world: &mut World, id: &TransferId, sender: &mut TreeSender, source: &mu
         assert!(out.is_empty());
         source.feed(sender);
     }
-    if sender.is_finished() && sender.waiting() == 0 {
+    if prompt && sender.is_finished() && sender.waiting() == 0 {
         world.update(ALICE, |manager, now| {
             FileClient::finish(manager, id, now).unwrap()
         });
@@ -112,9 +118,10 @@ fn get(
     }
 }
 
-/// Sends a tree through a session.
+/// Sends a tree through a session. One who is `prompt` says at once that nothing more follows, others are slower than the peer.
 fn send(
     carrier: Carrier,
+    prompt: bool,
     delay: u64,
     entries: &[TreeEntry],
     bytes: &BTreeMap<String, Bytes>,
@@ -144,7 +151,7 @@ fn send(
     let mut arrived = Arrived::default();
     let mut theirs: Option<TransferId> = None;
     let done = world.run_until(Duration::from_secs(600), |world| {
-        give(world, &id, &mut sender, &mut source);
+        give(world, &id, &mut sender, &mut source, prompt);
         if theirs.is_none() && client(world, BOB, |c| c.sessions().count()) == 1 {
             theirs = Some(other(world, ALICE, &id));
         }
@@ -196,7 +203,7 @@ fn a_tree_travels_in_one_session_with_its_empty_folders_times_and_modes() {
             .collect();
     let has = Has::from([("top".into(), data("top", 3_000_000)[..2_000_000].to_vec())]);
     for carrier in CARRIERS {
-        let (arrived, _, outcome) = send(carrier, 5, &entries, &bytes, &has);
+        let (arrived, _, outcome) = send(carrier, true, 5, &entries, &bytes, &has);
         assert!(arrived.finished);
         assert_eq!(arrived.entries.len(), entries.len());
         for entry in &entries {
@@ -211,6 +218,18 @@ fn a_tree_travels_in_one_session_with_its_empty_folders_times_and_modes() {
 }
 
 #[test]
+fn the_word_of_who_has_a_tree_counts_before_its_sender_says_that_nothing_follows() {
+    let entries = [folder("d"), file("d/a", 100_000)];
+    let bytes = BTreeMap::from([("d/a".to_owned(), data("d/a", 100_000))]);
+    for carrier in CARRIERS {
+        let (arrived, _, outcome) = send(carrier, false, 5, &entries, &bytes, &Has::new());
+        assert!(arrived.finished);
+        let sent = Outcome::Sent { confirmed: true };
+        assert_eq!(outcome, Some(sent), "{carrier:?}");
+    }
+}
+
+#[test]
 fn ten_thousand_small_files_do_not_cost_ten_thousand_round_trips() {
     let entries: Vec<TreeEntry> = (0..10_000)
         .map(|at| file(&format!("f{at}"), 1_700))
@@ -219,7 +238,7 @@ fn ten_thousand_small_files_do_not_cost_ten_thousand_round_trips() {
         .iter()
         .map(|e| (e.path.to_string(), data(e.path.as_str(), 1_700)))
         .collect();
-    let (arrived, took, outcome) = send(Carrier::Stream, 25, &entries, &bytes, &Has::new());
+    let (arrived, took, outcome) = send(Carrier::Stream, true, 25, &entries, &bytes, &Has::new());
     assert_eq!(arrived.whole.len(), 10_000);
     assert_eq!(outcome, Some(Outcome::Sent { confirmed: true }));
     // 17 MB through a window of 256 KiB takes 65 round trips of 50 ms, 3.3 s, however many files they are.

@@ -131,9 +131,7 @@ impl View {
 
     /// Something was sent.
     pub fn sent(&self, sent: &Delivery) {
-        for what in sent.left_out.0.iter().take(TOLD_MAX) {
-            self.left_out(what);
-        }
+        self.all_left_out(&sent.left_out.0);
         if self.mode == Mode::Json {
             return self.event(&json!({
                 "event": "sent", "name": sent.name, "bytes": sent.bytes, "offset": sent.offset,
@@ -192,6 +190,13 @@ impl View {
             line.push_str("\n  its sender named no hash: whether it is undamaged is not known");
         }
         self.say(&line);
+    }
+
+    /// What of many things is not sent.
+    pub(super) fn all_left_out(&self, what: &[Skipped]) {
+        for what in what.iter().take(TOLD_MAX) {
+            self.left_out(what);
+        }
     }
 
     /// Something is not sent.

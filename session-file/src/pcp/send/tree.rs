@@ -46,11 +46,16 @@ pub(super) async fn send(hand: &Hand, to: &Peer, paths: Vec<PathBuf>) -> Result<
         }
     };
     let path = line.path();
+    // Who has all of it may have said so and be gone: then it is over, and that says how.
+    let _ = line.finish();
     let outcome = line.over().await;
     let protection = line.protection();
     hand.release(&line);
-    let outcome = outcome.map_err(|fault| failing::fault(&what, &fault))?;
     drop(shown);
+    let outcome = outcome.map_err(|fault| {
+        hand.view().all_left_out(&sent.left_out);
+        failing::fault(&what, &fault)
+    })?;
     let delivery = Delivery {
         name,
         bytes: sent.bytes,
@@ -97,28 +102,25 @@ async fn stream(
     });
     let fault = line.exchange(from, to, hand.limit()).await?;
     let sent = thread.await.map_err(|error| failing::thread(&error))?;
-    let sent = match sent {
-        Ok(sent) if sent.whole => sent,
+    match sent {
+        Ok(sent) if sent.whole => Ok(sent),
         Ok(_) => {
             let fault = fault.unwrap_or(crate::Fault::Aborted(None));
-            return Err(failing::fault(what, &fault));
+            Err(failing::fault(what, &fault))
         }
         Err(error) => {
             let reason = Reason::new(ReasonCondition::GeneralError);
             line.cancel(reason.with_text(error.to_string()));
             let hint = "report it, with what --trace FILE writes";
-            return Err(Problem::new(
+            Err(Problem::new(
                 Exit::Failed,
                 "tree",
                 what,
                 error.to_string(),
                 hint,
-            ));
+            ))
         }
-    };
-    line.finish()
-        .map_err(|fault| failing::fault(what, &fault))?;
-    Ok(sent)
+    }
 }
 
 /// How much there is, as far as it can be sent, and how many files.
