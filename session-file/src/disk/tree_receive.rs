@@ -52,6 +52,8 @@ pub struct TreeReport {
     pub failed: Vec<(TreePath, String)>,
     /// How many could not.
     pub failures: u64,
+    /// How many of those the sender takes for received, as it has sent them: it is to be told.
+    pub unkept: u64,
     /// Files that got another name because theirs was taken.
     pub renamed: u64,
     /// Whether everything was said.
@@ -211,6 +213,7 @@ impl<'a> Landing<'a> {
                     true => "yours has the same size and date, and is another; it stays",
                     false => "it arrived damaged",
                 };
+                self.report.unkept += 1;
                 self.lose(file, why);
                 Ok(())
             }
@@ -479,6 +482,7 @@ impl<'a> Landing<'a> {
         if matches!(error.problem, DiskProblem::Full | DiskProblem::ReadOnly) {
             return Err(error.into());
         }
+        self.report.unkept += 1;
         self.tell(path, error.to_string());
         Ok(())
     }

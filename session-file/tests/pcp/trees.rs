@@ -1,10 +1,9 @@
 //! Folders.
 
 use super::{
-    kit::{Place, Task, Via, bytes, long, offer_tree, pair},
+    kit::{Place, Via, bytes, long, offer_tree, pair},
     names::{ODD, list},
 };
-use session_file::pcp::Inbox;
 use session_file::{TreeEntry, TreeLimits, TreePath, TreeSender, disk::Existing};
 use session_xmpp::cli::Exit;
 use std::{
@@ -146,10 +145,18 @@ async fn links_lead_nowhere() {
     let (alice, bob) = pair(Via::RawUdp, None);
     let receiving = bob.receive(&place.path("in"), Existing::Rename, 1);
     let paths = vec![place.path("out/tree")];
-    let sent = long(alice.hand.send_tree(&bob.address, paths))
+    // What could not be kept is not for its sender to throw away.
+    let problem = long(alice.hand.send_tree(&bob.address, paths))
         .await
-        .unwrap();
-    assert_eq!(sent.left_out.0.len(), 1, "the link is not sent");
+        .unwrap_err();
+    assert_eq!((problem.exit, problem.code), (Exit::Failed, "peer-failed"));
+    assert!(
+        problem
+            .why
+            .contains("2 of its files and folders could not be kept"),
+        "{}",
+        problem.why
+    );
     assert_eq!(long(receiving).await.unwrap().unwrap(), Exit::Failed);
     assert_eq!(place.read("elsewhere/file"), b"old");
     assert_eq!(fs::read_dir(place.path("elsewhere")).unwrap().count(), 1);
@@ -159,58 +166,60 @@ async fn links_lead_nowhere() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_link_that_is_named_is_followed() {
-    let place = Place::new("named-links");
-    place.write("else/target.txt", b"target");
-    place.write("else/folder/inside.txt", b"inside");
-    fs::create_dir_all(place.path("out")).unwrap();
-    for (name, target) in [
-        ("link.txt", "else/target.txt"),
-        ("folder-link", "else/folder"),
-    ] {
-        let link = place.path(&format!("out/{name}"));
-        std::os::unix::fs::symlink(place.path(target), link).unwrap();
-    }
-    let (alice, bob) = pair(Via::RawUdp, None);
-    let receiving = bob.receive(&place.path("in"), Existing::Rename, 1);
-    let paths = ["link.txt", "folder-link"].map(|name| place.path(&format!("out/{name}")));
-    let sent = long(alice.hand.send_tree(&bob.address, paths.to_vec()))
-        .await
+async fn who_sends_a_tree_learns_what_could_not_be_kept() {
+    let place = Place::new("unkept");
+    let path = place.write("out/tree/mine", b"new");
+    place.write("out/tree/other", b"new");
+    let date = fs::metadata(&path).unwrap().modified().unwrap();
+    let mine = place.write("in/tree/mine", b"old");
+    fs::File::options()
+        .write(true)
+        .open(mine)
+        .unwrap()
+        .set_modified(date)
         .unwrap();
-    assert_eq!(
-        (sent.files.0, sent.left_out.1),
-        (2, 0),
-        "{:?}",
-        sent.left_out
-    );
-    assert_eq!(long(receiving).await.unwrap().unwrap(), Exit::Done);
-    assert_eq!(place.read("in/link.txt"), b"target");
-    assert_eq!(place.read("in/folder-link/inside.txt"), b"inside");
+    for existing in [Existing::Rename, Existing::Skip] {
+        let (alice, bob) = pair(Via::RawUdp, None);
+        let receiving = bob.receive(&place.path("in"), existing, 1);
+        let sent = long(
+            alice
+                .hand
+                .send_tree(&bob.address, vec![place.path("out/tree")]),
+        )
+        .await;
+        assert_eq!(sent.unwrap_err().code, "peer-failed", "{existing:?}");
+        assert_eq!(long(receiving).await.unwrap().unwrap(), Exit::Failed);
+        assert_eq!(place.read("in/tree/mine"), b"old");
+        assert_eq!(place.read("in/tree/other"), b"new");
+    }
     place.assert_clean("in");
 }
 
-/// What programs look for in a home folder is nobody's to put there.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_home_folder_takes_no_hidden_names_at_its_top() {
-    let place = Place::new("home");
-    place.write("out/.profile", b"profile");
-    place.write("out/.ssh/authorized_keys", b"key");
-    place.write("out/tree/.hidden", b"hidden");
-    place.write("home/.ssh/known", b"known");
-    let (alice, bob) = pair(Via::RawUdp, None);
-    let inbox = Inbox::without_hidden(&place.path("home"), Existing::Overwrite).unwrap();
-    let hand = bob.hand.clone();
-    let receiving = Task(tokio::spawn(async move { inbox.run(&hand, Some(2)).await }));
-    let paths = [".profile", ".ssh", "tree"].map(|name| place.path(&format!("out/{name}")));
-    let sent = long(alice.hand.send_tree(&bob.address, paths.to_vec())).await;
-    // Whoever sends it does not take it for received.
-    assert!(sent.is_err() || sent.unwrap().files.0 == 1);
-    let profile = place.path("out/.profile");
-    let alone = long(alice.hand.send_file(&bob.address, &profile)).await;
-    assert_eq!(alone.unwrap_err().exit, Exit::Failed);
+async fn what_its_sender_does_not_have_any_more_was_not_lost_here() {
+    let place = Place::new("gone");
+    for number in 0..40 {
+        place.write(&format!("out/tree/a{number:02}"), &bytes(100_000, number));
+    }
+    place.write("out/tree/b", b"here");
+    let (alice, bob) = pair(Via::RawUdp, Some(2_000_000));
+    let receiving = bob.receive(&place.path("in"), Existing::Rename, 1);
+    let sending = alice
+        .hand
+        .send_tree(&bob.address, vec![place.path("out/tree")]);
+    let removing = async {
+        place.appears("in/tree").await;
+        fs::remove_file(place.path("out/tree/b")).unwrap();
+    };
+    let (sent, ()) = long(async { tokio::join!(sending, removing) }).await;
+    let sent = sent.unwrap();
+    assert_eq!(
+        (sent.left_out.1, sent.confirmed),
+        (1, true),
+        "{:?}",
+        sent.left_out
+    );
     assert_eq!(long(receiving).await.unwrap().unwrap(), Exit::Failed);
-    assert_eq!(place.read("home/tree/.hidden"), b"hidden");
-    assert!(!place.exists("home/.profile"));
-    assert!(!place.exists("home/.ssh/authorized_keys"));
-    place.assert_clean("home");
+    assert!(!place.exists("in/tree/b"));
+    assert_eq!(place.read("in/tree/a39"), bytes(100_000, 39));
 }

@@ -43,8 +43,12 @@ pub(super) async fn receive(
     let limits = TreeLimits::default().for_offer(totals);
     let report = stream(hand, inbox, &mut line, &what, limits, &meter).await?;
     let (path, protection) = (line.path(), line.protection());
-    line.finish()
-        .map_err(|fault| failing::fault(&what, &fault))?;
+    match report.unkept {
+        0 => line
+            .finish()
+            .map_err(|fault| failing::fault(&what, &fault))?,
+        some => line.cancel(unkept(some)),
+    }
     drop(shown);
     let failures = report.failures;
     let failed = report.failed.into_iter();
@@ -124,6 +128,12 @@ async fn stream(
             ))
         }
     }
+}
+
+/// What the sender is told who has sent everything: its copy may be the only one. Why it is so is nobody's affair.
+fn unkept(count: u64) -> Reason {
+    let text = format!("{count} of its files and folders could not be kept");
+    Reason::new(ReasonCondition::FailedApplication).with_text(text)
 }
 
 /// Tells a thread that time passes, as long as it is told anything.
