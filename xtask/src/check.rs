@@ -444,6 +444,6 @@ mod tests {
             list: true,
         })
         .unwrap();
-        assert_eq!(list.lines().count(), STEPS.len());
+        assert_eq!(list.lines().count(), STEPS.len() + BY_NAME.len());
     }
 }
