@@ -111,16 +111,17 @@ mod tests {
         let limit = std::sync::Arc::new(Limit::new(Some(50_000)));
         assert_eq!([limit.part(300_000), limit.part(70)], [5_000, 70]);
         let begun = Instant::now();
-        let taking = (0..4).map(|_| {
+        let mut taking = tokio::task::JoinSet::new();
+        for _ in 0..4 {
             let limit = limit.clone();
-            tokio::spawn(async move {
+            taking.spawn(async move {
                 for _ in 0..10 {
                     limit.take(limit.part(300_000)).await;
                 }
-            })
-        });
-        for taking in taking.collect::<Vec<_>>() {
-            taking.await.unwrap();
+            });
+        }
+        while let Some(taken) = taking.join_next().await {
+            taken.unwrap();
         }
         let took = Instant::now().duration_since(begun);
         assert!((3_700..4_100).contains(&took.as_millis()), "{took:?}");
