@@ -11,10 +11,22 @@ use std::io;
 /// What may help where a connection was lost.
 const AGAIN: &str = "give the same command again: it goes on where it was";
 
+/// The code of a file that is not what it was.
+pub(super) const FILE_CHANGED: &str = "file-changed";
+
 /// Something of ours.
 pub(super) fn misuse(what: &str, error: &FileError) -> Problem {
     let hint = "report it, with what --trace FILE writes";
     Problem::new(Exit::Failed, "misuse", what, error.to_string(), hint)
+}
+
+/// The code of what needs a connection to the server.
+pub(super) const OFFLINE: &str = "offline";
+
+/// There will be no connection to the server any more.
+pub(super) fn offline(what: &str) -> Problem {
+    let why = "the connection is gone for good";
+    Problem::new(Exit::Failed, OFFLINE, what, why, "")
 }
 
 /// Something with a thread.
@@ -60,7 +72,7 @@ pub(super) fn disk(error: &DiskError) -> Problem {
         DiskProblem::Full => "disk-full",
         DiskProblem::Denied | DiskProblem::ReadOnly | DiskProblem::Hidden => "not-allowed",
         DiskProblem::Missing => "no-such-file",
-        DiskProblem::Changed => "file-changed",
+        DiskProblem::Changed => FILE_CHANGED,
         DiskProblem::Exists | DiskProblem::Folder => "file-exists",
         DiskProblem::Link
         | DiskProblem::NotAFile
@@ -77,6 +89,19 @@ pub(super) fn disk(error: &DiskError) -> Problem {
         error.problem.to_string(),
         error.hint(),
     )
+}
+
+/// Whether a code of [`disk`] or [`fault`] is about one file, and not about who is to have it.
+pub(super) fn is_of_a_file(code: &str) -> bool {
+    const CODES: [&str; 6] = [
+        "disk",
+        "no-such-file",
+        "not-allowed",
+        FILE_CHANGED,
+        "file-exists",
+        "peer-failed",
+    ];
+    CODES.contains(&code)
 }
 
 /// What the other side is told of something with a disk.
@@ -105,7 +130,7 @@ pub(super) fn reason(error: &DiskError) -> Reason {
 pub(super) fn fault(what: &str, fault: &Fault) -> Problem {
     let (exit, code, hint) = match fault {
         Fault::Declined(_) => (Exit::Declined, "declined", "ask whoever is there"),
-        Fault::Changed => (Exit::Failed, "file-changed", AGAIN),
+        Fault::Changed => (Exit::Failed, FILE_CHANGED, AGAIN),
         Fault::WrongHash(_) | Fault::Forged | Fault::Unproven => {
             (Exit::Failed, "damaged", "give the same command again")
         }
@@ -146,6 +171,10 @@ fn of_cause(cause: &Cause) -> (Exit, &'static str, &'static str) {
             "peer-failed",
             "when the cause is gone, give the same command again: it goes on where it was",
         ),
+        // What we have a part of is not what is there now.
+        Cause::Remote(Some(reason)) if reason.condition == ReasonCondition::MediaError => {
+            (Exit::Failed, FILE_CHANGED, AGAIN)
+        }
         // There was a path, and the other end of it went away.
         Cause::Transport(TransportError::Closed) => (Exit::Failed, "connection-lost", AGAIN),
         Cause::NoConnectivity | Cause::Transport(_) | Cause::NoCommonTransport => (

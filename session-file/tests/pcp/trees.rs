@@ -1,9 +1,10 @@
 //! Folders.
 
 use super::{
-    kit::{Place, Via, bytes, long, offer_tree, pair},
+    kit::{Place, Task, Via, bytes, long, offer_tree, pair},
     names::{ODD, list},
 };
+use session_file::pcp::Inbox;
 use session_file::{TreeEntry, TreeLimits, TreePath, TreeSender, disk::Existing};
 use session_xmpp::cli::Exit;
 use std::{
@@ -163,6 +164,63 @@ async fn links_lead_nowhere() {
     assert_eq!(place.read("in/tree/file (1)"), b"new");
     assert!(!place.exists("in/tree/etc"));
     place.assert_clean("in");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_link_that_is_named_is_followed() {
+    let place = Place::new("named-links");
+    place.write("else/target.txt", b"target");
+    place.write("else/folder/inside.txt", b"inside");
+    fs::create_dir_all(place.path("out")).unwrap();
+    for (name, target) in [
+        ("link.txt", "else/target.txt"),
+        ("folder-link", "else/folder"),
+    ] {
+        let link = place.path(&format!("out/{name}"));
+        std::os::unix::fs::symlink(place.path(target), link).unwrap();
+    }
+    let (alice, bob) = pair(Via::RawUdp, None);
+    let receiving = bob.receive(&place.path("in"), Existing::Rename, 1);
+    let paths = ["link.txt", "folder-link"].map(|name| place.path(&format!("out/{name}")));
+    let sent = long(alice.hand.send_tree(&bob.address, paths.to_vec()))
+        .await
+        .unwrap();
+    assert_eq!(
+        (sent.files.0, sent.left_out.1),
+        (2, 0),
+        "{:?}",
+        sent.left_out
+    );
+    assert_eq!(long(receiving).await.unwrap().unwrap(), Exit::Done);
+    assert_eq!(place.read("in/link.txt"), b"target");
+    assert_eq!(place.read("in/folder-link/inside.txt"), b"inside");
+    place.assert_clean("in");
+}
+
+/// What programs look for in a home folder is nobody's to put there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_home_folder_takes_no_hidden_names_at_its_top() {
+    let place = Place::new("home");
+    place.write("out/.profile", b"profile");
+    place.write("out/.ssh/authorized_keys", b"key");
+    place.write("out/tree/.hidden", b"hidden");
+    place.write("home/.ssh/known", b"known");
+    let (alice, bob) = pair(Via::RawUdp, None);
+    let inbox = Inbox::without_hidden(&place.path("home"), Existing::Overwrite).unwrap();
+    let hand = bob.hand.clone();
+    let receiving = Task(tokio::spawn(async move { inbox.run(&hand, Some(2)).await }));
+    let paths = [".profile", ".ssh", "tree"].map(|name| place.path(&format!("out/{name}")));
+    let sent = long(alice.hand.send_tree(&bob.address, paths.to_vec())).await;
+    // Whoever sends it does not take it for received.
+    assert!(sent.is_err() || sent.unwrap().files.0 == 1);
+    let profile = place.path("out/.profile");
+    let alone = long(alice.hand.send_file(&bob.address, &profile)).await;
+    assert_eq!(alone.unwrap_err().exit, Exit::Failed);
+    assert_eq!(long(receiving).await.unwrap().unwrap(), Exit::Failed);
+    assert_eq!(place.read("home/tree/.hidden"), b"hidden");
+    assert!(!place.exists("home/.profile"));
+    assert!(!place.exists("home/.ssh/authorized_keys"));
+    place.assert_clean("home");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

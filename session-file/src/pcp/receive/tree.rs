@@ -96,9 +96,9 @@ async fn stream(
     let thread = tokio::task::spawn_blocking(move || {
         receive_tree(&folder, limits, existing, input, &sender, &counted)
     });
-    let (ticks, mut limit) = (to.downgrade(), hand.limit());
+    let ticks = to.downgrade();
     let fault = {
-        let carrying = line.exchange(from, to, &mut limit);
+        let carrying = line.exchange(from, to, hand.limit());
         tokio::pin!(carrying);
         tokio::select! {
             fault = &mut carrying => fault?,
