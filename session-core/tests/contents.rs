@@ -14,15 +14,20 @@ use std::{
     time::Duration,
 };
 
-/// Offers contents of these names, the first of them as the default one.
-fn offered(names: [&str; 2], bundle: bool) -> Table {
+/// Two that know two transports.
+fn pair() -> Table {
     let transports = || vec![fake(ONE), fake(TWO)];
-    let mut t = Table::new(Setup {
+    Table::new(Setup {
         alice: transports(),
         bob: transports(),
         channels: vec!["data"],
         ..Setup::default()
-    });
+    })
+}
+
+/// Offers contents of these names, the first of them as the default one.
+fn offered(names: [&str; 2], bundle: bool) -> Table {
+    let mut t = pair();
     let (name, to, now) = (t.alice.name.clone(), t.bob.name.clone(), t.now);
     let id = t.alice.manager.create_session(name, TYPE, now).unwrap();
     let session = t.alice.manager.session(id).unwrap();
@@ -48,13 +53,7 @@ fn running() -> Table {
 }
 
 fn ringing() -> Table {
-    let transports = || vec![fake(ONE), fake(TWO)];
-    let mut t = Table::new(Setup {
-        alice: transports(),
-        bob: transports(),
-        channels: vec!["data"],
-        ..Setup::default()
-    });
+    let mut t = pair();
     t.call();
     t.settle();
     t

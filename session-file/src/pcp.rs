@@ -36,13 +36,16 @@ pub use show::{Mode, Shown, View};
 
 use clap::Parser as _;
 use session_core::{Reason, ReasonCondition};
-use session_xmpp::cli::{Exit, Problem};
-use session_xmpp::client::ClientState;
+use session_xmpp::{
+    cli::{Exit, Problem},
+    client::ClientState,
+    endpoint::LinkState,
+};
 use std::{process::ExitCode, sync::Arc, time::Duration};
 use tokio::signal::unix::{self, Signal, SignalKind};
 
-/// How long it may take to take back what was told of shared files.
-const WITHDRAW_MAX: Duration = Duration::from_secs(3);
+/// How long it may take to take back what was told of shared files: there may be hundreds.
+const WITHDRAW_MAX: Duration = Duration::from_secs(10);
 
 /// Does what the command line says, and gives the program's exit code: 0 done, 1 failed, 2 usage, 3 no login, 4 declined.
 pub fn main() -> ExitCode {
@@ -120,9 +123,10 @@ pub async fn run(args: Args) -> Result<Exit, Problem> {
         Err(_) => ReasonCondition::Cancel,
     };
     let finishing = async {
-        if let Some(board) = board {
+        // Without a connection nobody hears of it.
+        let is_up = matches!(online.endpoint.link_state(), LinkState::Up(_));
+        if let Some(board) = board.filter(|_| is_up) {
             let withdrawn = board.withdraw(&online.endpoint, &online.address);
-            // Without a connection nobody hears of it.
             let _ = tokio::time::timeout(WITHDRAW_MAX, withdrawn).await;
         }
         online.finish(Reason::new(condition)).await
@@ -137,26 +141,24 @@ pub async fn run(args: Args) -> Result<Exit, Problem> {
     Ok(exit)
 }
 
-/// What a system has to ask a program to end: Ctrl-C, a terminal that is closed, and whoever manages processes.
+/// How a program is asked to end: Ctrl-C, and SIGTERM of whoever manages processes. A terminal that is closed (SIGHUP) stays
+/// what it was, as who starts a program by nohup has it ignored.
 #[derive(Debug)]
-struct Stop([Signal; 3]);
+struct Stop([Signal; 2]);
 
 impl Stop {
     fn new() -> std::io::Result<Self> {
-        let of = |kind| unix::signal(kind);
         Ok(Self([
-            of(SignalKind::interrupt())?,
-            of(SignalKind::terminate())?,
-            of(SignalKind::hangup())?,
+            unix::signal(SignalKind::interrupt())?,
+            unix::signal(SignalKind::terminate())?,
         ]))
     }
 
     async fn asked(&mut self) {
-        let [interrupt, terminate, hangup] = &mut self.0;
+        let [interrupt, terminate] = &mut self.0;
         tokio::select! {
             _ = interrupt.recv() => {}
             _ = terminate.recv() => {}
-            _ = hangup.recv() => {}
         }
     }
 }

@@ -266,8 +266,8 @@ fn files_folders_and_previews_are_fetched_and_both_know_the_end() {
     }
 }
 
-#[test]
-fn several_are_fetched_at_once_and_one_that_is_not_there_is_missing() {
+/// Bob has taken what Alice offers: a world, and the session at each.
+fn accepted() -> (World, SessionId, SessionId) {
     let mut world = world(Carrier::Stream);
     client(&mut world, BOB, |client| {
         client.set_policy(|_| ShareVerdict::Accept)
@@ -275,6 +275,12 @@ fn several_are_fetched_at_once_and_one_that_is_not_there_is_missing() {
     let alice = open(&mut world, share());
     world.settle();
     let bob = only(&mut world, BOB);
+    (world, alice, bob)
+}
+
+#[test]
+fn several_are_fetched_at_once_and_one_that_is_not_there_is_missing() {
+    let (mut world, alice, bob) = accepted();
     let first = fetch(&mut world, bob, 0, None).unwrap();
     let second = fetch(&mut world, bob, 2, None).unwrap();
     let picture = fetch(&mut world, bob, 0, Some((10, 10))).unwrap();
@@ -340,13 +346,7 @@ fn misses(world: &mut World, [alice, bob]: [SessionId; 2]) {
 
 #[test]
 fn a_channel_that_ends_leaves_its_place_to_another() {
-    let mut world = world(Carrier::Stream);
-    client(&mut world, BOB, |client| {
-        client.set_policy(|_| ShareVerdict::Accept)
-    });
-    let alice = open(&mut world, share());
-    world.settle();
-    let bob = only(&mut world, BOB);
+    let (mut world, alice, bob) = accepted();
     for _ in 0..20 {
         misses(&mut world, [alice, bob]);
         world.with_session(ALICE, alice, |session, now| {
@@ -417,13 +417,7 @@ fn bytes_that_were_not_announced_end_it_before_they_are_kept() {
 
 #[test]
 fn a_channel_that_is_there_already_and_channels_without_end_are_refused() {
-    let mut world = world(Carrier::Stream);
-    client(&mut world, BOB, |client| {
-        client.set_policy(|_| ShareVerdict::Accept)
-    });
-    let alice = open(&mut world, share());
-    world.settle();
-    let bob = only(&mut world, BOB);
+    let (mut world, alice, bob) = accepted();
     let mut say = |name: &str| {
         world.hold(true);
         world.update(BOB, |manager, now| {

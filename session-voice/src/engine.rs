@@ -416,7 +416,8 @@ impl VoiceEngine {
         self.played.at = 0;
         let (playout, stretch) = self.media.pull(now);
         let rate = self.decoder().sample_rate();
-        let length = samples(self.media.peer_frame(), rate);
+        // Whatever a peer says of its frames, time goes on.
+        let length = samples(self.media.peer_frame(), rate).max(1);
         let is_sound = matches!(playout, Playout::Packet(_) | Playout::Recover { .. });
         self.decode(playout, length, &mut sound);
         let (shorter, longer) = &mut self.stats.stretched;

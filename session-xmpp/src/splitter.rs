@@ -70,8 +70,8 @@ pub enum Part<'a> {
 
 /// Cuts a byte stream into stanzas. See the [module](self).
 ///
-/// After each [`Self::push`], call [`Self::next_frame`] or [`Self::next_part`] until it gives `None`. Then the memory held is at most the limit
-/// for a stanza and one push.
+/// After each [`Self::push`], call [`Self::next_frame`] or [`Self::next_part`] until it gives `None`. Then the memory held is at
+/// most the limit for a stanza and one push.
 #[derive(Debug)]
 pub struct Splitter {
     framing: Framing,

@@ -127,7 +127,9 @@ impl fmt::Display for DiskProblem {
             Self::Folder => "a folder has its name",
             Self::Changed => "it was changed while it was read",
             Self::Reserved => "the name is kept for files that are not whole",
-            Self::Hidden => "nothing is taken from others that steers programs here, as names with a dot in front may",
+            Self::Hidden => {
+                "names that begin with a dot may steer programs, and are not taken here"
+            }
             Self::TooManyOpen => "too many files are open",
             Self::Other(text) => text,
         })

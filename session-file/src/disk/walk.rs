@@ -9,8 +9,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Goes through files and folders (a link that is named is followed, those that are found are not), folders before what is in them, in the order of names. It keeps the names of the folders
-/// that it is in, and nothing else.
+/// Goes through files and folders, folders before what is in them, in the order of names. A link that is named is followed, those
+/// that are found are not. It keeps the names of the folders that it is in, and nothing else.
 #[derive(Debug)]
 pub struct Walk {
     /// Where to begin, last first.
@@ -65,10 +65,8 @@ impl Walk {
     fn look(&mut self, parent: Option<&TreePath>, path: PathBuf, root: bool) -> Found {
         let place = within(parent, &path);
         // Under the link's name goes what it leads to, which is opened later as what is no link.
-        let path = match root.then(|| path.canonicalize()) {
-            Some(Ok(target)) => target,
-            Some(Err(_)) | None => path,
-        };
+        let target = (root && path.is_symlink()).then(|| path.canonicalize());
+        let path = target.and_then(Result::ok).unwrap_or(path);
         let fault = |what, error: &io::Error| {
             Found::Skipped(Skipped::Fault(DiskError::io(what, &path, error)))
         };

@@ -114,9 +114,12 @@ impl Board {
             match done {
                 Ok((_, true, Ok(()))) => {}
                 Ok((path, false, Ok(()))) => drop(self.lock().remove(&path)),
-                Ok((path, is_told, Err(error))) => {
-                    if is_told && !told.contains_key(&path) {
-                        self.lock().remove(&path);
+                Ok((path, is_there, Err(error))) => {
+                    // It is as it was, and is tried again with the next look.
+                    match told.get(&path).filter(|_| is_there) {
+                        Some(before) => drop(self.lock().insert(path, before.clone())),
+                        None if is_there => drop(self.lock().remove(&path)),
+                        None => {}
                     }
                     first.get_or_insert(error);
                 }

@@ -12,7 +12,18 @@ use std::io;
 const AGAIN: &str = "give the same command again: it goes on where it was";
 
 /// The code of a file that is not what it was.
-pub(super) const FILE_CHANGED: &str = "file-changed";
+const FILE_CHANGED: &str = "file-changed";
+
+/// The code of a file that is not what was announced of it, as the other side found.
+const FILE_DIFFERS: &str = "file-differs";
+
+/// The code of a file that is larger than the other side takes.
+const TOO_LARGE: &str = "too-large";
+
+/// Whether a part of a file is of another than the one that is there now.
+pub(super) fn is_of_another(problem: &Problem) -> bool {
+    [FILE_CHANGED, FILE_DIFFERS].contains(&problem.code)
+}
 
 /// Something of ours.
 pub(super) fn misuse(what: &str, error: &FileError) -> Problem {
@@ -26,7 +37,8 @@ pub(super) const OFFLINE: &str = "offline";
 /// There will be no connection to the server any more.
 pub(super) fn offline(what: &str) -> Problem {
     let why = "the connection is gone for good";
-    Problem::new(Exit::Failed, OFFLINE, what, why, "")
+    let hint = "start it again, when the account can log in";
+    Problem::new(Exit::Failed, OFFLINE, what, why, hint)
 }
 
 /// Something with a thread.
@@ -93,11 +105,13 @@ pub(super) fn disk(error: &DiskError) -> Problem {
 
 /// Whether a code of [`disk`] or [`fault`] is about one file, and not about who is to have it.
 pub(super) fn is_of_a_file(code: &str) -> bool {
-    const CODES: [&str; 6] = [
+    const CODES: [&str; 8] = [
         "disk",
         "no-such-file",
         "not-allowed",
+        TOO_LARGE,
         FILE_CHANGED,
+        FILE_DIFFERS,
         "file-exists",
         "peer-failed",
     ];
@@ -109,6 +123,7 @@ pub(super) fn reason(error: &DiskError) -> Reason {
     let text = match error.problem {
         DiskProblem::Full => "there is no room on the disk",
         DiskProblem::Changed => "the file was changed while it was read",
+        DiskProblem::Hidden => "names that begin with a dot are not taken there",
         // Where what is on our disk is nobody's affair.
         DiskProblem::Denied
         | DiskProblem::ReadOnly
@@ -118,7 +133,6 @@ pub(super) fn reason(error: &DiskError) -> Reason {
         | DiskProblem::NotAFile
         | DiskProblem::NotAFolder
         | DiskProblem::Folder
-        | DiskProblem::Hidden
         | DiskProblem::Reserved
         | DiskProblem::TooManyOpen
         | DiskProblem::Other(_) => "the disk does not take it",
@@ -171,10 +185,16 @@ fn of_cause(cause: &Cause) -> (Exit, &'static str, &'static str) {
             "peer-failed",
             "when the cause is gone, give the same command again: it goes on where it was",
         ),
-        // What we have a part of is not what is there now.
-        Cause::Remote(Some(reason)) if reason.condition == ReasonCondition::MediaError => {
-            (Exit::Failed, FILE_CHANGED, AGAIN)
-        }
+        Cause::Remote(Some(reason)) if reason.extra == crate::file_too_large().extra => (
+            Exit::Failed,
+            TOO_LARGE,
+            "send it in parts, or ask the other side to take more",
+        ),
+        Cause::Remote(Some(reason)) if reason.condition == ReasonCondition::MediaError => (
+            Exit::Failed,
+            FILE_DIFFERS,
+            "give the same command again when nobody writes to it",
+        ),
         // There was a path, and the other end of it went away.
         Cause::Transport(TransportError::Closed) => (Exit::Failed, "connection-lost", AGAIN),
         Cause::NoConnectivity | Cause::Transport(_) | Cause::NoCommonTransport => (

@@ -60,7 +60,7 @@ impl Hand {
         let goes_on = known.is_some();
         match self.fetch_behind(from, path, inbox, known).await {
             // What we have a part of was another file, or is not any more what it was.
-            Err(problem) if goes_on && problem.code == failing::FILE_CHANGED => {
+            Err(problem) if goes_on && failing::is_of_another(&problem) => {
                 self.fetch_behind(from, path, inbox, None).await
             }
             fetched => fetched,

@@ -172,7 +172,9 @@ impl Inbox {
                 running.spawn(take(hand.clone(), self.clone(), offer, landing.clone()));
             }
             tokio::select! {
-                notice = offers.next() => is_over |= matches!(notice, None | Some(Notice::Ended)),
+                notice = offers.next(), if !is_over => {
+                    is_over = matches!(notice, None | Some(Notice::Ended));
+                }
                 // What runs needs no server.
                 () = &mut ended, if !is_over => is_over = true,
                 () = landing.more.notified() => {}
@@ -180,11 +182,11 @@ impl Inbox {
                     let outcome = match done {
                         Ok((session, outcome)) => {
                             looked_at.retain(|(other, _)| *other != session);
-                            taken += u64::from(!matches!(outcome, Ok(false)));
-                            outcome.map(|_| ())
+                            outcome
                         }
                         Err(error) => Err(failing::thread(&error)),
                     };
+                    taken += u64::from(!matches!(outcome, Ok(false)));
                     if let Err(problem) = outcome {
                         hand.view().problem(&problem);
                         failures += 1;

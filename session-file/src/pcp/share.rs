@@ -115,7 +115,9 @@ impl Shelf {
                 }
             }
             tokio::select! {
-                notice = offers.next() => is_over |= matches!(notice, None | Some(Notice::Ended)),
+                notice = offers.next(), if !is_over => {
+                    is_over = matches!(notice, None | Some(Notice::Ended));
+                }
                 // What runs needs no server.
                 () = &mut ended, if !is_over => is_over = true,
                 Some(wanted) = next(&mut wanted) => {

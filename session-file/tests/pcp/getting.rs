@@ -2,7 +2,7 @@
 
 use super::kit::{self, Place, Via, bytes, long, pair};
 use session_file::{TreePath, disk::Existing, pcp::Shelf};
-use session_xmpp::cli::Exit;
+use session_xmpp::cli::{Exit, Problem};
 use std::{fs, time::Duration};
 
 /// Lets somebody fetch what is in a folder, as long as the result lives.
@@ -10,6 +10,15 @@ fn share(place: &Place, side: &kit::Side) -> impl Drop + use<> {
     let shelf = Shelf::new(&place.path("shelf")).unwrap();
     let hand = side.hand.clone();
     kit::Task(tokio::spawn(async move { shelf.run(&hand).await }))
+}
+
+/// Fetches a file that is shared, as fast as it goes.
+async fn fetch(place: &Place, name: &str, existing: Existing) -> Result<(), Problem> {
+    let (alice, bob) = pair(Via::RawUdp, None);
+    let _sharing = share(place, &bob);
+    let inbox = kit::inbox(&place.path("in"), existing);
+    let path = TreePath::new(name).unwrap();
+    long(alice.hand.fetch(&bob.address, &path, &inbox)).await
 }
 
 /// Fetches a part of a file, and is gone.
@@ -35,13 +44,7 @@ async fn a_part_of_another_file_does_not_stand_in_the_way() {
         assert!(part > 0, "something is there to go on with");
         let content = bytes(size, 2);
         fs::write(place.path("shelf/report"), &content).unwrap();
-        let (alice, bob) = pair(Via::RawUdp, None);
-        let _sharing = share(&place, &bob);
-        let inbox = kit::inbox(&place.path("in"), Existing::Rename);
-        let path = TreePath::new("report").unwrap();
-        long(alice.hand.fetch(&bob.address, &path, &inbox))
-            .await
-            .unwrap();
+        fetch(&place, "report", Existing::Rename).await.unwrap();
         assert!(place.read("in/report") == content);
         place.assert_clean("in");
     }
@@ -54,13 +57,7 @@ async fn an_interrupted_file_is_fetched_from_there_on() {
     place.write("shelf/report", &content);
     begin(&place, "report").await;
     place.settle("in").await;
-    let (alice, bob) = pair(Via::RawUdp, None);
-    let _sharing = share(&place, &bob);
-    let inbox = kit::inbox(&place.path("in"), Existing::Rename);
-    let path = TreePath::new("report").unwrap();
-    long(alice.hand.fetch(&bob.address, &path, &inbox))
-        .await
-        .unwrap();
+    fetch(&place, "report", Existing::Rename).await.unwrap();
     assert!(place.read("in/report") == content);
     place.assert_clean("in");
 }
@@ -70,11 +67,7 @@ async fn what_is_there_is_not_fetched_where_that_was_said() {
     let place = Place::new("get-skip");
     place.write("shelf/report", b"new");
     place.write("in/report", b"old");
-    let (alice, bob) = pair(Via::RawUdp, None);
-    let _sharing = share(&place, &bob);
-    let inbox = kit::inbox(&place.path("in"), Existing::Skip);
-    let path = TreePath::new("report").unwrap();
-    let problem = long(alice.hand.fetch(&bob.address, &path, &inbox)).await;
+    let problem = fetch(&place, "report", Existing::Skip).await;
     let problem = problem.unwrap_err();
     assert_eq!((problem.code, problem.exit), ("file-exists", Exit::Failed));
     assert_eq!(place.read("in/report"), b"old");

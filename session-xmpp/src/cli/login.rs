@@ -350,15 +350,15 @@ async fn follow_roster(endpoint: WeakEndpoint, account: Peer, policy: Policy) {
     };
     let mut link = strong.connect_link_state();
     drop(strong);
-    // That of now was read already.
-    let mut is_first = true;
+    // The first notice is of now, of which the roster was read already.
+    let _ = link.next().await;
     while let Some(notice) = link.next().await {
         match notice {
             Notice::Value(LinkState::Up(_))
             | Notice::Snapshot {
                 last: Some(LinkState::Up(_)),
                 ..
-            } if !std::mem::take(&mut is_first) => {
+            } => {
                 let Some(endpoint) = endpoint.upgrade() else {
                     return;
                 };

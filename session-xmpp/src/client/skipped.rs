@@ -6,18 +6,54 @@ use crate::{
     xml::{self, Context, XmlError, XmlErrorKind},
 };
 use bytes::Bytes;
-use session_core::ElementLimits;
+use session_core::{Element, ElementLimits};
+
+/// By what elements are measured.
+pub(super) struct Measure<'a> {
+    pub(super) context: &'a Context,
+    pub(super) limits: &'a ElementLimits,
+    /// Whether stanzas may come: what they break is skipped.
+    pub(super) takes_stanzas: bool,
+}
+
+/// What was read.
+pub(super) enum Read {
+    Element(Element),
+    /// A stanza that breaks a limit: as much of it as there is, the start tag at least.
+    Skipped(Bytes),
+}
+
+impl Measure<'_> {
+    /// Reads an element.
+    ///
+    /// # Errors
+    /// [`XmlError`]: it is no XML, or breaks a limit and is no stanza.
+    pub(super) fn read(&self, element: &[u8]) -> Result<Read, XmlError> {
+        match xml::parse(element, self.context, self.limits) {
+            Ok(element) => Ok(Read::Element(element)),
+            Err(error) if is_limit(&error) => self.skip(element, error),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Takes an element that breaks a limit, as much of it as there is.
+    ///
+    /// # Errors
+    /// [`XmlError`]: that one, if it is no stanza.
+    pub(super) fn skip(&self, element: &[u8], error: XmlError) -> Result<Read, XmlError> {
+        match self.takes_stanzas && is_stanza(element, self.context, self.limits)? {
+            true => Ok(Read::Skipped(Bytes::copy_from_slice(element))),
+            false => Err(error),
+        }
+    }
+}
 
 /// Whether an element is a stanza, by its start tag, after which there may be more. Of one that has no end yet, the name as
 /// written decides, and so it does where the tag breaks a limit itself.
 ///
 /// # Errors
 /// [`XmlError`] when the tag is no XML.
-pub(super) fn is_stanza(
-    element: &[u8],
-    context: &Context,
-    limits: &ElementLimits,
-) -> Result<bool, XmlError> {
+fn is_stanza(element: &[u8], context: &Context, limits: &ElementLimits) -> Result<bool, XmlError> {
     let Some(inner) = inside(element) else {
         return Ok(is_stanza_name(name(element)));
     };

@@ -14,7 +14,7 @@ use super::{
     ns,
     sasl::{Credentials, Exchange, Mechanism, Secured},
     scram::Salted,
-    skipped,
+    skipped::{Measure, Read},
 };
 use crate::{
     endpoint::LinkError,
@@ -177,6 +177,15 @@ enum Item {
     /// A stanza that breaks a limit: as much of it as there is, the start tag at least.
     Skipped(Bytes),
     Close,
+}
+
+impl From<Read> for Item {
+    fn from(read: Read) -> Self {
+        match read {
+            Read::Element(element) => Self::Element(element),
+            Read::Skipped(bytes) => Self::Skipped(bytes),
+        }
+    }
 }
 
 impl Stream {
@@ -396,18 +405,23 @@ impl Stream {
     }
 
     fn next_item(&mut self) -> Result<Option<Item>, XmlError> {
-        let limits = &self.login.limits;
         let online = matches!(self.phase, Phase::Online);
-        let takes_stanzas = self.takes_stanzas();
+        let limits = &self.login.limits;
+        let measure = Measure {
+            context: &self.context,
+            limits,
+            takes_stanzas: self.takes_stanzas(),
+        };
         let frame = match self.splitter.next_part()? {
             None => return Ok(None),
             Some(Part::Frame(frame)) => frame,
             Some(Part::Skipped { tag, limit }) => {
-                if takes_stanzas && skipped::is_stanza(tag, &self.context, limits)? {
-                    return Ok(Some(Item::Skipped(Bytes::copy_from_slice(tag))));
-                }
-                let error = XmlError::new(XmlErrorKind::Limit(limit), 0);
-                return Err(error.offset_by(self.splitter.frame_position()));
+                let broken = XmlError::new(XmlErrorKind::Limit(limit), 0);
+                let skipped = measure.skip(tag, broken);
+                let at = self.splitter.frame_position();
+                return skipped
+                    .map(|read| Some(read.into()))
+                    .map_err(|error| error.offset_by(at));
             }
         };
         Ok(Some(match frame {
@@ -419,17 +433,7 @@ impl Stream {
             Frame::Stanza(bytes) if online && is_stanza(bytes, &self.context) => {
                 Item::Stanza(Bytes::copy_from_slice(bytes))
             }
-            Frame::Stanza(bytes) => match xml::parse(bytes, &self.context, limits) {
-                Ok(element) => Item::Element(element),
-                Err(error)
-                    if takes_stanzas
-                        && skipped::is_limit(&error)
-                        && skipped::is_stanza(bytes, &self.context, limits)? =>
-                {
-                    Item::Skipped(Bytes::copy_from_slice(bytes))
-                }
-                Err(error) => return Err(error),
-            },
+            Frame::Stanza(bytes) => measure.read(bytes)?.into(),
         }))
     }
 

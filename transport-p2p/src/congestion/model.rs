@@ -85,8 +85,8 @@ struct Round {
 /// The module's tests hold it, on a simulated link of 100 Mbit/s with a round trip of 50 ms, to at least 97 % of the
 /// link, 15 ms of queue after the start, 96 % of the link at 1 % loss, and 25 to 75 % beside CUBIC or BBR where the
 /// buffer holds what a round trip carries, or more. (Half of that: CUBIC is left 17 %, by BBR as by this.)
-/// Between two hosts with such a link (`cargo xtask bench file.beside`) a file was seen to get 55 % beside Linux's CUBIC, and
-/// 24 % beside its BBR.
+/// Between two hosts with such a link (`cargo xtask bench file.beside`) a file was seen to get 56 to 58 % beside Linux's
+/// CUBIC, and 23 to 26 % beside its BBR.
 #[derive(Clone, Debug)]
 pub struct Model {
     packet: u64,

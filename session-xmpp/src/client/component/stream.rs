@@ -1,7 +1,11 @@
 //! One connection of a component, as a state machine without I/O (XEP-0114 §3).
 
 use crate::{
-    client::{LoginError, Password, ns::STREAM_ERRORS, skipped},
+    client::{
+        LoginError, Password,
+        ns::STREAM_ERRORS,
+        skipped::{self, Measure, Read},
+    },
     splitter::{Frame, Framing, Part, Splitter},
     xml::{self, Context, NS_STREAMS, XmlError, XmlErrorKind},
 };
@@ -55,6 +59,15 @@ enum Item {
     /// A stanza that breaks a limit: as much of it as there is, the start tag at least.
     Skipped(Bytes),
     Close,
+}
+
+impl From<Read> for Item {
+    fn from(read: Read) -> Self {
+        match read {
+            Read::Element(element) => Self::Element(element),
+            Read::Skipped(bytes) => Self::Skipped(bytes),
+        }
+    }
 }
 
 impl ComponentStream {
@@ -159,15 +172,21 @@ impl ComponentStream {
 
     fn next_item(&mut self) -> Result<Option<Item>, XmlError> {
         let online = self.is_online();
+        let measure = Measure {
+            context: &self.context,
+            limits: &self.limits,
+            takes_stanzas: online,
+        };
         let frame = match self.splitter.next_part()? {
             None => return Ok(None),
             Some(Part::Frame(frame)) => frame,
             Some(Part::Skipped { tag, limit }) => {
-                if online && skipped::is_stanza(tag, &self.context, &self.limits)? {
-                    return Ok(Some(Item::Skipped(Bytes::copy_from_slice(tag))));
-                }
-                let error = XmlError::new(XmlErrorKind::Limit(limit), 0);
-                return Err(error.offset_by(self.splitter.frame_position()));
+                let broken = XmlError::new(XmlErrorKind::Limit(limit), 0);
+                let skipped = measure.skip(tag, broken);
+                let at = self.splitter.frame_position();
+                return skipped
+                    .map(|read| Some(read.into()))
+                    .map_err(|error| error.offset_by(at));
             }
         };
         Ok(Some(match frame {
@@ -179,17 +198,7 @@ impl ComponentStream {
             Frame::Stanza(bytes) if online && inherits_all(bytes, &self.context) => {
                 Item::Stanza(Bytes::copy_from_slice(bytes))
             }
-            Frame::Stanza(bytes) => match xml::parse(bytes, &self.context, &self.limits) {
-                Ok(element) => Item::Element(element),
-                Err(error)
-                    if online
-                        && skipped::is_limit(&error)
-                        && skipped::is_stanza(bytes, &self.context, &self.limits)? =>
-                {
-                    Item::Skipped(Bytes::copy_from_slice(bytes))
-                }
-                Err(error) => return Err(error),
-            },
+            Frame::Stanza(bytes) => measure.read(bytes)?.into(),
         }))
     }
 
