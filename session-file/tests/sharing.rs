@@ -14,8 +14,8 @@ use session_core::{
 };
 use session_file::{
     SHARE, Share, ShareClient, ShareConfig, ShareError, ShareFetch, ShareInfo, ShareItem,
-    ShareKind, ShareRead, ShareState, ShareVerdict, TarError, TarEvent, TarReader, TreePath,
-    tar_header, tar_padding,
+    ShareKind, ShareLimits, ShareRead, ShareState, ShareVerdict, TarError, TarEvent, TarReader,
+    TreePath, tar_header, tar_padding,
 };
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 use transport_p2p::{pseudotcp::PseudoTcpLayer, raw_udp::RawUdp};
@@ -33,6 +33,10 @@ enum Carrier {
 const CARRIERS: [Carrier; 3] = [Carrier::Stream, Carrier::Plain, Carrier::PseudoTcp];
 
 fn world_of(carrier: Carrier, dialect: &'static Dialect) -> World {
+    world_with(carrier, dialect, ShareLimits::default())
+}
+
+fn world_with(carrier: Carrier, dialect: &'static Dialect, limits: ShareLimits) -> World {
     let mut world = World::new(7);
     for (host, name) in ["alice@a.example/desk", "bob@b.example/lap"]
         .into_iter()
@@ -55,7 +59,11 @@ fn world_of(carrier: Carrier, dialect: &'static Dialect) -> World {
                     manager.add_transport(RawUdp::new(SocketAddr::new(address, 0)))?;
                 }
             }
-            manager.add_client(ShareClient::new(ShareConfig::new(layer)))
+            let config = ShareConfig {
+                limits,
+                ..ShareConfig::new(layer)
+            };
+            manager.add_client(ShareClient::new(config))
         });
     }
     world
@@ -363,6 +371,74 @@ fn a_channel_that_ends_leaves_its_place_to_another() {
     for (host, id) in [(ALICE, alice), (BOB, bob)] {
         let session = world.manager(host).peek(id).unwrap();
         assert!(session.channel_ids().count() < 8);
+    }
+}
+
+/// A request that comes while the answer to the one before it fills what may wait to be sent.
+#[test]
+fn a_request_behind_a_large_answer_is_answered() {
+    let limits = ShareLimits {
+        send_bytes: 16 << 10,
+        receive_bytes: 16 << 10,
+        ..ShareLimits::default()
+    };
+    for carrier in CARRIERS {
+        let mut world = world_with(carrier, Dialect::JINGLE, limits);
+        client(&mut world, BOB, |client| {
+            client.set_policy(|_| ShareVerdict::Accept)
+        });
+        let alice = open(&mut world, share());
+        world.settle();
+        let bob = only(&mut world, BOB);
+        let first = fetch(&mut world, bob, 0, None).unwrap();
+        world.run_for(Duration::from_secs(1));
+        let share = client(&mut world, BOB, |client| client.share(bob).cloned());
+        let share = share.unwrap();
+        let target = share.preview(&share.items[0], 10, 10).unwrap();
+        let request = format!("GET {target} HTTP/1.1\r\nHost: x\r\n\r\n");
+        world.with_session(BOB, bob, |session, now| {
+            let channel = session.channel_ids().next().unwrap();
+            session.send(channel, request.into(), now).unwrap();
+        });
+        world.run_for(Duration::from_secs(1));
+        let mut server = Server::default();
+        server.step(&mut world, alice);
+        let mut bytes = 0;
+        // Nothing is asked of the sender behind its last byte; what it has waits for whoever reads slowly.
+        while !server.left.is_empty() {
+            let read = world.update(BOB, |manager, now| {
+                ShareClient::read(manager, first, 5_000, now).unwrap()
+            });
+            match read {
+                ShareRead::Bytes(piece) => bytes += piece.len(),
+                ShareRead::Pending => {
+                    world.run_for(Duration::from_millis(20));
+                    server.step(&mut world, alice);
+                }
+                over @ (ShareRead::End | ShareRead::Missing | ShareRead::Broken) => {
+                    panic!("{carrier:?}: {over:?}")
+                }
+            }
+        }
+        world.run_until(Duration::from_secs(60), |world| {
+            loop {
+                let read = world.update(BOB, |manager, now| {
+                    ShareClient::read(manager, first, 5_000, now).unwrap()
+                });
+                match read {
+                    ShareRead::Bytes(piece) => bytes += piece.len(),
+                    ShareRead::Pending => return false,
+                    end @ (ShareRead::End | ShareRead::Missing | ShareRead::Broken) => {
+                        assert_eq!(end, ShareRead::End, "{carrier:?}");
+                        return true;
+                    }
+                }
+            }
+        });
+        assert_eq!(bytes, 300_000, "{carrier:?}");
+        world.run_for(Duration::from_secs(1));
+        let asked = client(&mut world, ALICE, |client| client.demands(alice).count());
+        assert_eq!(asked, 1, "{carrier:?}");
     }
 }
 

@@ -180,10 +180,15 @@ impl ShareClient {
         added.map_err(|_| malformed("not possible now"))
     }
 
-    /// Looks for requests in what came.
+    /// Looks for requests in what came, until there is none, or no room for what is answered.
     pub(super) fn listen(&mut self, session: &mut Session, now: Instant) {
+        while self.hear(session, now) && self.push(session, now) {}
+    }
+
+    /// Looks for requests in what came. Whether all of it made sense.
+    fn hear(&mut self, session: &mut Session, now: Instant) -> bool {
         let Some(room) = self.rooms.get_mut(&session.id()) else {
-            return;
+            return false;
         };
         let mut wrong = None;
         for at in 0..room.links.len() {
@@ -197,19 +202,28 @@ impl ShareClient {
                 Err(error) => wrong = Some(error),
             }
         }
-        match wrong {
-            Some(error) => self.broken(session, &error.to_string(), now),
-            None => self.pump(session, now),
+        if let Some(error) = &wrong {
+            self.broken(session, &error.to_string(), now);
+        }
+        wrong.is_none()
+    }
+
+    /// Hands on what waits, and looks at what had to wait for that.
+    pub(super) fn pump(&mut self, session: &mut Session, now: Instant) {
+        if self.push(session, now) {
+            self.listen(session, now);
         }
     }
 
-    pub(super) fn pump(&mut self, session: &mut Session, now: Instant) {
+    /// Hands on what waits. Whether there is room now on a channel that waits for requests.
+    fn push(&mut self, session: &mut Session, now: Instant) -> bool {
         let Some(room) = self.rooms.get_mut(&session.id()) else {
-            return;
+            return false;
         };
-        let mut lost = None;
+        let (mut lost, mut waits) = (None, false);
         for link in &mut room.links {
             match link.pump(session, now) {
+                Ok(true) if link.waits() => waits = true,
                 Ok(true) => room.signal.emit(ShareChange::Writable),
                 Ok(false) => {}
                 Err(reason) => lost = Some(reason),
@@ -218,7 +232,9 @@ impl ShareClient {
         if let Some(reason) = lost {
             room.enter(ShareState::Failure);
             end(session, reason, now);
+            return false;
         }
+        waits
     }
 
     /// What a peer says makes no sense: the whole share is over.

@@ -220,10 +220,15 @@ impl Link {
         session: &mut Session,
         now: Instant,
     ) -> Result<Option<ShareRequest>, HttpError> {
-        while matches!(self.work, Work::Waits(_))
-            && self.flow.room() >= HEAD_ROOM
-            && self.refill(PIECE, Some((session, now)))
-        {
+        while matches!(self.work, Work::Waits(_)) {
+            if self.flow.room() < HEAD_ROOM {
+                // The answer before it has not left yet.
+                self.flow.want_room();
+                break;
+            }
+            if !self.refill(PIECE, Some((session, now))) {
+                break;
+            }
             let Work::Waits(head) = &mut self.work else {
                 break;
             };
@@ -342,6 +347,11 @@ impl Link {
 
     pub(super) fn pump(&mut self, session: &mut Session, now: Instant) -> Result<bool, Reason> {
         self.flow.pump(session, now)
+    }
+
+    /// Whether a sender waits for a request on it.
+    pub(super) fn waits(&self) -> bool {
+        matches!(self.work, Work::Waits(_))
     }
 }
 
