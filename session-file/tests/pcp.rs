@@ -23,16 +23,17 @@ mod names;
 mod trees;
 
 use kit::{ALL, Place, Via, bytes, long, pair};
-use session_core::{Condition, Peer};
+use session_core::{Condition, Element, Peer};
 use session_file::{
-    FileName, TreePath, disk::Existing, pcp::Shelf, publication_session, publication_start,
+    File, FileName, Publication, TreePath, disk::Existing, pcp::Shelf, publication_session,
+    publication_start,
 };
 use session_xmpp::{
     cli::Exit,
-    client::Policy,
+    client::{Policy, Rule},
     endpoint::{QueryKind, Router},
 };
-use std::{fs, os::unix::fs::MetadataExt as _, time::Duration};
+use std::{fs, os::unix::fs::MetadataExt as _, path::Path, time::Duration};
 
 const SIZES: [usize; 5] = [0, 1, (1 << 20) - 1, 1 << 20, 5_000_000];
 
@@ -275,6 +276,116 @@ async fn what_is_shared_is_told_to_contacts_and_offered_to_who_asks_for_it() {
     assert!(sid.is_some_and(|sid| sid.len() == 32));
     long(receiving).await.unwrap().unwrap();
     assert!(place.read("in/beach.jpg") == bytes(300_000, 3));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_was_told_that_a_file_begins_gets_it_however_many_ask() {
+    let place = Place::new("many");
+    for number in 0..12_usize {
+        place.write(&format!("shelf/{number}"), &bytes(200_000, number as u64));
+    }
+    let router = Router::new();
+    let (node, _there) = kit::node(&router, "bob@example.org");
+    let mut shelf = Shelf::new(&place.path("shelf")).unwrap();
+    let service = shelf.service(&Policy::new([Rule::Any]));
+    let bob = kit::side(&router, "bob", Via::RawUdp, Some(600_000), Some(service));
+    let side = |name| kit::side(&router, name, Via::RawUdp, None, None);
+    let others = [side("alice"), side("carol")];
+    let sharer = bob.hand.clone();
+    let _sharing = kit::Task(tokio::spawn(async move { shelf.run(&sharer).await }));
+    long(async {
+        while node.lock().unwrap().len() < 12 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
+    // Each of them takes eight at a time.
+    let receiving = [0, 1].map(|at| {
+        let into = place.path(&format!("in{at}"));
+        others[at].receive(&into, Existing::Rename, 6)
+    });
+    for number in 0..12 {
+        let endpoint = others[number % 2].hand.endpoint();
+        let answer = endpoint.query(
+            QueryKind::Get,
+            bob.address.clone(),
+            publication_start(&number.to_string()),
+            Duration::from_secs(60),
+        );
+        assert!(answer.await.is_ok(), "{number}");
+    }
+    for receiving in receiving {
+        assert_eq!(long(receiving).await.unwrap().unwrap(), Exit::Done);
+    }
+    for number in 0..12 {
+        let arrived = place.read(&format!("in{}/{number}", number % 2));
+        assert!(arrived == bytes(200_000, number as u64), "{number}");
+    }
+}
+
+/// Lets a device of Bob's share a folder, as long as the result lives.
+fn shares(router: &Router, device: &str, path: &Path) -> impl Drop + use<> {
+    let mut shelf = Shelf::new(path).unwrap();
+    let service = shelf.service(&Policy::new([Rule::Any]));
+    let address = format!("bob@example.org/{device}");
+    let service = Some(kit::pinged(service));
+    let side = kit::side_at(router, &address, Via::RawUdp, None, service);
+    kit::Task(tokio::spawn(async move { shelf.run(&side.hand).await }))
+}
+
+/// Waits until this is told, and stays so.
+async fn tells(node: &kit::Items, expected: &[&str]) {
+    let told = || {
+        let items = node.lock().unwrap();
+        let read = |item: &Element| {
+            let publication = item.children().next().unwrap();
+            let publication = Publication::from_element(publication).unwrap().unwrap();
+            publication.id.to_string()
+        };
+        let mut names: Vec<_> = items.values().map(read).collect();
+        names.sort_unstable();
+        names
+    };
+    long(async {
+        while told() != expected {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert_eq!(told(), expected);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_killed_run_has_told_is_taken_back_by_the_next_and_nothing_of_one_that_lives() {
+    let place = Place::new("killed");
+    for name in ["killed/a", "killed/b", "lives/c", "next/d"] {
+        place.write(name, b"shared");
+    }
+    let router = Router::new();
+    let (node, _there) = kit::node(&router, "bob@example.org");
+    let killed = shares(&router, "1", &place.path("killed"));
+    tells(&node, &["a", "b"]).await;
+    drop(killed);
+    // Another program tells something, whose device is not there either.
+    let publication = Publication {
+        from: Some("bob@example.org/gone".into()),
+        id: "e".into(),
+        files: vec![File::new("e", 6)],
+        ..Publication::default()
+    };
+    let item = Element::new("http://jabber.org/protocol/pubsub", "item").with("id", "its-own");
+    let item = item.child(publication.to_element());
+    node.lock().unwrap().insert("its-own".to_owned(), item);
+    let lives = shares(&router, "2", &place.path("lives"));
+    tells(&node, &["c", "e"]).await;
+    let next = shares(&router, "3", &place.path("next"));
+    tells(&node, &["c", "d", "e"]).await;
+    drop((lives, next));
+    // The same device again, with something else to share.
+    let again = shares(&router, "3", &place.path("killed"));
+    tells(&node, &["a", "b", "e"]).await;
+    drop(again);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

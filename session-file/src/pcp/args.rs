@@ -30,6 +30,9 @@ pub enum Command {
     /// Fetch a file that somebody shares, or list what is shared
     Get(GetArgs),
     /// Let others fetch what is in a folder, until Ctrl-C
+    ///
+    /// Contacts see what there is, and how large. What a run has told that was killed goes with the next one, when its device is
+    /// not there any more; other runs of the same account are left alone
     Share(ShareArgs),
 }
 

@@ -1,5 +1,9 @@
 //! What is shared is told: to whoever sees the account's presence, by a node of its own (XEP-0163), as files that can be had
 //! (XEP-0358). Who knows only that asks us to begin; who is ours fetches by name.
+//!
+//! Each device has items of its own in the node, by its whole address. A program that ends takes its own back; those of one that
+//! was killed stay at the server until the next `pcp share` of the account finds that nobody answers at their device
+//! ([`Board::tidy`]). What a device tells that answers stays, and so does what other programs tell.
 
 use super::{failing, hand::Hand};
 use crate::{
@@ -33,11 +37,15 @@ const AT_ONCE: usize = 8;
 /// How long the server may take for each.
 const ANSWER_MAX: Duration = Duration::from_secs(10);
 
+/// Devices that are asked whether they are there, at most.
+const ASKED_MAX: usize = 32;
+
 /// Wishes that wait to be looked at.
 const WANTED_MAX: usize = 32;
 
 const PUBSUB: &str = "http://jabber.org/protocol/pubsub";
 const FORM: &str = "jabber:x:data";
+const PING: &str = "urn:xmpp:ping";
 
 /// A file that somebody wants us to offer, in the session that we named.
 #[derive(Debug)]
@@ -128,6 +136,61 @@ impl Board {
         }
         let count = self.lock().len();
         first.map_or(Ok(count), Err)
+    }
+
+    /// Forgets what was told, as it was told of another device.
+    pub(super) fn forget(&self) {
+        self.lock().clear();
+    }
+
+    /// Takes back what this program has told before and nobody can have any more: of our own device what is not told now, of
+    /// others of the account everything, when their server says that they are not there. Whether something of others is left,
+    /// which may be gone later: their server may wait for a while until it gives up a connection that was lost.
+    ///
+    /// # Errors
+    /// The server's, when it does not say what is told.
+    pub(super) async fn tidy(&self, endpoint: &Endpoint, own: &Peer) -> Result<bool, StanzaError> {
+        let mut others: BTreeMap<Peer, Vec<Arc<str>>> = BTreeMap::new();
+        let mut gone = Vec::new();
+        for (id, publication) in items(endpoint, &Peer::from(own.account())).await? {
+            let path = publication.id;
+            let Some(from) = publication.from.as_deref().map(Peer::from) else {
+                continue;
+            };
+            // What another program tells is its affair.
+            if from.account() != own.account() || item(&from, &path) != id {
+                continue;
+            }
+            if from != *own {
+                others.entry(from).or_default().push(path);
+            } else if !self.lock().contains_key(&path) {
+                gone.push((from, path));
+            }
+        }
+        let mut asked = JoinSet::new();
+        let mut left = others.len() > ASKED_MAX;
+        for (device, paths) in others.into_iter().take(ASKED_MAX) {
+            let endpoint = endpoint.clone();
+            asked.spawn(async move { (is_gone(&endpoint, &device).await, device, paths) });
+        }
+        while let Some(answer) = asked.join_next().await {
+            match answer {
+                Ok((true, device, paths)) => {
+                    gone.extend(paths.into_iter().map(|path| (device.clone(), path)));
+                }
+                Ok((false, ..)) | Err(_) => left = true,
+            }
+        }
+        let mut running = JoinSet::new();
+        while !gone.is_empty() || !running.is_empty() {
+            while running.len() < AT_ONCE
+                && let Some((from, path)) = gone.pop()
+            {
+                running.spawn(say(endpoint.clone(), from, path, None));
+            }
+            left |= !matches!(running.join_next().await, Some(Ok((.., Ok(())))));
+        }
+        Ok(left)
     }
 
     /// Takes back what was told.
@@ -261,36 +324,61 @@ impl Hand {
     }
 }
 
-async fn list(endpoint: &Endpoint, whom: &Peer) -> Result<Vec<Listed>, Problem> {
-    let what = format!("list what {whom} shares");
-    let account = Peer::from(whom.account());
+/// What an account tells, by the ids of the items.
+async fn items(
+    endpoint: &Endpoint,
+    account: &Peer,
+) -> Result<Vec<(String, Publication)>, StanzaError> {
     let items = Element::new(PUBSUB, "items").with("node", JINGLE_PUB);
     let query = Element::new(PUBSUB, "pubsub").child(items);
     let answer = endpoint
         .query(QueryKind::Get, account.clone(), query, ANSWER_MAX)
-        .await
-        .map_err(|error| failing::unlisted(&what, &error))?;
-    let mut listed = Vec::new();
+        .await?;
     let items = answer.as_ref().map(Element::view);
     let items = items.and_then(|answer| answer.find(PUBSUB, "items"));
+    let mut told = Vec::new();
     for item in items.into_iter().flat_map(|items| items.children()) {
+        let id = item.attribute("id").unwrap_or_default();
         // What makes no sense is another program's affair.
         let read = item.children().filter_map(read);
-        for publication in read {
-            let from = publication
-                .from
-                .as_deref()
-                .map_or_else(|| account.clone(), Peer::from);
-            // Nobody tells of what others have.
-            if from.account() != account.account() || whom.device().is_some() && from != *whom {
-                continue;
-            }
-            let files = publication.files.into_iter();
-            listed.extend(files.map(|file| Listed {
-                file,
-                from: from.clone(),
-            }));
+        told.extend(read.map(|publication| (id.to_owned(), publication)));
+    }
+    Ok(told)
+}
+
+/// Whether the server says that a device of ours is not there. One that does not answer in time may come back.
+async fn is_gone(endpoint: &Endpoint, device: &Peer) -> bool {
+    let ping = Element::new(PING, "ping");
+    let answer = endpoint.query(QueryKind::Get, device.clone(), ping, ANSWER_MAX);
+    answer.await.is_err_and(|error| {
+        matches!(
+            error.condition,
+            Condition::ServiceUnavailable
+                | Condition::RecipientUnavailable
+                | Condition::ItemNotFound
+        )
+    })
+}
+
+async fn list(endpoint: &Endpoint, whom: &Peer) -> Result<Vec<Listed>, Problem> {
+    let what = format!("list what {whom} shares");
+    let account = Peer::from(whom.account());
+    let told = items(endpoint, &account).await;
+    let mut listed = Vec::new();
+    for (_, publication) in told.map_err(|error| failing::unlisted(&what, &error))? {
+        let from = publication
+            .from
+            .as_deref()
+            .map_or_else(|| account.clone(), Peer::from);
+        // Nobody tells of what others have.
+        if from.account() != account.account() || whom.device().is_some() && from != *whom {
+            continue;
         }
+        let files = publication.files.into_iter();
+        listed.extend(files.map(|file| Listed {
+            file,
+            from: from.clone(),
+        }));
     }
     if listed.is_empty() {
         let hint = "ask its owner, or name a file: pcp get JID:NAME";

@@ -120,10 +120,9 @@ impl Shelf {
                 }
                 // What runs needs no server.
                 () = &mut ended, if !is_over => is_over = true,
-                Some(wanted) = next(&mut wanted) => {
-                    if running.len() < AT_ONCE {
-                        running.spawn(start(hand.clone(), self.folder.clone(), wanted));
-                    }
+                // They were told that it begins, and wait; further ones are told to come again.
+                Some(wanted) = next(&mut wanted), if running.len() < AT_ONCE => {
+                    running.spawn(start(hand.clone(), self.folder.clone(), wanted));
                 }
                 Some(done) = running.join_next() => match done {
                     Ok(outcome) => tell(hand, outcome),
@@ -179,13 +178,18 @@ impl Shelf {
         let path = self.folder.path().to_path_buf();
         let mut telling = JoinSet::new();
         telling.spawn(async move {
-            let mut last = None;
+            let (mut last, mut device, mut left) = (None, None, true);
             loop {
                 let path = path.clone();
                 let looked = tokio::task::spawn_blocking(move || board::files(&path)).await;
                 let Ok((files, more)) = looked else { return };
                 // While there is no connection nobody is told; the next look is as good.
                 if let Ok(own) = hand.online().await {
+                    if device.as_ref().is_some_and(|device| *device != own) {
+                        board.forget();
+                        left = true;
+                    }
+                    device = Some(own.clone());
                     let told = board.update(hand.endpoint(), &own, files).await;
                     let now = match &told {
                         Ok(count) => Ok((*count, more)),
@@ -196,6 +200,10 @@ impl Shelf {
                             Ok(count) => hand.view().published(count, more),
                             Err(error) => hand.view().unpublished(&error),
                         }
+                    }
+                    if left {
+                        // What the server does not say now it says perhaps with the next look.
+                        left = board.tidy(hand.endpoint(), &own).await.unwrap_or(true);
                     }
                 }
                 tokio::time::sleep(LOOK_EVERY).await;

@@ -75,7 +75,24 @@ pub(crate) fn side(
     rate: Option<u64>,
     service: Option<Box<dyn Service>>,
 ) -> Side {
-    let address = Peer::from(format!("{name}@example.org/pcp"));
+    side_at(
+        router,
+        &format!("{name}@example.org/pcp"),
+        via,
+        rate,
+        service,
+    )
+}
+
+/// The same at this address.
+pub(crate) fn side_at(
+    router: &Router,
+    address: &str,
+    via: Via,
+    rate: Option<u64>,
+    service: Option<Box<dyn Service>>,
+) -> Side {
+    let address = Peer::from(address);
     static SEED: AtomicU64 = AtomicU64::new(0);
     let seed = SEED.fetch_add(1, Ordering::Relaxed) + (u64::from(std::process::id()) << 32);
     let mut manager = SessionManager::new(Config::default(), SeededEntropy::new(seed));
@@ -99,6 +116,25 @@ pub(crate) fn side(
         hand: Hand::new(endpoint, view, rate),
         address,
     }
+}
+
+/// What answers whoever asks whether it is there, beside a service.
+pub(crate) fn pinged(other: Box<dyn Service>) -> Box<dyn Service> {
+    struct Pinged(Box<dyn Service>);
+    impl Service for Pinged {
+        fn handle_request(
+            &mut self,
+            request: &Request,
+            manager: &mut SessionManager,
+            now: Instant,
+        ) -> Option<Result<Option<Element>, StanzaError>> {
+            match request.payload() {
+                Some(payload) if payload.is("urn:xmpp:ping", "ping") => Some(Ok(None)),
+                _ => self.0.handle_request(request, manager, now),
+            }
+        }
+    }
+    Box::new(Pinged(other))
 }
 
 /// A task that ends with whoever holds it.
