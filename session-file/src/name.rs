@@ -116,8 +116,15 @@ impl fmt::Display for FileName {
 }
 
 fn is_refused(character: char) -> bool {
+    matches!(
+        character,
+        '/' | '\\' | ':' | '*' | '?' | '"' | '<' | '>' | '|'
+    ) || misleads(character)
+}
+
+/// Whether a character steers what it is shown on.
+pub(crate) fn misleads(character: char) -> bool {
     match character {
-        '/' | '\\' | ':' | '*' | '?' | '"' | '<' | '>' | '|' => true,
         // What turns the reading direction makes a name look like another; what separates lines breaks a listing.
         '\u{61c}'
         | '\u{200e}'

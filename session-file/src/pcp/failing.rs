@@ -1,5 +1,6 @@
 //! What goes wrong, as this program's problems.
 
+use super::show::printable;
 use crate::{
     Fault, FileError,
     disk::{DiskError, DiskProblem},
@@ -20,9 +21,23 @@ const FILE_DIFFERS: &str = "file-differs";
 /// The code of a file that is larger than the other side takes.
 const TOO_LARGE: &str = "too-large";
 
-/// Whether a part of a file is of another than the one that is there now.
+/// The code of a file whose hash is not the one that was named.
+const DAMAGED: &str = "damaged";
+
+/// Whether a part of a file may be of another than the one that is there now.
 pub(super) fn is_of_another(problem: &Problem) -> bool {
-    [FILE_CHANGED, FILE_DIFFERS].contains(&problem.code)
+    [FILE_CHANGED, FILE_DIFFERS, DAMAGED].contains(&problem.code)
+}
+
+/// Whether it was the other side's word that ended something before it began: it may be about the part that was asked for.
+pub(super) fn is_refusal(fault: &Fault) -> bool {
+    matches!(
+        fault,
+        Fault::Declined(_)
+            | Fault::WrongRange
+            | Fault::Changed
+            | Fault::Session(Cause::Remote(_) | Cause::Refused { .. })
+    )
 }
 
 /// Something of ours.
@@ -66,7 +81,7 @@ pub(super) fn unlisted(what: &str, error: &StanzaError) -> Problem {
         ),
         _ => (
             "not-told",
-            error.to_string(),
+            printable(&error.to_string()),
             "its server may not keep such lists; name a file: pcp get JID:NAME",
         ),
     };
@@ -146,7 +161,7 @@ pub(super) fn fault(what: &str, fault: &Fault) -> Problem {
         Fault::Declined(_) => (Exit::Declined, "declined", "ask whoever is there"),
         Fault::Changed => (Exit::Failed, FILE_CHANGED, AGAIN),
         Fault::WrongHash(_) | Fault::Forged | Fault::Unproven => {
-            (Exit::Failed, "damaged", "give the same command again")
+            (Exit::Failed, DAMAGED, "give the same command again")
         }
         Fault::Unprotected => (
             Exit::Failed,
@@ -168,7 +183,9 @@ pub(super) fn fault(what: &str, fault: &Fault) -> Problem {
             (Exit::Failed, "aborted", AGAIN)
         }
     };
-    Problem::new(exit, code, what, fault.to_string(), hint)
+    // Both may be the other side's words.
+    let (what, why) = (printable(what), printable(&fault.to_string()));
+    Problem::new(exit, code, what, why, hint)
 }
 
 #[allow(
@@ -224,4 +241,18 @@ fn declines(reason: &Reason) -> bool {
         reason.condition,
         ReasonCondition::Decline | ReasonCondition::Busy | ReasonCondition::SecurityError
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_other_side_says_looks_like_no_line_of_ours() {
+        let said = Reason::new(ReasonCondition::Decline).with_text("no\nreceived all\u{9b}2J");
+        let told = fault("receive a\u{202e}b\nc", &Fault::Declined(Some(said)));
+        let text = format!("{} {}", told.what, told.why);
+        assert!(text.contains("received all"), "{text}");
+        assert!(!text.chars().any(crate::name::misleads), "{text:?}");
+    }
 }

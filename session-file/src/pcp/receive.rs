@@ -23,7 +23,7 @@ use std::{
 };
 use tokio::{sync::Notify, task::JoinSet};
 
-pub(super) use one::{Landing, bad_name, check_room, land};
+pub(super) use one::{Landing, Proof, bad_name, check_room, land};
 
 /// Transfers that run at a time. Further ones are declined as busy.
 const AT_ONCE: usize = 8;
@@ -50,6 +50,8 @@ pub struct Arrival {
     pub verified: bool,
     /// Files of a folder that arrived, and that were there already.
     pub files: (u64, u64),
+    /// Files of a folder that were not taken, as others have their names.
+    pub refused: u64,
     /// What failed, and how much.
     pub failed: (Vec<(String, String)>, u64),
     /// From where on it was received.
@@ -287,6 +289,10 @@ async fn take_all(
                 landing,
                 is_done,
             }) => {
+                if let (Decision::Skip(reason), Direction::Receive) = (&decision, file.direction) {
+                    let name = file.file.name.as_deref().unwrap_or_default();
+                    hand.view().refused(offer.from.as_str(), name, reason);
+                }
                 decisions.push((file.content.clone(), decision));
                 landings.extend(landing.map(|landing| (file.clone(), landing)));
                 is_transfer |= is_done;
@@ -317,7 +323,8 @@ async fn take_all(
                 received.map(|()| true)
             }
             other @ (Landing::Sink(_) | Landing::There(..)) => {
-                land(hand, &id, from, &file.file, other, inbox.existing).await
+                let how = (inbox.existing, Proof::Had);
+                land(hand, &id, from, &file.file, other, how).await
             }
         };
         match done {

@@ -4,10 +4,11 @@ use super::{Arrival, Delivery, Inbox, board::Listed, share::Shelf};
 use crate::{
     Hash,
     disk::{Meter, Skipped},
+    name::misleads,
 };
 use indicatif::{HumanBytes, HumanDuration, MultiProgress, ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
-use session_core::StanzaError;
+use session_core::{Reason, StanzaError};
 use session_xmpp::cli::{Account, Problem};
 use std::{
     fmt::Write as _,
@@ -120,7 +121,7 @@ impl View {
             }
             Mode::Bars => {
                 let bar = self.bars.add(bar(meter.bytes().1));
-                let ticking = tokio::spawn(tick(bar.clone(), name.to_owned(), meter.clone()));
+                let ticking = tokio::spawn(tick(bar.clone(), printable(name), meter.clone()));
                 Shown {
                     ticking: Some(ticking),
                     bar: Some(bar),
@@ -136,15 +137,14 @@ impl View {
             return self.event(&json!({
                 "event": "sent", "name": sent.name, "bytes": sent.bytes, "offset": sent.offset,
                 "sha256": sent.hash.as_ref().map(hex), "files": sent.files.0, "skipped": sent.files.1,
-                "failed": sent.left_out.1, "seconds": sent.took.as_secs_f64(), "path": sent.path,
+                "refused": sent.refused, "failed": sent.left_out.1, "seconds": sent.took.as_secs_f64(), "path": sent.path,
                 "protection": sent.protection, "confirmed": sent.confirmed,
             }));
         }
-        let mut line = format!("sent {}: ", sent.name);
+        let mut line = format!("sent {}: ", printable(&sent.name));
         count(
             &mut line,
-            sent.hash.is_some(),
-            sent.files,
+            sent.hash.is_none().then_some((sent.files, sent.refused)),
             sent.bytes,
             sent.offset,
             sent.took,
@@ -163,19 +163,19 @@ impl View {
                 "event": "received", "from": arrived.from, "name": arrived.name, "bytes": arrived.bytes,
                 "offset": arrived.offset, "sha256": arrived.hash.as_ref().map(hex),
                 "verified": arrived.verified, "files": arrived.files.0, "skipped": arrived.files.1,
-                "failed": arrived.failed.1, "seconds": arrived.took.as_secs_f64(), "path": arrived.path,
+                "refused": arrived.refused, "failed": arrived.failed.1, "seconds": arrived.took.as_secs_f64(), "path": arrived.path,
                 "protection": arrived.protection,
             }));
         }
         for (path, why) in arrived.failed.0.iter().take(TOLD_MAX) {
             self.complain(&format!("{path}: {why}"));
         }
-        let mut line = format!("received {} from {}: ", arrived.name, arrived.from);
-        let alone = arrived.hash.is_some();
+        let name = printable(&arrived.name);
+        let mut line = format!("received {name} from {}: ", arrived.from);
+        let folder = arrived.hash.is_none();
         count(
             &mut line,
-            alone,
-            arrived.files,
+            folder.then_some((arrived.files, arrived.refused)),
             arrived.bytes,
             arrived.offset,
             arrived.took,
@@ -192,6 +192,19 @@ impl View {
         self.say(&line);
     }
 
+    /// Something was offered and is not taken.
+    pub fn refused(&self, from: &str, name: &str, reason: &Reason) {
+        let why = reason.text.as_deref().unwrap_or_default();
+        if self.mode == Mode::Json {
+            return self
+                .event(&json!({"event": "refused", "from": from, "name": name, "why": why}));
+        }
+        self.say(&format!(
+            "not taken: {} from {from}: {why}",
+            printable(name)
+        ));
+    }
+
     /// What of many things is not sent.
     pub(super) fn all_left_out(&self, what: &[Skipped]) {
         for what in what.iter().take(TOLD_MAX) {
@@ -205,9 +218,13 @@ impl View {
             Skipped::Link(path) => (path, "links are not sent".to_owned()),
             Skipped::Special(path) => (path, "it is neither file nor folder".to_owned()),
             Skipped::Unfinished(path) => (path, "it is not whole".to_owned()),
+            Skipped::Refused(path) => (
+                path,
+                "another file has its name there, and stays".to_owned(),
+            ),
             Skipped::Fault(error) => (&error.path, error.problem.to_string()),
         };
-        let failed = matches!(what, Skipped::Fault(_));
+        let failed = what.is_failure();
         if self.mode == Mode::Json {
             let path = path.to_string_lossy();
             return self
@@ -332,30 +349,29 @@ fn line_to(mut out: impl Write, text: &str) -> io::Result<()> {
     out.flush()
 }
 
-/// What others write does not steer a terminal.
-fn printable(text: &str) -> String {
-    let plain = |c: char| {
-        if c.is_control() {
-            char::REPLACEMENT_CHARACTER
-        } else {
-            c
-        }
+/// What others write does not steer a terminal, nor look like a line of ours.
+pub(super) fn printable(text: &str) -> String {
+    let plain = |c: char| match misleads(c) {
+        true => char::REPLACEMENT_CHARACTER,
+        false => c,
     };
     text.chars().map(plain).collect()
 }
 
 fn count(
     line: &mut String,
-    alone: bool,
-    files: (u64, u64),
+    folder: Option<((u64, u64), u64)>,
     bytes: u64,
     offset: u64,
     took: Duration,
 ) {
-    if !alone {
-        let _ = write!(line, "{} files, ", files.0);
-        if files.1 > 0 {
-            let _ = write!(line, "{} there already, ", files.1);
+    if let Some(((moved, there), refused)) = folder {
+        let _ = write!(line, "{moved} files, ");
+        if there > 0 {
+            let _ = write!(line, "{there} there already, ");
+        }
+        if refused > 0 {
+            let _ = write!(line, "{refused} not taken as others have their names, ");
         }
     }
     let seconds = took.as_secs_f64();
