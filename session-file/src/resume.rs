@@ -61,15 +61,10 @@ impl ResumeToken {
     }
 
     /// Whether an offered file can be the one that was interrupted: of the same size, with a hash in common where both name
-    /// one, else with the same name and date. That it is, its hash tells in the end.
+    /// one, else with the same name and date. That it is, its hash tells in the end; where neither that nor a date is told,
+    /// nothing says so.
     pub fn continues(&self, offered: &File) -> bool {
-        if self.file.size != offered.size || offered.size.is_some_and(|size| size < self.offset) {
-            return false;
-        }
-        match compare(&self.file.hashes, &offered.hashes) {
-            Some((_, equal)) => equal,
-            None => self.file.name == offered.name && self.file.date == offered.date,
-        }
+        can_be(&self.file, offered) && offered.size.is_none_or(|size| size >= self.offset)
     }
 
     /// How an offer of the file is accepted, with the hasher of what is there.
@@ -92,6 +87,21 @@ impl ResumeToken {
             ..File::default()
         };
         Proposal::Request(selector, Some(hasher))
+    }
+}
+
+/// Whether a file that is offered can be one that is known.
+pub(crate) fn can_be(known: &File, offered: &File) -> bool {
+    if known.size != offered.size {
+        return false;
+    }
+    match compare(&known.hashes, &offered.hashes) {
+        Some((_, equal)) => equal,
+        None => {
+            let told = offered.date.is_some() || !offered.hash_used.is_empty();
+            let proven = told || !offered.hashes.is_empty();
+            known.name == offered.name && known.date == offered.date && proven
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! [`Folder`]: one folder, below which everything happens.
 
 use super::{
-    DiskProblem,
+    DiskProblem, Existing,
     error::{DiskError, at},
 };
 use crate::{FileName, TreePath};
@@ -14,6 +14,8 @@ use sha2::{Digest, Sha256};
 use std::{
     fmt::Write as _,
     fs::File,
+    io,
+    os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
 };
 
@@ -25,6 +27,9 @@ pub(super) const SPARE: u64 = 16 << 20;
 
 /// Most bytes of what follows the last dot and counts as an extension.
 const EXTENSION_MAX: usize = 32;
+
+/// Bytes that are compared at a time.
+const COMPARED: usize = 64 * 1024;
 
 /// Names that are tried when one is taken.
 const NAMES_MAX: u32 = 10_000;
@@ -268,12 +273,29 @@ impl Folder {
         Ok(true)
     }
 
-    /// Gives a file its name, or one beside it that nothing has: `photo (1).jpg`. The name it got.
+    /// Gives a file that is whole, and open, its name, or one beside it that nothing has: `photo (1).jpg`. The name it got.
+    ///
+    /// Where its name `was_free` when it was begun, another may have received the same file at the same time. That one is
+    /// enough then.
     ///
     /// # Errors
     /// [`DiskError`].
-    pub(super) fn settle_beside(&self, from: &str, to: &FileName) -> Result<FileName, DiskError> {
+    pub(super) fn settle_as(
+        &self,
+        (from, file): (&str, &File),
+        to: &FileName,
+        existing: Existing,
+        was_free: bool,
+    ) -> Result<FileName, DiskError> {
+        if existing == Existing::Overwrite {
+            self.replace(from, to)?;
+            return Ok(to.clone());
+        }
         if self.settle(from, to)? {
+            return Ok(to.clone());
+        }
+        if was_free && self.is_same(to, file) {
+            self.remove(from)?;
             return Ok(to.clone());
         }
         for number in 1..NAMES_MAX {
@@ -288,6 +310,15 @@ impl Folder {
             path,
             DiskProblem::Exists,
         ))
+    }
+
+    /// Whether there is a file of this name with the same bytes. What cannot be read is another.
+    fn is_same(&self, name: &FileName, file: &File) -> bool {
+        let same = self
+            .read(name.as_str())
+            .ok()
+            .map(|other| same_bytes(&other, file));
+        same.is_some_and(|same| same.unwrap_or(false))
     }
 
     /// Waits until its names are on the disk.
@@ -335,6 +366,25 @@ impl Folder {
     }
 }
 
+fn same_bytes(one: &File, other: &File) -> io::Result<bool> {
+    if one.metadata()?.len() != other.metadata()?.len() {
+        return Ok(false);
+    }
+    let (mut ours, mut theirs) = (vec![0; COMPARED], vec![0; COMPARED]);
+    let mut at = 0;
+    loop {
+        let count = one.read_at(&mut ours, at)?;
+        if count == 0 {
+            return Ok(true);
+        }
+        other.read_exact_at(&mut theirs[..count], at)?;
+        if ours[..count] != theirs[..count] {
+            return Ok(false);
+        }
+        at += count as u64;
+    }
+}
+
 /// Sets when a file was changed last.
 pub(super) fn set_time(
     file: impl rustix::fd::AsFd,
@@ -356,13 +406,20 @@ pub(super) fn set_time(
 
 /// A name for what is not whole: always short enough, and the same for the same file.
 pub(super) fn temporary(name: &str, kind: &str) -> String {
+    format!("{}.{kind}", reserved(name))
+}
+
+/// The same for what is received beside another of its name, by its number.
+pub(super) fn beside_of(name: &str, number: u32) -> String {
+    format!("{}-{number}.part", reserved(name))
+}
+
+fn reserved(name: &str) -> String {
     let digest = Sha256::digest(name.as_bytes());
     let mut text = RESERVED.to_owned();
     for byte in &digest[..10] {
         let _ = write!(text, "{byte:02x}");
     }
-    text.push('.');
-    text.push_str(kind);
     text
 }
 

@@ -3,9 +3,11 @@
 use super::{
     DiskError, DiskProblem, Existing, Folder,
     error::at,
-    folder::{RESERVED, set_time, temporary},
+    folder::{RESERVED, beside_of, set_time, temporary},
 };
-use crate::{File, FileName, Hash, HashAlgorithm, Hasher, Journal, JournalState, ResumeToken};
+use crate::{
+    File, FileName, Hash, HashAlgorithm, Hasher, Journal, JournalState, ResumeToken, resume::can_be,
+};
 use bytes::Bytes;
 use rustix::{
     fs::{self, FlockOperation, Mode},
@@ -37,6 +39,9 @@ const SLICES: usize = 512;
 /// How often a part is opened that others are done with just then.
 const OPENED_MAX: u32 = 100;
 
+/// Files of one name that are received at the same time, beside the first.
+const BESIDE_MAX: u32 = 64;
+
 /// So many zeros in a row are not written, and leave a hole.
 const HOLE: usize = 64 * 1024;
 
@@ -48,10 +53,14 @@ pub struct Partial {
     folder: Arc<Folder>,
     name: FileName,
     part: String,
-    journal_name: String,
     file: Handle,
     journal: Journal,
-    journal_file: Handle,
+    /// What is on the disk of that, and its name; `None` where nobody would look for it.
+    paper: Option<(String, Handle)>,
+    /// Nothing had its name when it was begun.
+    was_free: bool,
+    /// What it was when it was read.
+    mark: Option<Mark>,
     hasher: Hasher,
     size: Option<u64>,
     noted: u64,
@@ -62,7 +71,7 @@ pub struct Partial {
 
 /// Which file a part was, how many bytes it had, and when anything was done to it last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Mark {
+struct Mark {
     id: (u64, u64),
     size: u64,
     changed: (i64, i64),
@@ -105,66 +114,99 @@ impl Partial {
         Ok(partial)
     }
 
-    /// Opens what [`open`](Self::open) found before, without reading it again: `prefix` is its hasher.
+    /// Begins with nothing, while somebody else receives a file of this name: under a temporary name of its own, and without a
+    /// journal, as nobody would look for that. Of the two, whoever is done last finds the name taken.
     ///
     /// # Errors
-    /// As [`open`](Self::open); [`DiskProblem::Changed`] when there is less by now.
-    pub(crate) fn resume(
-        folder: &Arc<Folder>,
-        name: &FileName,
-        file: &File,
-        prefix: Option<Hasher>,
-    ) -> Result<Self, DiskError> {
-        let mut partial = Self::bare(folder, name, file)?;
-        if let Some(prefix) = prefix {
-            let there = partial
-                .file
-                .metadata()
-                .map_err(|error| partial.fault("look at", &error))?;
-            if there.len() < prefix.length() {
-                let problem = DiskProblem::Changed;
-                return Err(DiskError::new("go on with", partial.path(), problem));
-            }
-            partial.noted = prefix.length();
-            partial.hasher = prefix;
-        }
+    /// [`DiskError`]; [`DiskProblem::Exists`] when too many are at it.
+    pub fn beside(folder: &Arc<Folder>, name: &FileName, file: &File) -> Result<Self, DiskError> {
+        let (part, handle) = open_beside(folder, name)?;
+        let mut partial = Self::of(folder, name, file, part, handle, None)?;
         partial.begin(file)?;
         Ok(partial)
     }
 
-    /// The same where time has passed and others could write to it: `mark` says what it was when `prefix` was read. When it is
-    /// not that any more, it is read again.
+    /// Opens what is there of a file that was interrupted, whichever it is; `None` when there is nothing to go on with. Nobody
+    /// else goes on with it as long as this is kept.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn find(folder: &Arc<Folder>, name: &FileName) -> Result<Option<Self>, DiskError> {
+        sweep(folder, name)?;
+        if folder.meta(&temporary(name.as_str(), "journal"))?.is_none() {
+            return Ok(None);
+        }
+        let mut partial = Self::bare(folder, name, &File::default())?;
+        let Some((token, hasher)) = partial.known(None)? else {
+            partial.discard()?;
+            return Ok(None);
+        };
+        partial.noted = token.offset;
+        partial.hasher = hasher;
+        partial.journal = Journal::create(&token.file).0;
+        Ok(Some(partial))
+    }
+
+    /// Whether what somebody receives under this name right now may be this file.
+    pub(crate) fn is_perhaps(folder: &Folder, name: &FileName, file: &File) -> bool {
+        let paper = folder.read(&temporary(name.as_str(), "journal"));
+        let journal = paper.ok().and_then(|paper| read_journal(&paper).ok()?);
+        journal.is_some_and(|journal| can_be(journal.file(), file))
+    }
+
+    /// The file of which it is a part, as far as its sender said what tells files apart.
+    pub fn file(&self) -> &File {
+        self.journal.file()
+    }
+
+    /// Goes on with what was [found](Self::find), as this file. Time has passed since, and programs that heed no lock could
+    /// write to it: then it is read again.
     ///
     /// # Errors
     /// As [`open`](Self::open); [`DiskProblem::Changed`] when something else is there by now.
-    pub(super) fn resume_marked(
-        folder: &Arc<Folder>,
-        name: &FileName,
-        file: &File,
-        prefix: Hasher,
-        mark: Mark,
-    ) -> Result<Self, DiskError> {
-        let mut partial = Self::bare(folder, name, file)?;
-        if partial.mark()? != mark {
-            let algorithms: Vec<_> = prefix.hashes().iter().filter_map(Hash::algorithm).collect();
-            let again = hash_front(&mut partial.file, Hasher::new(algorithms), prefix.length())
-                .map_err(|error| partial.fault("read", &error))?;
-            if again.length() != prefix.length() || again.hashes() != prefix.hashes() {
-                let error = DiskError::new("go on with", partial.path(), DiskProblem::Changed);
-                if again.length() == 0 {
-                    partial.discard()?;
-                }
-                return Err(error);
-            }
+    pub fn go_on(&mut self, file: &File) -> Result<(), DiskError> {
+        self.check()?;
+        self.size = file.size;
+        self.begin(file)
+    }
+
+    /// Begins anew in the place of what was [found](Self::find), with this file.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn begin_anew(&mut self, file: &File) -> Result<(), DiskError> {
+        (self.hasher, self.noted) = (Hasher::new(algorithms(file)), 0);
+        self.size = file.size;
+        self.begin(file)
+    }
+
+    /// Whether what is there is still what was read, for who goes on after some time.
+    ///
+    /// # Errors
+    /// [`DiskProblem::Changed`] when it is not, or what the system says.
+    pub(super) fn check(&mut self) -> Result<(), DiskError> {
+        if self.mark == Some(self.look()?) {
+            return Ok(());
         }
-        partial.noted = prefix.length();
-        partial.hasher = prefix;
-        partial.begin(file)?;
-        Ok(partial)
+        let (before, offset) = (self.hasher.hashes(), self.offset());
+        let algorithms: Vec<_> = before.iter().filter_map(Hash::algorithm).collect();
+        let again = hash_front(&mut self.file, Hasher::new(algorithms), offset)
+            .map_err(|error| self.fault("read", &error))?;
+        if again.length() != offset || again.hashes() != before {
+            return Err(DiskError::new(
+                "go on with",
+                self.path(),
+                DiskProblem::Changed,
+            ));
+        }
+        self.file
+            .seek(SeekFrom::Start(self.offset()))
+            .map_err(|error| self.fault("read", &error))?;
+        Ok(())
     }
 
     /// What it is now.
-    pub(super) fn mark(&self) -> Result<Mark, DiskError> {
+    fn look(&self) -> Result<Mark, DiskError> {
         let stat = fs::fstat(&self.file).map_err(at("look at", &self.path()))?;
         Ok(Mark {
             id: (stat.st_dev as u64, stat.st_ino as u64),
@@ -175,25 +217,30 @@ impl Partial {
 
     /// The files, locked, and nothing known of them.
     fn bare(folder: &Arc<Folder>, name: &FileName, file: &File) -> Result<Self, DiskError> {
-        let path = folder.path().join(name.as_str());
-        if name.as_str().starts_with(RESERVED) {
-            return Err(DiskError::new("receive", path, DiskProblem::Reserved));
-        }
-        let (part, journal_name) = (
-            temporary(name.as_str(), "part"),
-            temporary(name.as_str(), "journal"),
-        );
-        let handle = open_locked(folder, &part, &path)?;
-        let journal_file = folder.open_or_create(&journal_name)?;
-        let (journal, _) = Journal::create(file);
+        let part = temporary(name.as_str(), "part");
+        let handle = open_locked(folder, &part, name)?;
+        let journal = temporary(name.as_str(), "journal");
+        let paper = (journal.clone(), folder.open_or_create(&journal)?);
+        Self::of(folder, name, file, part, handle, Some(paper))
+    }
+
+    fn of(
+        folder: &Arc<Folder>,
+        name: &FileName,
+        file: &File,
+        part: String,
+        handle: Handle,
+        paper: Option<(String, Handle)>,
+    ) -> Result<Self, DiskError> {
         Ok(Self {
+            was_free: folder.meta(name.as_str())?.is_none(),
             folder: folder.clone(),
             name: name.clone(),
             part,
-            journal_name,
             file: handle,
-            journal,
-            journal_file,
+            journal: Journal::create(file).0,
+            paper,
+            mark: None,
             hasher: Hasher::new(algorithms(file)),
             size: file.size,
             noted: 0,
@@ -208,12 +255,11 @@ impl Partial {
         &mut self,
         offered: Option<&File>,
     ) -> Result<Option<(ResumeToken, Hasher)>, DiskError> {
-        let mut text = Vec::new();
-        let reading = (&self.journal_file).take(JOURNAL_MAX);
-        io::BufReader::new(reading)
-            .read_to_end(&mut text)
-            .map_err(|error| self.fault("read", &error))?;
-        let Ok(journal) = Journal::read(&text) else {
+        let Some((_, journal)) = &self.paper else {
+            return Ok(None);
+        };
+        let read = read_journal(journal).map_err(|error| self.fault("read", &error))?;
+        let Some(journal) = read else {
             return Ok(None);
         };
         let token = match journal.state() {
@@ -232,6 +278,7 @@ impl Partial {
         let wanted = token.algorithms().into_iter().chain(algorithms(offered));
         let hasher = hash_front(&mut self.file, Hasher::new(wanted), token.offset)
             .map_err(|error| self.fault("read", &error))?;
+        self.mark = Some(self.look()?);
         Ok(token.holds(&hasher).then_some((token, hasher)))
     }
 
@@ -247,11 +294,16 @@ impl Partial {
         self.file
             .set_len(offset)
             .and_then(|()| self.file.seek(SeekFrom::Start(offset)))
-            .and_then(|_| self.journal_file.set_len(0))
-            .and_then(|()| self.journal_file.seek(SeekFrom::Start(0)))
-            .and_then(|_| self.journal_file.write_all(&text))
             .map_err(|error| self.fault("write", &error))?;
+        if let Some((_, paper)) = &mut self.paper {
+            let written = paper
+                .set_len(0)
+                .and_then(|()| paper.seek(SeekFrom::Start(0)))
+                .and_then(|_| paper.write_all(&text));
+            written.map_err(|error| self.fault("write the journal of", &error))?;
+        }
         self.journal = journal;
+        self.mark = Some(self.look()?);
         Ok(())
     }
 
@@ -261,19 +313,14 @@ impl Partial {
     /// [`DiskError`].
     pub fn empty(&mut self) -> Result<(), DiskError> {
         self.folder.remove(&self.part)?;
-        self.folder.remove(&self.journal_name)
+        self.forget()
     }
 
-    /// The hasher of what is there of a file that was interrupted, whichever it is; `None` when there is nothing.
-    ///
-    /// # Errors
-    /// As [`open`](Self::open).
-    pub fn peek(folder: &Arc<Folder>, name: &FileName) -> Result<Option<Hasher>, DiskError> {
-        if folder.meta(&temporary(name.as_str(), "journal"))?.is_none() {
-            return Ok(None);
+    fn forget(&self) -> Result<(), DiskError> {
+        match &self.paper {
+            Some((name, _)) => self.folder.remove(name),
+            None => Ok(()),
         }
-        let mut partial = Self::bare(folder, name, &File::default())?;
-        Ok(partial.known(None)?.map(|(_, hasher)| hasher))
     }
 
     /// How many bytes from its beginning are there.
@@ -347,7 +394,9 @@ impl Partial {
         fs::fdatasync(&self.file).map_err(at("write", &self.path()))?;
         if let Ok(line) = self.journal.advance(&self.hasher) {
             self.append(&line)?;
-            fs::fdatasync(&self.journal_file).map_err(at("write", &self.path()))?;
+            if let Some((_, paper)) = &self.paper {
+                fs::fdatasync(paper).map_err(at("write", &self.path()))?;
+            }
         }
         self.noted = offset;
         self.noted_at = now();
@@ -355,12 +404,31 @@ impl Partial {
     }
 
     /// Lets go of it for another time, when what is there is put down. Of what nothing could be put down nothing could go on
-    /// either, so that it goes.
-    pub(super) fn leave(mut self) {
+    /// either, so that it goes; as does what somebody else has received meanwhile.
+    pub fn leave(mut self) {
         // Where there is no room for that, it goes on where it was put down last.
         let _ = self.note();
-        if self.noted == 0 {
+        if self.noted == 0 || self.paper.is_none() || self.is_there() {
             let _ = self.discard();
+        }
+    }
+
+    /// Whether a file of its size has got its name since it was begun.
+    fn is_there(&self) -> bool {
+        let there = self.folder.meta(self.name.as_str()).ok().flatten();
+        self.was_free && there.is_some_and(|there| Some(there.size) == self.size)
+    }
+
+    /// Takes away what others have left of a file of this name that has come beside it, and would never go on.
+    fn clear(&self) -> Result<(), DiskError> {
+        let part = temporary(self.name.as_str(), "part");
+        if self.paper.is_some() || self.folder.meta(&part)?.is_none() {
+            return Ok(());
+        }
+        match Self::bare(&self.folder, &self.name, &File::default()) {
+            Ok(left) => left.discard(),
+            Err(error) if error.problem == DiskProblem::Exists => Ok(()),
+            Err(error) => Err(error),
         }
     }
 
@@ -389,17 +457,13 @@ impl Partial {
             DiskError::new("keep", self.path(), DiskProblem::Other(error.to_string()))
         })?;
         self.append(&line)?;
-        let name = match existing {
-            Existing::Overwrite => {
-                self.folder.replace(&self.part, &self.name)?;
-                self.name.clone()
-            }
-            Existing::Rename | Existing::Skip => {
-                self.folder.settle_beside(&self.part, &self.name)?
-            }
-        };
+        let part = (&self.part[..], &self.file);
+        let name = self
+            .folder
+            .settle_as(part, &self.name, existing, self.was_free)?;
         self.folder.sync()?;
-        self.folder.remove(&self.journal_name)?;
+        self.forget()?;
+        self.clear()?;
         Ok(Kept {
             name,
             bytes,
@@ -411,15 +475,22 @@ impl Partial {
     ///
     /// # Errors
     /// [`DiskError`].
-    pub fn discard(self) -> Result<(), DiskError> {
-        self.folder.remove(&self.part)?;
-        self.folder.remove(&self.journal_name)
+    pub fn discard(mut self) -> Result<(), DiskError> {
+        self.empty()
+    }
+
+    /// Whether nothing had its name when somebody looked, before it was begun.
+    pub(super) fn was_free(mut self, was_free: bool) -> Self {
+        self.was_free = was_free;
+        self
     }
 
     fn append(&mut self, line: &[u8]) -> Result<(), DiskError> {
-        self.journal_file
-            .write_all(line)
-            .map_err(|error| self.fault("write the journal of", &error))
+        let Some((_, paper)) = &mut self.paper else {
+            return Ok(());
+        };
+        let written = paper.write_all(line);
+        written.map_err(|error| self.fault("write the journal of", &error))
     }
 
     fn fault(&self, what: &'static str, error: &io::Error) -> DiskError {
@@ -465,18 +536,63 @@ pub(super) fn hash_front(file: &mut Handle, mut hasher: Hasher, bytes: u64) -> i
     Ok(hasher)
 }
 
-/// Opens a file that is not whole, makes it if it is not there, and keeps others out of it as long as it is open. `path` is
-/// what it is to be.
-pub(super) fn open_locked(folder: &Folder, part: &str, path: &Path) -> Result<Handle, DiskError> {
+/// What a journal says; `None` when it is none.
+fn read_journal(file: &Handle) -> io::Result<Option<Journal>> {
+    let mut text = Vec::new();
+    io::BufReader::new(file.take(JOURNAL_MAX)).read_to_end(&mut text)?;
+    Ok(Journal::read(&text).ok())
+}
+
+/// Opens a file that is not whole, makes it if it is not there, and keeps others out of it as long as it is open. `name` is
+/// the one that it is to have.
+pub(super) fn open_locked(
+    folder: &Folder,
+    part: &str,
+    name: &FileName,
+) -> Result<Handle, DiskError> {
+    let path = folder.path().join(name.as_str());
+    if name.as_str().starts_with(RESERVED) {
+        return Err(DiskError::new("receive", path, DiskProblem::Reserved));
+    }
     for _ in 0..OPENED_MAX {
         let file = folder.open_or_create(part)?;
-        lock(&file, path)?;
+        lock(&file, &path)?;
         // Whoever had it may have given it its own name in between: then it is no part any more.
         if folder.has(part, &file)? {
             return Ok(file);
         }
     }
     Err(DiskError::new("receive", path, DiskProblem::Exists))
+}
+
+/// The same under the first temporary name that nobody has, beside the one where others look; with that name.
+pub(super) fn open_beside(folder: &Folder, name: &FileName) -> Result<(String, Handle), DiskError> {
+    for number in 1..=BESIDE_MAX {
+        let part = beside_of(name.as_str(), number);
+        match open_locked(folder, &part, name) {
+            Ok(file) => return Ok((part, file)),
+            Err(error) if error.problem == DiskProblem::Exists => {}
+            Err(error) => return Err(error),
+        }
+    }
+    let path = folder.path().join(name.as_str());
+    Err(DiskError::new("receive", path, DiskProblem::Exists))
+}
+
+/// Takes away what a crash has left of files that were received [beside](open_beside) another.
+pub(super) fn sweep(folder: &Folder, name: &FileName) -> Result<(), DiskError> {
+    for number in 1..=BESIDE_MAX {
+        let part = beside_of(name.as_str(), number);
+        if folder.meta(&part)?.is_none() {
+            return Ok(());
+        }
+        match open_locked(folder, &part, name) {
+            Ok(_locked) => folder.remove(&part)?,
+            Err(error) if error.problem == DiskProblem::Exists => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
 
 /// Keeps others out of a file, as long as it is open.
@@ -527,19 +643,18 @@ mod tests {
     fn what_has_its_name_is_no_part_any_more() {
         let path = std::env::temp_dir().join(format!("pcp-part-{}", std::process::id()));
         let folder = Folder::create(&path).unwrap();
+        let name = FileName::of_path("file");
         let work = || {
             for _ in 0..500 {
                 let mut file = loop {
-                    match open_locked(&folder, ".pcp-part", &path) {
+                    match open_locked(&folder, ".pcp-part", &name) {
                         Err(error) => assert_eq!(error.problem, DiskProblem::Exists),
                         Ok(file) => break file,
                     }
                 };
                 file.set_len(0).unwrap();
                 file.write_all(b"whole").unwrap();
-                folder
-                    .replace(".pcp-part", &FileName::of_path("file"))
-                    .unwrap();
+                folder.replace(".pcp-part", &name).unwrap();
             }
         };
         std::thread::scope(|scope| {

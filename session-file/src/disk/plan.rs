@@ -1,6 +1,9 @@
 //! What is to become of a file that is offered, given what is there already.
 
-use super::{DiskError, DiskProblem, Folder, Partial, partial::hash_front};
+use super::{
+    DiskError, DiskProblem, Folder, Partial,
+    partial::{hash_front, sweep},
+};
 use crate::{File, FileName, HashAlgorithm, Hasher, hash::compare};
 use std::sync::Arc;
 
@@ -33,7 +36,8 @@ pub enum Plan {
 /// there is not gone on with: the sender's file is known to be another.
 ///
 /// # Errors
-/// [`DiskError`]; [`DiskProblem::Folder`] when it would take the place of a folder, [`DiskProblem::Hidden`] when the folder
+/// [`DiskError`]; [`DiskProblem::Exists`] when somebody else receives it right now, for whom [`Partial::beside`] is another
+/// way; [`DiskProblem::Folder`] when it would take the place of a folder, [`DiskProblem::Hidden`] when the folder
 /// takes no such name.
 pub fn plan(
     folder: &Arc<Folder>,
@@ -44,6 +48,7 @@ pub fn plan(
     fresh: bool,
 ) -> Result<Plan, DiskError> {
     folder.check_hidden(name)?;
+    sweep(folder, name)?;
     let there = folder.meta(name.as_str())?;
     if let Some(meta) = there.filter(|meta| meta.is_file && file.size == Some(meta.size) && !fresh)
     {

@@ -5,7 +5,7 @@ mod file;
 use super::{
     DiskError, DiskProblem, Existing, Folder, Meter, Plan,
     folder::{RESERVED, temporary},
-    partial::Mark,
+    partial::{Partial, sweep},
     plan,
 };
 use crate::{
@@ -30,6 +30,10 @@ const LARGE: u64 = 1 << 20;
 /// of those into which more comes are what they become.
 const FOLDER_BYTES: usize = 32 << 20;
 
+/// Interrupted files that are held until the rest of them comes. Whoever interrupts trees leaves one of each; further ones
+/// begin anew, as not many files can be open.
+const HELD_MAX: usize = 64;
+
 /// What an entry takes of a disk beside its bytes, about.
 const ENTRY_BYTES: u64 = 4_096;
 
@@ -44,8 +48,10 @@ pub const TREE_TICK: Duration = Duration::from_secs(1);
 pub struct TreeReport {
     /// Files that arrived.
     pub received: u64,
-    /// Files that were there already, or were not wanted.
+    /// Files that were there already.
     pub skipped: u64,
+    /// Files that were not taken, as others have their names ([`Existing::Skip`]). Their sender knows.
+    pub refused: u64,
     /// Bytes that arrived.
     pub bytes: u64,
     /// What could not be received, and why; the first thousand.
@@ -92,14 +98,24 @@ impl From<DiskError> for TreeLanding {
     }
 }
 
+/// What is to become of a file that was named.
+enum Judged {
+    /// It is wanted; with the hasher of what is there of it.
+    Wanted(Wanted, Option<Hasher>),
+    /// It is there.
+    Have,
+    /// Another has its name, and stays.
+    Taken,
+}
+
 /// A file that was named, and is wanted.
 pub(super) struct Wanted {
     pub(super) entry: TreeEntry,
     pub(super) size: u64,
-    /// What is there of it already.
-    pub(super) prefix: Option<Hasher>,
-    /// What that was when it was read: until the rest comes others may write to it.
-    pub(super) mark: Option<Mark>,
+    /// What is there of it already. Nobody else goes on with it.
+    pub(super) held: Option<Box<Partial>>,
+    /// Nothing has its name.
+    pub(super) was_free: bool,
     /// It is there as a whole, and only compared.
     compare: bool,
 }
@@ -246,16 +262,21 @@ impl<'a> Landing<'a> {
             };
         };
         match self.judge(&entry, size) {
-            Ok(Some(wanted)) => {
-                self.tree.want(file, wanted.prefix.clone())?;
-                self.meter
-                    .skip(wanted.prefix.as_ref().map_or(0, Hasher::length));
+            Ok(Judged::Wanted(wanted, prefix)) => {
+                let there = prefix.as_ref().map_or(0, Hasher::length);
+                self.tree.want(file, prefix)?;
+                self.meter.skip(there);
                 self.wanted.insert(file, wanted);
             }
-            Ok(None) => {
+            Ok(Judged::Have) => {
                 self.tree.skip(file)?;
                 self.meter.skip(size);
                 self.report.skipped += 1;
+            }
+            Ok(Judged::Taken) => {
+                self.tree.refuse(file)?;
+                self.meter.skip(size);
+                self.report.refused += 1;
             }
             Err(error) => {
                 self.tree.skip(file)?;
@@ -324,42 +345,53 @@ impl<'a> Landing<'a> {
         Ok(folder)
     }
 
-    /// What is to become of a file; `None` when it is not wanted.
-    fn judge(&mut self, entry: &TreeEntry, size: u64) -> Result<Option<Wanted>, DiskError> {
+    /// What is to become of a file.
+    fn judge(&mut self, entry: &TreeEntry, size: u64) -> Result<Judged, DiskError> {
         let name = entry.path.name();
         let folder = self.parent(&entry.path)?;
-        let wanted = |prefix, mark, compare| {
-            Some(Wanted {
-                entry: entry.clone(),
-                size,
-                prefix,
-                mark,
-                compare,
-            })
-        };
         if name.as_str().starts_with(RESERVED) {
             let path = folder.path().join(name.as_str());
             return Err(DiskError::new("receive", path, DiskProblem::Reserved));
         }
+        sweep(&folder, &name)?;
         let there = folder.meta(name.as_str())?;
+        let wanted = |held: Option<Box<Partial>>, compare| Wanted {
+            entry: entry.clone(),
+            size,
+            held,
+            was_free: there.is_none(),
+            compare,
+        };
         // One that is begun was large, or came alone.
         let begun = folder.meta(&temporary(name.as_str(), "journal"))?.is_some();
         if there.is_none() && !begun {
-            return Ok(wanted(None, None, false));
+            return Ok(Judged::Wanted(wanted(None, false), None));
         }
         let file = entry.to_file().unwrap_or_default();
-        match plan(&folder, &name, &file, entry.modified, self.existing, false)? {
-            Plan::Have | Plan::Skip => Ok(None),
-            Plan::Compare(hasher) => Ok(wanted(Some(hasher), None, true)),
-            Plan::Receive(partial) => {
-                if partial.offset() == 0 {
-                    partial.discard()?;
-                    return Ok(wanted(None, None, false));
-                }
-                let (prefix, mark) = (partial.hasher().clone(), partial.mark()?);
-                Ok(wanted(Some(prefix), Some(mark), false))
+        let plan = match plan(&folder, &name, &file, entry.modified, self.existing, false) {
+            // Somebody else receives it now.
+            Err(error) if error.problem == DiskProblem::Exists => {
+                return Ok(Judged::Wanted(wanted(None, false), None));
             }
-        }
+            plan => plan?,
+        };
+        Ok(match plan {
+            Plan::Have => Judged::Have,
+            Plan::Skip => Judged::Taken,
+            Plan::Compare(hasher) => Judged::Wanted(wanted(None, true), Some(hasher)),
+            Plan::Receive(partial) if partial.offset() == 0 => {
+                partial.discard()?;
+                Judged::Wanted(wanted(None, false), None)
+            }
+            Plan::Receive(partial) => {
+                let held = |wanted: &&Wanted| wanted.held.is_some();
+                if self.wanted.values().filter(held).count() >= HELD_MAX {
+                    return Ok(Judged::Wanted(wanted(None, false), None));
+                }
+                let prefix = partial.hasher().clone();
+                Judged::Wanted(wanted(Some(partial), false), Some(prefix))
+            }
+        })
     }
 
     fn data(&mut self, file: u64, bytes: &Bytes) -> Result<(), TreeLanding> {
@@ -404,11 +436,11 @@ impl<'a> Landing<'a> {
             return Ok(Writing::Lost);
         };
         let path = wanted.entry.path.clone();
-        let there = wanted.prefix.as_ref().map_or(0, Hasher::length);
+        let there = wanted.held.as_ref().map_or(0, |held| held.offset());
         let left = wanted.size.saturating_sub(there);
         let folder = self.parent(&path)?;
         self.claim(&folder, &path.name(), left)?;
-        match self.wanted.get(&file) {
+        match self.wanted.get_mut(&file) {
             Some(wanted) => Writing::open(&folder, wanted),
             None => Ok(Writing::Lost),
         }

@@ -17,8 +17,11 @@ const TOLD_MAX: usize = 1_000;
 pub struct TreeSent {
     /// Files that were sent.
     pub sent: u64,
-    /// Files that the receiver had already, or did not want.
+    /// Files that the receiver had already.
     pub skipped: u64,
+    /// Files that the receiver did not take, as others have their names there. They are among those that were left out and
+    /// should have been sent.
+    pub refused: u64,
     /// Bytes that were sent.
     pub bytes: u64,
     /// What was left out, or could not be sent; the first thousand.
@@ -31,9 +34,7 @@ pub struct TreeSent {
 
 impl TreeSent {
     fn skip(&mut self, what: Skipped) {
-        if matches!(what, Skipped::Fault(_)) {
-            self.failed += 1;
-        }
+        self.failed += u64::from(what.is_failure());
         if self.left_out.len() < TOLD_MAX {
             self.left_out.push(what);
         }
@@ -104,7 +105,15 @@ pub fn send_tree(
 
 impl Sending<'_> {
     fn hear(&mut self, pieces: &[Bytes]) -> Result<(), TreeError> {
-        pieces.iter().try_for_each(|piece| self.tree.handle(piece))
+        for piece in pieces {
+            self.tree.handle(piece)?;
+            while let Some(file) = self.tree.poll_refused() {
+                self.report.refused += 1;
+                let path = self.paths.remove(&file).unwrap_or_default();
+                self.report.skip(Skipped::Refused(path));
+            }
+        }
+        Ok(())
     }
 
     /// Names entries, as many as there is room for.
@@ -139,7 +148,7 @@ impl Sending<'_> {
             self.paths.retain(|number, _| tree.is_open(*number));
         }
         let (skipped, sent) = self.tree.counts();
-        self.meter.files_done(skipped + sent);
+        self.meter.files_done(skipped + sent + self.report.refused);
         Ok(())
     }
 

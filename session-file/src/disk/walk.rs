@@ -39,6 +39,18 @@ pub enum Skipped {
     Unfinished(PathBuf),
     /// It cannot be.
     Fault(DiskError),
+    /// The receiver does not take it: another file has its name there.
+    Refused(PathBuf),
+}
+
+impl Skipped {
+    /// Whether it should have been sent.
+    pub fn is_failure(&self) -> bool {
+        match self {
+            Self::Fault(_) | Self::Refused(_) => true,
+            Self::Link(_) | Self::Special(_) | Self::Unfinished(_) => false,
+        }
+    }
 }
 
 impl Walk {

@@ -3,14 +3,16 @@
 use super::{
     failing,
     hand::Hand,
-    receive::{Inbox, Landing, bad_name, check_room, land},
+    receive::{Inbox, Landing, Proof, bad_name, check_room, land},
 };
 use crate::{
     File, FileName, FileRange, Hasher, Proposal, TreePath,
-    disk::{DiskError, DiskProblem, Existing, Partial, Sink},
+    disk::{DiskError, DiskProblem, Existing, Folder, Partial, Sink},
+    hash::compare,
 };
-use session_core::Peer;
+use session_core::{Peer, ReasonCondition};
 use session_xmpp::cli::{Exit, Problem};
+use std::sync::Arc;
 
 /// What is to be fetched.
 #[derive(Debug)]
@@ -49,7 +51,8 @@ impl Order {
 }
 
 impl Hand {
-    /// Asks somebody for a file that is shared, and takes it; from where it was interrupted before.
+    /// Asks somebody for a file that is shared, and takes it; from where it was interrupted before. What is here of it is kept
+    /// only when its sender's hash says that it is of the same file; else all of it is fetched anew.
     ///
     /// # Errors
     /// Why it did not arrive.
@@ -59,11 +62,11 @@ impl Hand {
         let known = known(inbox, &name).await?;
         let goes_on = known.is_some();
         match self.fetch_behind(from, path, inbox, known).await {
-            // What we have a part of was another file, or is not any more what it was.
-            Err(problem) if goes_on && failing::is_of_another(&problem) => {
-                self.fetch_behind(from, path, inbox, None).await
-            }
-            fetched => fetched,
+            Err(Missed::Part(_)) if goes_on => self
+                .fetch_behind(from, path, inbox, None)
+                .await
+                .map_err(Missed::problem),
+            fetched => fetched.map_err(Missed::problem),
         }
     }
 
@@ -73,38 +76,53 @@ impl Hand {
         from: &Peer,
         path: &TreePath,
         inbox: &Inbox,
-        known: Option<Hasher>,
-    ) -> Result<(), Problem> {
+        known: Option<Box<Partial>>,
+    ) -> Result<(), Missed> {
         let what = format!("get {path}");
         let name = path.name();
+        let prefix = known.as_ref().map(|known| known.hasher().clone());
         let asked = File {
             name: Some(path.as_str().into()),
-            range: known
+            range: prefix
                 .as_ref()
                 .map(|prefix| FileRange::from_offset(prefix.length())),
             ..File::default()
         };
         let mut line = self
-            .propose(from, None, Proposal::Request(asked, known.clone()))
+            .propose(from, None, Proposal::Request(asked, prefix))
             .await?;
-        let opened = line.opened().await;
-        let offset = opened.map_err(|fault| failing::fault(&what, &fault))?;
+        let offset = match line.opened().await {
+            Ok(offset) => offset,
+            Err(fault) => {
+                self.release(&line);
+                let problem = failing::fault(&what, &fault);
+                return Err(match failing::is_refusal(&fault) {
+                    true => Missed::Part(problem),
+                    false => Missed::All(problem),
+                });
+            }
+        };
         let file = line.look(|transfer| transfer.file().clone());
         let file = file.unwrap_or_default();
-        let prefix = known.filter(|prefix| prefix.length() == offset);
-        let landing = open(inbox, name, file.clone(), prefix).await;
+        if known.as_ref().is_some_and(|known| differs(known, &file)) && offset > 0 {
+            line.cancel(ReasonCondition::Cancel.into());
+            self.release(&line);
+            let changed = failing::fault(&what, &crate::Fault::Changed);
+            return Err(Missed::Part(changed));
+        }
+        let landing = open(inbox, name, file.clone(), (known, offset)).await;
         let landing = match landing {
             Ok(landing) => landing,
             Err(error) => {
                 line.cancel(failing::reason(&error));
                 self.release(&line);
-                return Err(failing::disk(&error));
+                return Err(failing::disk(&error).into());
             }
         };
-        let existing = inbox.existing();
-        let landed = land(self, line.id(), from.as_str(), &file, landing, existing).await;
+        let how = (inbox.existing(), Proof::Needed);
+        let landed = land(self, line.id(), from.as_str(), &file, landing, how).await;
         self.finish(&mut line).await;
-        landed.map(|_| ())
+        landed.map(|_| ()).map_err(Missed::from)
     }
 
     /// Lets the session come to its end, which is the other side's to hear.
@@ -113,6 +131,37 @@ impl Hand {
         let _ = line.over().await;
         self.release(line);
     }
+}
+
+/// Why a file was not fetched.
+#[derive(Debug)]
+enum Missed {
+    /// What is here of it may be why.
+    Part(Problem),
+    /// It would not come from its beginning either.
+    All(Problem),
+}
+
+impl Missed {
+    fn problem(self) -> Problem {
+        match self {
+            Self::Part(problem) | Self::All(problem) => problem,
+        }
+    }
+}
+
+impl From<Problem> for Missed {
+    fn from(problem: Problem) -> Self {
+        match failing::is_of_another(&problem) {
+            true => Self::Part(problem),
+            false => Self::All(problem),
+        }
+    }
+}
+
+/// Whether a part is of another file than this one, as far as their hashes say so before a byte has come.
+fn differs(part: &Partial, file: &File) -> bool {
+    compare(&part.file().hashes, &file.hashes).is_some_and(|(_, equal)| !equal)
 }
 
 /// Whether the name is free, where it has to be. Nobody is asked for what would not be kept.
@@ -134,33 +183,38 @@ fn check_name(inbox: &Inbox, name: &FileName) -> Result<(), Problem> {
     }
 }
 
-/// What is there of it.
-async fn known(inbox: &Inbox, name: &FileName) -> Result<Option<Hasher>, Problem> {
+/// What is there of it. Of what somebody else fetches right now there is nothing for us.
+async fn known(inbox: &Inbox, name: &FileName) -> Result<Option<Box<Partial>>, Problem> {
     let Some(folder) = inbox.folder().cloned() else {
         return Ok(None);
     };
     let name = name.clone();
-    let found = tokio::task::spawn_blocking(move || Partial::peek(&folder, &name)).await;
-    let found = found.map_err(|error| failing::thread(&error))?;
-    found.map_err(|error| failing::disk(&error))
+    let found = tokio::task::spawn_blocking(move || Partial::find(&folder, &name)).await;
+    match found.map_err(|error| failing::thread(&error))? {
+        Err(error) if error.problem == DiskProblem::Exists => Ok(None),
+        found => Ok(found.map_err(|error| failing::disk(&error))?.map(Box::new)),
+    }
 }
 
-/// Where it goes.
+/// Where it goes: behind what is there, when the other side begins there.
 async fn open(
     inbox: &Inbox,
     name: FileName,
     file: File,
-    prefix: Option<Hasher>,
+    (known, offset): (Option<Box<Partial>>, u64),
 ) -> Result<Landing, DiskError> {
     let Some(folder) = inbox.folder().cloned() else {
         let hasher = Hasher::new(crate::disk::algorithms(&file));
         return Ok(Landing::Sink(Sink::Stream(hasher)));
     };
     let opened = tokio::task::spawn_blocking(move || {
-        let there = prefix.as_ref().map_or(0, Hasher::length);
-        let left = file.size.unwrap_or_default().saturating_sub(there);
+        let left = file.size.unwrap_or_default().saturating_sub(offset);
         check_room(&folder, left, &file)?;
-        let mut partial = Partial::resume(&folder, &name, &file, prefix)?;
+        let mut partial = match known {
+            Some(mut known) if known.offset() == offset => known.go_on(&file).map(|()| known)?,
+            Some(mut known) => known.begin_anew(&file).map(|()| known)?,
+            None => Box::new(begin(&folder, &name, &file)?),
+        };
         partial.dress(None, file.date.map(|date| (date.unix(), 0)));
         Ok::<_, DiskError>(partial)
     });
@@ -171,7 +225,15 @@ async fn open(
             return Err(DiskError::new("open", "", problem));
         }
     };
-    Ok(Landing::Sink(Sink::File(Box::new(partial))))
+    Ok(Landing::Sink(Sink::File(partial)))
+}
+
+/// Begins with nothing, beside whoever else receives it right now.
+fn begin(folder: &Arc<Folder>, name: &FileName, file: &File) -> Result<Partial, DiskError> {
+    match Partial::open(folder, name, file, true) {
+        Err(error) if error.problem == DiskProblem::Exists => Partial::beside(folder, name, file),
+        opened => opened,
+    }
 }
 
 #[cfg(test)]

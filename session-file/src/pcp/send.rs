@@ -42,7 +42,9 @@ pub struct Delivery {
     pub hash: Option<Hash>,
     /// Files of a folder that were sent, and that the other side had already.
     pub files: (u64, u64),
-    /// What was left out, or could not be sent, and how many should have been.
+    /// Files of a folder that the other side did not take, as others have their names there.
+    pub refused: u64,
+    /// What was left out, could not be sent, or was refused, and how many should have been sent.
     pub left_out: (Vec<Skipped>, u64),
     /// From where on it was sent.
     pub offset: u64,
@@ -157,7 +159,7 @@ async fn one_by_one(hand: &Hand, to: &Peer, paths: Vec<PathBuf>) -> Result<Exit,
             // Folders are in nobody's words but ours.
             Found::Entry(..) => {}
             Found::Skipped(what) => {
-                failures += u64::from(matches!(what, Skipped::Fault(_)));
+                failures += u64::from(what.is_failure());
                 hand.view().left_out(&what);
             }
         }

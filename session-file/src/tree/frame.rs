@@ -17,6 +17,7 @@ const GONE: u8 = 7;
 const FINISHED: u8 = 8;
 const WANT: u8 = 16;
 const SKIP: u8 = 17;
+const REFUSE: u8 = 18;
 
 const DIGEST: usize = 32;
 
@@ -37,8 +38,10 @@ pub(super) enum Frame {
     Finished,
     /// A file is wanted from this byte on.
     Want(u64, u64),
-    /// A file is not wanted.
+    /// A file is there already.
     Skip(u64),
+    /// A file is not taken.
+    Refuse(u64),
 }
 
 /// Why nothing was read.
@@ -76,6 +79,10 @@ impl Frame {
             }
             Self::Skip(file) => {
                 out.put_u8(SKIP);
+                number(*file, out);
+            }
+            Self::Refuse(file) => {
+                out.put_u8(REFUSE);
                 number(*file, out);
             }
         }
@@ -135,6 +142,7 @@ impl Reader<'_> {
             FINISHED => Frame::Finished,
             WANT => Frame::Want(self.number()?, self.number()?),
             SKIP => Frame::Skip(self.number()?),
+            REFUSE => Frame::Refuse(self.number()?),
             _ => return Err(wrong("frame", "of no known kind")),
         };
         Ok((frame, None))

@@ -34,7 +34,7 @@ struct Incoming {
 /// What a [`TreeReceiver`] tells.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TreeEvent {
-    /// The next entry. A file waits for [`TreeReceiver::want`] or [`TreeReceiver::skip`].
+    /// The next entry. A file waits for [`TreeReceiver::want`], [`TreeReceiver::skip`] or [`TreeReceiver::refuse`].
     Entry {
         /// Its number.
         file: u64,
@@ -123,11 +123,28 @@ impl TreeReceiver {
         Ok(())
     }
 
-    /// A file is not wanted, or is here already.
+    /// A file is here already.
     ///
     /// # Errors
     /// [`TreeError::Unknown`] when it does not wait for a decision.
     pub fn skip(&mut self, file: u64) -> Result<(), TreeError> {
+        self.decide(file)?;
+        Frame::Skip(file).write(&mut self.output);
+        Ok(())
+    }
+
+    /// A file is not taken: another has its name, for example. Its sender is told so.
+    ///
+    /// # Errors
+    /// [`TreeError::Unknown`] when it does not wait for a decision.
+    pub fn refuse(&mut self, file: u64) -> Result<(), TreeError> {
+        self.decide(file)?;
+        Frame::Refuse(file).write(&mut self.output);
+        Ok(())
+    }
+
+    /// A file that waits for a decision is not wanted.
+    fn decide(&mut self, file: u64) -> Result<(), TreeError> {
         if self
             .open
             .get(&file)
@@ -136,7 +153,6 @@ impl TreeReceiver {
             return Err(TreeError::Unknown(file));
         }
         self.open.remove(&file);
-        Frame::Skip(file).write(&mut self.output);
         Ok(())
     }
 
@@ -193,7 +209,7 @@ impl TreeReceiver {
             }
             Frame::Finished => Err(TreeError::OutOfOrder("the end before all files")),
             Frame::End => Err(TreeError::OutOfOrder("a second end of the entries")),
-            Frame::Want(..) | Frame::Skip(_) => {
+            Frame::Want(..) | Frame::Skip(_) | Frame::Refuse(_) => {
                 Err(TreeError::OutOfOrder("a sender does not send this"))
             }
         }

@@ -30,6 +30,7 @@ pub struct TreeSender {
     output: BytesMut,
     skipped: u64,
     sent: u64,
+    refused: VecDeque<u64>,
 }
 
 /// A file that the receiver wants.
@@ -46,6 +47,8 @@ struct Current {
     file: u64,
     size: u64,
     hasher: Hasher,
+    /// The receiver has all of it, and only compares.
+    there: bool,
 }
 
 impl TreeSender {
@@ -65,6 +68,7 @@ impl TreeSender {
             output: BytesMut::new(),
             skipped: 0,
             sent: 0,
+            refused: VecDeque::new(),
         }
     }
 
@@ -146,12 +150,12 @@ impl TreeSender {
                     self.wanted.push_back(Demand { file, offset });
                 }
                 Frame::Skip(file) => {
-                    let asked = self.wanted.iter().any(|demand| demand.file == file);
-                    if asked || self.open.remove(&file).is_none() {
-                        return Err(TreeError::Unknown(file));
-                    }
+                    self.unwanted(file)?;
                     self.skipped += 1;
-                    self.finish();
+                }
+                Frame::Refuse(file) => {
+                    self.unwanted(file)?;
+                    self.refused.push_back(file);
                 }
                 Frame::Entry(_)
                 | Frame::End
@@ -164,6 +168,22 @@ impl TreeSender {
             }
         }
         Ok(())
+    }
+
+    /// A file that was named is not to be sent.
+    fn unwanted(&mut self, file: u64) -> Result<(), TreeError> {
+        let asked = self.wanted.iter().any(|demand| demand.file == file);
+        if asked || self.open.remove(&file).is_none() {
+            return Err(TreeError::Unknown(file));
+        }
+        self.finish();
+        Ok(())
+    }
+
+    /// A file that the receiver does not take, as another has its name there. To be looked at after each
+    /// [`handle`](Self::handle).
+    pub fn poll_refused(&mut self) -> Option<u64> {
+        self.refused.pop_front()
     }
 
     /// The file to send now. It stays the same until its last byte was given, or it is [`gone`](Self::gone).
@@ -212,6 +232,7 @@ impl TreeSender {
             file: demand.file,
             size,
             hasher,
+            there: size > 0 && demand.offset == size,
         });
         self.conclude();
         Ok(())
@@ -269,7 +290,7 @@ impl TreeSender {
         self.finished
     }
 
-    /// How many files the receiver had already or did not want, and how many were sent.
+    /// How many files the receiver had already, and how many were sent.
     pub fn counts(&self) -> (u64, u64) {
         (self.skipped, self.sent)
     }
@@ -283,8 +304,11 @@ impl TreeSender {
             Frame::Done(current.file, hash).write(&mut self.output);
         }
         self.open.remove(&current.file);
+        match current.there {
+            true => self.skipped += 1,
+            false => self.sent += 1,
+        }
         self.current = None;
-        self.sent += 1;
         self.finish();
     }
 

@@ -1,12 +1,15 @@
 //! Folders.
 
 use super::{
-    kit::{Place, Task, Via, bytes, long, offer_tree, pair},
+    kit::{Place, Task, Via, bytes, long, offer_tree, pair, side},
     names::{ODD, list},
 };
 use session_file::pcp::Inbox;
-use session_file::{TreeEntry, TreeLimits, TreePath, TreeSender, disk::Existing};
-use session_xmpp::cli::Exit;
+use session_file::{
+    TreeEntry, TreeLimits, TreePath, TreeSender,
+    disk::{Existing, Skipped},
+};
+use session_xmpp::{cli::Exit, endpoint::Router};
 use std::{
     fs,
     os::unix::fs::PermissionsExt as _,
@@ -280,4 +283,61 @@ async fn what_its_sender_does_not_have_any_more_was_not_lost_here() {
     assert_eq!(long(receiving).await.unwrap().unwrap(), Exit::Failed);
     assert!(!place.exists("in/tree/b"));
     assert_eq!(place.read("in/tree/a39"), bytes(100_000, 39));
+}
+
+/// Two people send a file of the same name at the same time.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_files_of_one_name_that_come_at_once_both_arrive() {
+    let place = Place::new("at-once");
+    let router = Router::new();
+    let side = |name, rate| side(&router, name, Via::RawUdp, rate, None);
+    let (alice, carol) = (side("alice", Some(1_500_000)), side("carol", None));
+    let bob = side("bob", None);
+    let receiving = bob.receive(&place.path("in"), Existing::Rename, 2);
+    let slow = place.write("alice/file", &bytes(6_000_000, 1));
+    let fast = place.write("carol/file", &bytes(2_000_000, 2));
+    let sending = alice.hand.send_file(&bob.address, &slow);
+    let meanwhile = async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        carol.hand.send_file(&bob.address, &fast).await
+    };
+    let (slow, fast) = long(async { tokio::join!(sending, meanwhile) }).await;
+    slow.unwrap();
+    fast.unwrap();
+    assert_eq!(long(receiving).await.unwrap().unwrap(), Exit::Done);
+    assert!(place.read("in/file") == bytes(2_000_000, 2));
+    assert!(place.read("in/file (1)") == bytes(6_000_000, 1));
+    place.assert_clean("in");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_sends_a_tree_learns_what_was_not_taken_as_another_is_there() {
+    let place = Place::new("refused");
+    for name in ["new", "same", "other"] {
+        place.write(&format!("out/tree/{name}"), b"of the sender");
+    }
+    let date = fs::metadata(place.path("out/tree/same"))
+        .unwrap()
+        .modified()
+        .unwrap();
+    let same = place.write("in/tree/same", b"of the sender");
+    let same = fs::File::options().write(true).open(same).unwrap();
+    same.set_modified(date).unwrap();
+    place.write("in/tree/other", b"of the receiver");
+    let (alice, bob) = pair(Via::RawUdp, None);
+    let receiving = bob.receive(&place.path("in"), Existing::Skip, 1);
+    let paths = vec![place.path("out/tree")];
+    let sent = long(alice.hand.send_tree(&bob.address, paths))
+        .await
+        .unwrap();
+    assert_eq!((sent.files, sent.refused), ((1, 1), 1), "{sent:?}");
+    assert_eq!(sent.left_out.1, 1, "the program fails");
+    let refused = Skipped::Refused(place.path("out/tree/other"));
+    assert_eq!(sent.left_out.0, [refused]);
+    assert!(sent.confirmed);
+    // It was its user's wish.
+    assert_eq!(long(receiving).await.unwrap().unwrap(), Exit::Done);
+    assert_eq!(place.read("in/tree/other"), b"of the receiver");
+    assert_eq!(place.read("in/tree/new"), b"of the sender");
+    place.assert_clean("in");
 }

@@ -98,6 +98,35 @@ fn every_transport_carries_every_kind_of_content() {
     }
 }
 
+/// Whoever keeps what is there has it told on both sides, of a file alone and of one in a folder.
+#[test]
+fn what_is_not_taken_as_another_is_there_is_told_on_both_sides() {
+    let place = Place::new("refused");
+    place.write("in/photo", b"of bob");
+    place.write("in/tree/photo", b"of bob");
+    let file = place.write("out/photo", b"of alice, longer");
+    place.write("out/tree/photo", b"of alice, longer");
+    place.write("out/tree/new", b"new");
+    let receiver = place.receiver("bob", "in", &["--existing", "skip", "--count", "2"]);
+    let ended = send(&place, &file, &[]).finish();
+    assert_eq!((ended.code, ended.problem()), (Some(4), "declined"));
+    let ended = send(&place, &place.text("out/tree"), &[]).finish();
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    let sent = ended.event("sent");
+    let counts = ["files", "skipped", "refused", "failed"].map(|key| sent[key].as_u64());
+    assert_eq!(counts, [1, 0, 1, 1].map(Some), "{sent}");
+    let why = ended.event("left-out")["why"].as_str().unwrap();
+    assert!(why.contains("another file has its name"), "{why}");
+    let ended = receiver.succeed();
+    assert_eq!(ended.event("refused")["name"], "photo");
+    assert_eq!(ended.event("received")["refused"], 1);
+    for name in ["in/photo", "in/tree/photo"] {
+        assert_eq!(fs::read(place.path(name)).unwrap(), b"of bob");
+    }
+    assert_eq!(fs::read(place.path("in/tree/new")).unwrap(), b"new");
+    place.assert_clean("in");
+}
+
 #[test]
 fn a_stream_goes_through_and_a_shared_file_is_fetched() {
     use std::{io::Write as _, process::Stdio};

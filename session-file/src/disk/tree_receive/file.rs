@@ -4,11 +4,11 @@ use super::{LARGE, Wanted};
 use crate::{
     FileName, TreePath,
     disk::{
-        DiskError, Existing, Folder, Partial,
+        DiskError, DiskProblem, Existing, Folder, Partial,
         descriptors::descriptors,
         error::at,
         folder::{set_time, temporary},
-        partial::{now, open_locked, write_pieces},
+        partial::{now, open_beside, open_locked, write_pieces},
     },
 };
 use bytes::Bytes;
@@ -47,20 +47,33 @@ pub(super) enum Writing {
 }
 
 impl Writing {
-    pub(super) fn open(folder: &Arc<Folder>, wanted: &Wanted) -> Result<Self, DiskError> {
-        let name = wanted.entry.path.name();
-        let file = || wanted.entry.to_file().unwrap_or_default();
-        if let (Some(prefix), Some(mark)) = (&wanted.prefix, wanted.mark) {
-            let partial = Partial::resume_marked(folder, &name, &file(), prefix.clone(), mark)?;
-            return Ok(Self::Large(Box::new(partial)));
+    /// Opens what is wanted. What somebody else receives at the same time is received once more beside that: who is done last
+    /// finds the name taken.
+    pub(super) fn open(folder: &Arc<Folder>, wanted: &mut Wanted) -> Result<Self, DiskError> {
+        if let Some(mut partial) = wanted.held.take() {
+            if let Err(error) = partial.check() {
+                if error.problem == DiskProblem::Changed {
+                    partial.discard()?;
+                }
+                return Err(error);
+            }
+            return Ok(Self::Large(partial));
         }
+        let name = wanted.entry.path.name();
+        let taken = |error: &DiskError| error.problem == DiskProblem::Exists;
         if wanted.size >= LARGE {
-            let partial = Partial::open(folder, &name, &file(), true)?;
-            return Ok(Self::Large(Box::new(partial)));
+            let file = wanted.entry.to_file().unwrap_or_default();
+            let partial = match Partial::open(folder, &name, &file, true) {
+                Err(error) if taken(&error) => Partial::beside(folder, &name, &file)?,
+                opened => opened?,
+            };
+            return Ok(Self::Large(Box::new(partial.was_free(wanted.was_free))));
         }
         let part = temporary(name.as_str(), "part");
-        // Of two that receive it at once, one does not.
-        let file = open_locked(folder, &part, &folder.path().join(name.as_str()))?;
+        let (part, file) = match open_locked(folder, &part, &name) {
+            Err(error) if taken(&error) => open_beside(folder, &name)?,
+            opened => (part, opened?),
+        };
         fs::ftruncate(&file, 0).map_err(at("write", &folder.path().join(name.as_str())))?;
         Ok(Self::Small {
             folder: folder.clone(),
@@ -134,6 +147,7 @@ struct Waiting {
     name: FileName,
     /// As long as it is open nobody else takes it for a part to write to.
     file: File,
+    was_free: bool,
 }
 
 /// Small files that are whole and wait for one barrier.
@@ -195,6 +209,7 @@ impl Batch {
                     part,
                     name,
                     file,
+                    was_free: wanted.was_free,
                 });
                 Ok(Taken::Waits)
             }
@@ -242,12 +257,10 @@ impl Batch {
 impl Waiting {
     /// Gives it its name. Whether that is another than its own.
     fn settle(&self, existing: Existing) -> Result<bool, DiskError> {
-        match existing {
-            Existing::Overwrite => self.folder.replace(&self.part, &self.name).map(|()| false),
-            Existing::Rename | Existing::Skip => {
-                let name = self.folder.settle_beside(&self.part, &self.name)?;
-                Ok(name != self.name)
-            }
-        }
+        let part = (&self.part[..], &self.file);
+        let name = self
+            .folder
+            .settle_as(part, &self.name, existing, self.was_free)?;
+        Ok(name != self.name)
     }
 }

@@ -155,28 +155,114 @@ fn file(text: &str, size: u64) -> TreeEntry {
     TreeEntry::file(path(text), size)
 }
 
-#[test]
-fn of_two_trees_with_the_same_file_one_gives_it_its_name() {
+/// Two trees with a file of the same name, which the second begins while the first is at it.
+fn both(existing: Existing, contents: [&[u8]; 2], last: usize) -> Place {
     let place = Place::new();
+    let mut first = Far::new(&place, existing);
+    let mut second = Far::new(&place, existing);
+    for (far, content) in [&mut first, &mut second].into_iter().zip(contents) {
+        assert_eq!(far.ask("same", content.len() as u64), 0);
+        far.tree.begin(None).unwrap();
+        far.send(&content[..content.len() / 2]);
+        // When this is answered, that was dealt with.
+        far.push(&file("later", 0));
+        far.flush();
+        far.hear();
+    }
+    assert!(!place.0.join("same").exists(), "neither is whole");
+    let mut ends = [Some(first), Some(second)];
+    for at in [1 - last, last] {
+        let mut far = ends[at].take().unwrap();
+        far.send(&contents[at][contents[at].len() / 2..]);
+        far.tree.begin(None).unwrap();
+        let report = far.end().unwrap();
+        assert_eq!((report.received, report.failures), (2, 0), "{report:?}");
+    }
+    assert_eq!(place.hidden(), [""; 0]);
+    place
+}
+
+#[test]
+fn two_trees_with_the_same_file_at_once_both_end_well() {
+    let large: Vec<u8> = (0..SIZE).map(|at| (at / 7) as u8).collect();
+    let mut other = large.clone();
+    other[SIZE - 1] ^= 1;
+    for (one, other) in [(&b"the same"[..], &b"different"[..]), (&large, &other)] {
+        for last in [0, 1] {
+            let place = both(Existing::Rename, [one, one], last);
+            assert!(place.read("same") == one);
+            assert!(!place.0.join("same (1)").exists(), "they are equal");
+
+            let place = both(Existing::Rename, [one, other], last);
+            let contents = [one, other];
+            assert!(place.read("same") == contents[1 - last]);
+            assert!(place.read("same (1)") == contents[last]);
+
+            let place = both(Existing::Overwrite, [one, other], last);
+            assert!(place.read("same") == contents[last]);
+        }
+    }
+}
+
+#[test]
+fn an_interrupted_file_goes_on_in_one_of_two_trees_and_comes_whole_in_the_other() {
+    let content: Vec<u8> = (0..SIZE).map(|at| (at / 7) as u8).collect();
+    let place = Place::new();
+    begun(&place, &content);
     let mut first = Far::new(&place, Existing::Rename);
-    first.give("same", b"the first");
-    first.settle();
+    let offset = first.ask("large", SIZE as u64) as usize;
+    assert_eq!(offset, 2 << 20);
     let mut second = Far::new(&place, Existing::Rename);
-    assert_eq!(second.ask("same", 10), 0);
-    second.tree.begin(None).unwrap();
-    second.send(b"other");
-    // When this is answered, that was dealt with.
-    second.push(&file("later", 0));
-    second.flush();
-    second.hear();
-    let report = first.end().unwrap();
-    assert_eq!((report.received, report.failures), (2, 0), "{report:?}");
-    assert_eq!(place.read("same"), b"the first");
-    second.send(b" half");
-    second.tree.begin(None).unwrap();
+    second.give("large", &content);
     let report = second.end().unwrap();
-    assert_eq!((report.received, report.failures), (1, 1), "{report:?}");
-    assert_eq!(place.read("same"), b"the first");
+    assert_eq!((report.received, report.failures), (1, 0), "{report:?}");
+    first
+        .tree
+        .begin(Some(sha256_of(&content[..offset])))
+        .unwrap();
+    first.send(&content[offset..]);
+    let report = first.end().unwrap();
+    assert_eq!((report.received, report.failures), (1, 0), "{report:?}");
+    assert!(place.read("large") == content);
+    assert!(!place.0.join("large (1)").exists());
+    assert_eq!(place.hidden(), [""; 0]);
+}
+
+#[test]
+fn nothing_stays_of_what_was_received_beside_another() {
+    let content: Vec<u8> = (0..SIZE).map(|at| (at / 7) as u8).collect();
+    let place = Place::new();
+    let start = |far: &mut Far| {
+        far.ask("large", SIZE as u64);
+        far.tree.begin(None).unwrap();
+        far.send(&content[..2 << 20]);
+        far.push(&file("later", 0));
+        far.flush();
+        far.hear();
+    };
+    let mut first = Far::new(&place, Existing::Rename);
+    start(&mut first);
+    let mut second = Far::new(&place, Existing::Rename);
+    start(&mut second);
+    assert!(!second.vanish().unwrap().whole);
+    let left = |place: &Place| place.hidden().len();
+    assert_eq!(
+        left(&place),
+        2,
+        "the first and its journal: {:?}",
+        place.hidden()
+    );
+
+    // What a crash leaves of one goes with the next look at its name.
+    let crashed = place.0.join(super::super::folder::beside_of("large", 1));
+    fs::write(&crashed, b"left").unwrap();
+    // And what one that has arrived beside it makes useless goes with its owner.
+    let mut third = Far::new(&place, Existing::Rename);
+    third.give("large", &content);
+    assert_eq!(third.end().unwrap().received, 1);
+    assert!(!crashed.exists());
+    assert!(!first.vanish().unwrap().whole);
+    assert!(place.read("large") == content);
     assert_eq!(place.hidden(), [""; 0]);
 }
 

@@ -18,8 +18,9 @@ use session_xmpp::cli::{Exit, Problem};
 use std::{sync::Arc, thread, time::Duration};
 use tokio::sync::mpsc;
 
-/// How often it is tried to go on with a file that another transfer is at.
-const TRIES: u32 = 100;
+/// How often it is tried to go on with a file that another transfer is at: until that is missed, where its sender is gone. Then
+/// it is received beside it.
+const TRIES: u32 = 300;
 
 /// How long to wait in between.
 const TRY_EVERY: Duration = Duration::from_millis(100);
@@ -68,16 +69,23 @@ pub(super) async fn decide(
     let fresh = file.range.is_none();
     let modified = file.date.map(|date| (date.unix(), 0));
     let planned = tokio::task::spawn_blocking(move || {
-        let mut plan = plan(&folder, &kept, &offered, modified, existing, fresh);
-        for _ in 0..TRIES {
-            // The transfer that is to go on is perhaps not quite over.
-            if !matches!(&plan, Err(error) if error.problem == DiskProblem::Exists) {
-                break;
+        let mut tries = 0;
+        let plan = loop {
+            match plan(&folder, &kept, &offered, modified, existing, fresh) {
+                Err(error) if error.problem == DiskProblem::Exists => {
+                    // The transfer that is to go on is perhaps not quite over.
+                    if tries < TRIES && Partial::is_perhaps(&folder, &kept, &offered) {
+                        tries += 1;
+                        thread::sleep(TRY_EVERY);
+                        continue;
+                    }
+                    let mut partial = Partial::beside(&folder, &kept, &offered)?;
+                    partial.dress(None, modified);
+                    break Plan::Receive(Box::new(partial));
+                }
+                plan => break plan?,
             }
-            thread::sleep(TRY_EVERY);
-            plan = crate::disk::plan(&folder, &kept, &offered, modified, existing, fresh);
-        }
-        let plan = plan?;
+        };
         if let Plan::Receive(partial) = &plan {
             let left = offered
                 .size
@@ -122,6 +130,15 @@ fn skip(text: &str) -> Decision {
     Decision::Skip(Reason::new(ReasonCondition::Decline).with_text(text))
 }
 
+/// Whether what was here of a file is to be proven by its hash, for it to be kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::pcp) enum Proof {
+    /// It is, as nothing else says that it is of this file.
+    Needed,
+    /// It was compared with what was offered.
+    Had,
+}
+
 /// Receives a file that was accepted. Whether it did: another one is offered in the place of one that is not what is here.
 pub(in crate::pcp) async fn land(
     hand: &Hand,
@@ -129,7 +146,7 @@ pub(in crate::pcp) async fn land(
     from: &str,
     file: &File,
     landing: Landing,
-    existing: Existing,
+    (existing, proof): (Existing, Proof),
 ) -> Result<bool, Problem> {
     let begun = now();
     let name = file.name.as_deref().unwrap_or_default().to_owned();
@@ -143,7 +160,13 @@ pub(in crate::pcp) async fn land(
     meter.skip(offset);
     let (kept, integrity, path) = match landing {
         Landing::Sink(sink) => {
-            let (sink, integrity) = fill(hand, &mut line, sink, &what, &meter).await?;
+            let (sink, integrity) = fill(&mut line, sink, &what, &meter).await?;
+            let verified = matches!(integrity, Integrity::Verified(_));
+            if offset > 0 && proof == Proof::Needed && !verified {
+                give_up(sink, &Fault::Changed);
+                line.cancel(ReasonCondition::MediaError.into());
+                return Err(failing::fault(&what, &Fault::Changed));
+            }
             let path = line.path();
             (keep(&line, sink, existing).await?, integrity, path)
         }
@@ -178,6 +201,7 @@ pub(in crate::pcp) async fn land(
         hash,
         verified: matches!(integrity, Integrity::Verified(_)),
         files: (1, 0),
+        refused: 0,
         failed: (Vec::new(), 0),
         offset,
         path,
@@ -189,7 +213,6 @@ pub(in crate::pcp) async fn land(
 
 /// Takes every byte, and waits for what its hash says.
 async fn fill(
-    hand: &Hand,
     line: &mut Line,
     sink: Sink,
     what: &str,
@@ -200,12 +223,12 @@ async fn fill(
     let writing = tokio::task::spawn_blocking(move || sink.fill(pieces, &counted));
     let read = line.read_all(&sender).await;
     drop(sender);
-    let Landed { mut sink, fault } = writing.await.map_err(|error| failing::thread(&error))?;
+    let Landed { sink, fault } = writing.await.map_err(|error| failing::thread(&error))?;
     if let Some(error) = fault {
         line.cancel(failing::reason(&error));
+        give_up(sink, &Fault::Aborted(None));
         return Err(failing::disk(&error));
     }
-    let _ = hand;
     let fault = match read {
         Err(Stop::Over(fault)) => Err(fault),
         Err(Stop::Done) => Err(Fault::Aborted(None)),
@@ -217,31 +240,30 @@ async fn fill(
     match fault {
         Ok(integrity) => Ok((sink, integrity)),
         Err(fault) => {
-            give_up(&mut sink, &fault).map_err(|error| failing::disk(&error))?;
+            give_up(sink, &fault);
             Err(failing::fault(what, &fault))
         }
     }
 }
 
-/// What was interrupted is put down in its journal; what is known to be wrong is thrown away.
-fn give_up(sink: &mut Sink, fault: &Fault) -> Result<(), DiskError> {
+/// What was interrupted is put down in its journal; what is known to be wrong is thrown away. Where the disk does not take that
+/// either, what was put down before is read with care.
+fn give_up(sink: Sink, fault: &Fault) {
     let Sink::File(partial) = sink else {
-        return Ok(());
+        return;
     };
     match fault {
-        // Of nothing there is nothing to go on with.
-        _ if partial.offset() == 0 => partial.empty(),
         Fault::WrongHash(_)
         | Fault::TooMuch(_)
         | Fault::Changed
         | Fault::Forged
-        | Fault::Unproven => partial.empty(),
+        | Fault::Unproven => drop(partial.discard()),
         Fault::TooLittle { .. }
         | Fault::WrongRange
         | Fault::Unprotected
         | Fault::Declined(_)
         | Fault::Aborted(_)
-        | Fault::Session(_) => partial.note(),
+        | Fault::Session(_) => partial.leave(),
     }
 }
 

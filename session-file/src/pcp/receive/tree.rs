@@ -59,6 +59,7 @@ pub(super) async fn receive(
         hash: None,
         verified: true,
         files: (report.received, report.skipped),
+        refused: report.refused,
         failed: (
             failed.map(|(path, why)| (path.to_string(), why)).collect(),
             failures,

@@ -80,6 +80,7 @@ async fn attempt(
         bytes: read.hasher.length() - offset,
         hash: crate::disk::sha256(&read.hasher),
         files: (1, 0),
+        refused: 0,
         left_out: (Vec::new(), 0),
         offset,
         path,

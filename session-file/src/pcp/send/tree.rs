@@ -61,6 +61,7 @@ pub(super) async fn send(hand: &Hand, to: &Peer, paths: Vec<PathBuf>) -> Result<
         bytes: sent.bytes,
         hash: None,
         files: (sent.sent, sent.skipped),
+        refused: sent.refused,
         left_out: (sent.left_out, sent.failed),
         offset: 0,
         path,
