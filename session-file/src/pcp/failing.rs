@@ -108,7 +108,9 @@ pub(super) fn disk(error: &DiskError) -> Problem {
         | DiskProblem::TooManyOpen
         | DiskProblem::Other(_) => "disk",
     };
-    let what = format!("{} {}", error.what, error.path.display());
+    // Also a name on our own disk may be somebody else's.
+    let path = printable(&error.path.to_string_lossy());
+    let what = format!("{} {path}", error.what);
     Problem::new(
         Exit::Failed,
         code,
@@ -254,5 +256,7 @@ mod tests {
         let text = format!("{} {}", told.what, told.why);
         assert!(text.contains("received all"), "{text}");
         assert!(!text.chars().any(crate::name::misleads), "{text:?}");
+        let told = disk(&DiskError::new("send", "a\u{1b}[2Jb", DiskProblem::Missing));
+        assert_eq!(told.what, "send a\u{fffd}[2Jb");
     }
 }

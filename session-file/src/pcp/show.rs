@@ -171,7 +171,7 @@ impl View {
             self.complain(&format!("{path}: {why}"));
         }
         let name = printable(&arrived.name);
-        let mut line = format!("received {name} from {}: ", arrived.from);
+        let mut line = format!("received {name} from {}: ", printable(&arrived.from));
         let folder = arrived.hash.is_none();
         count(
             &mut line,
@@ -199,10 +199,8 @@ impl View {
             return self
                 .event(&json!({"event": "refused", "from": from, "name": name, "why": why}));
         }
-        self.say(&format!(
-            "not taken: {} from {from}: {why}",
-            printable(name)
-        ));
+        let (name, from) = (printable(name), printable(from));
+        self.say(&format!("not taken: {name} from {from}: {why}"));
     }
 
     /// What of many things is not sent.
@@ -230,7 +228,7 @@ impl View {
             return self
                 .event(&json!({"event": "left-out", "path": path, "why": why, "failed": failed}));
         }
-        let line = format!("left out {}: {why}", path.display());
+        let line = format!("left out {}: {why}", printable(&path.to_string_lossy()));
         if failed {
             self.complain(&line);
         } else {
@@ -436,7 +434,7 @@ async fn tick(bar: ProgressBar, name: String, meter: Arc<Meter>) {
         let (done, all) = meter.files();
         let message = match all {
             0 | 1 => name.clone(),
-            all => format!("{name} [{done}/{all}] {}", meter.current()),
+            all => format!("{name} [{done}/{all}] {}", printable(&meter.current())),
         };
         bar.set_message(message);
         bar.set_position(meter.bytes().0);
