@@ -42,6 +42,9 @@ const OPENED_MAX: u32 = 100;
 /// Files of one name that are received at the same time, beside the first.
 const BESIDE_MAX: u32 = 64;
 
+/// So often it is looked whether there is room for a file whose size nobody has said, in bytes of it.
+const ROOM_EVERY: u64 = 8 << 20;
+
 /// So many zeros in a row are not written, and leave a hole.
 const HOLE: usize = 64 * 1024;
 
@@ -63,6 +66,8 @@ pub struct Partial {
     mark: Option<Mark>,
     hasher: Hasher,
     size: Option<u64>,
+    /// Up to where there was room when that was looked at.
+    roomy: u64,
     noted: u64,
     noted_at: Instant,
     mode: Option<u16>,
@@ -243,6 +248,7 @@ impl Partial {
             mark: None,
             hasher: Hasher::new(algorithms(file)),
             size: file.size,
+            roomy: 0,
             noted: 0,
             noted_at: now(),
             mode: None,
@@ -352,9 +358,18 @@ impl Partial {
     /// The next bytes, in pieces.
     ///
     /// # Errors
-    /// [`DiskError`]; what was there before is still there.
+    /// [`DiskError`]; what was there before is still there. [`DiskProblem::Full`] also where the size of the file is not known
+    /// and it would leave no room to others: for one whose size is known that is seen before it begins.
     pub fn write(&mut self, pieces: &[Bytes]) -> Result<(), DiskError> {
         let bytes: usize = pieces.iter().map(Bytes::len).sum();
+        let end = self.offset() + bytes as u64;
+        if self.size.is_none() && end > self.roomy {
+            let more = bytes as u64 + ROOM_EVERY;
+            if !self.folder.has_room(more, end) {
+                return Err(DiskError::new("write", self.path(), DiskProblem::Full));
+            }
+            self.roomy = self.offset() + more;
+        }
         if bytes >= HOLE && pieces.iter().all(|piece| is_zero(piece)) {
             self.file
                 .seek(SeekFrom::Current(bytes as i64))

@@ -485,6 +485,7 @@ fn a_disk_is_not_filled_up_and_nothing_stays_that_cannot_go_on() {
     if let Ok(path) = env::var(SMALL_DISK) {
         let place = Place(path.into());
         what_leaves_no_room_is_not_begun(&place);
+        a_file_of_unknown_size_leaves_room(&place);
         small_files_leave_room(&place);
         what_is_large_goes_on_when_there_is_room_again(&place);
         return what_is_small_goes_when_the_disk_is_full(&place);
@@ -537,6 +538,17 @@ fn what_leaves_no_room_is_not_begun(place: &Place) {
     let landed = far.vanish();
     assert!(is_full(&landed), "{landed:?}");
     assert_eq!((place.hidden(), room(place)), (Vec::new(), before));
+}
+
+fn a_file_of_unknown_size_leaves_room(place: &Place) {
+    let name = FileName::last_of("stream").unwrap();
+    let mut partial = Partial::open(&place.folder(), &name, &crate::File::default(), true).unwrap();
+    let piece = [Bytes::from(vec![1; 1 << 20])];
+    let error = (0..48).find_map(|_| partial.write(&piece).err()).unwrap();
+    assert_eq!(error.problem, DiskProblem::Full);
+    assert!(partial.offset() >= 16 << 20, "{}", partial.offset());
+    assert!(room(place) >= SPARE, "{}", room(place));
+    partial.discard().unwrap();
 }
 
 fn small_files_leave_room(place: &Place) {
