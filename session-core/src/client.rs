@@ -1,6 +1,6 @@
 //! [`SessionClient`]: what a kind of session means.
 
-use crate::{ChannelId, Element, PeerError, Reason, Secured, Session, SessionError, State};
+use crate::{ChannelId, Element, PeerError, Pong, Reason, Secured, Session, SessionError, State};
 use bytes::Bytes;
 use std::{any::Any, sync::Arc, time::Instant};
 
@@ -126,6 +126,9 @@ pub trait SessionClient: Any + Send {
 
     /// The instant that [`Session::set_timer`] named has come.
     fn on_timer(&mut self, session: &mut Session, now: Instant) {}
+
+    /// What came of a [`Session::ping`]. Nothing follows from it by itself.
+    fn on_pong(&mut self, session: &mut Session, pong: &Pong, now: Instant) {}
 
     /// The session is gone after this call. Its state is [`State::Deinit`].
     fn on_session_destroy(&mut self, session: &mut Session, now: Instant) {}

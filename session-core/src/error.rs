@@ -189,6 +189,19 @@ impl StanzaError {
         self.jingle == Some(JingleCondition::UnknownSession)
     }
 
+    /// Whether nobody is there to answer: what a server says in the stead of a client that is gone (RFC 6120 §8.3.3).
+    pub fn is_unreachable(&self) -> bool {
+        matches!(
+            self.condition,
+            Condition::Gone
+                | Condition::ItemNotFound
+                | Condition::RecipientUnavailable
+                | Condition::RemoteServerNotFound
+                | Condition::RemoteServerTimeout
+                | Condition::ServiceUnavailable
+        )
+    }
+
     /// Whether our request lost against one of the peer's.
     pub fn is_tie_break(&self) -> bool {
         self.jingle == Some(JingleCondition::TieBreak)

@@ -137,7 +137,9 @@ pub use message::{
 };
 pub use registry::TransportRegistry;
 pub use secured::{Fingerprint, HandshakeSide, KeyingMaterial, Secured, SrtpKeys, SrtpProfile};
-pub use session::{Content, ContentSpec, ContentState, DEFAULT_CONTENT, Session, TRANSPORT_FAILED};
+pub use session::{
+    Content, ContentSpec, ContentState, DEFAULT_CONTENT, Pong, Session, TRANSPORT_FAILED,
+};
 pub use shared::Config;
 pub use signal::{Notice, SIGNAL_CAPACITY, Signal, Slot};
 pub use state::{Event, State};

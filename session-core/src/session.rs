@@ -9,12 +9,14 @@ mod infos;
 mod layers;
 mod modify;
 mod offer;
+mod ping;
 mod receive;
 mod replace;
 mod requests;
 mod rest;
 
 pub use content::{Content, ContentSpec, ContentState};
+pub use ping::Pong;
 pub use replace::TRANSPORT_FAILED;
 
 use crate::{
@@ -108,6 +110,7 @@ pub(crate) enum SessionEvent {
     Error(SessionError),
     TerminateReason(Option<Reason>),
     Timer,
+    Pong(Pong),
 }
 
 #[derive(Debug, Default)]
@@ -299,7 +302,7 @@ impl Session {
     }
 
     /// Sends something of the application to the peer's client (libjingle SendInfoMessage). Without elements it is a
-    /// ping (XEP-0166 §6.9).
+    /// [`ping`](Self::ping).
     ///
     /// # Errors
     /// [`Misuse`] before the offer and after the end, or past a limit.

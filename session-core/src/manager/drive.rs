@@ -406,5 +406,6 @@ fn tell(
             client.on_terminate_reason(session, reason.as_ref(), now)
         }
         SessionEvent::Timer => client.on_timer(session, now),
+        SessionEvent::Pong(pong) => client.on_pong(session, &pong, now),
     }
 }

@@ -1,6 +1,6 @@
 //! What we ask the peer, and what becomes of it: answers, errors, silence.
 
-use super::{Session, SessionEvent};
+use super::{Session, SessionEvent, ping::is_ping};
 use crate::{
     Action, Cause, ChannelId, Condition, Dialect, Element, ErrorKind, Message, Modification,
     Output, Peer, PeerError, RequestId, RequestKind, Senders, StanzaError,
@@ -67,6 +67,8 @@ pub(crate) struct Pending {
     message: Option<Box<Message>>,
     /// What a transport-info said: its transport is told the answer.
     info: Option<Element>,
+    /// It asked nothing but whether the peer is there.
+    pub(super) ping: bool,
     attempts: u8,
     pub(crate) due: Option<Instant>,
 }
@@ -132,8 +134,7 @@ fn is_about_content(action: Action) -> bool {
 /// What silence means for a message, and whether it is sent again before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Silence {
-    /// Nothing: some peers answer nothing to what they do not know (Asterisk). That a session-info was not answered is told,
-    /// without consequence: it may have been a ping (XEP-0166 §6.9).
+    /// Nothing: some peers answer nothing to what they do not know (Asterisk). Of a ping it is told.
     Ignored,
     /// Sent again, then as if refused.
     Refused,
@@ -234,6 +235,7 @@ impl Session {
             undo,
             message: again.then(|| Box::new(message.clone())),
             info: info_of(message),
+            ping: is_ping(message),
             attempts: 1,
             due: now.checked_add(clocks.answer),
         });
@@ -298,11 +300,8 @@ impl Session {
             match silence(pending.action) {
                 Silence::Fatal => self.fail(Cause::NoAnswer(pending.action), false, now),
                 Silence::Refused => self.refused(pending, None, now),
-                // Nothing comes of it, but it may be what somebody asked in order to hear something.
-                Silence::Ignored if pending.action == Action::SessionInfo => {
-                    self.warn(Cause::NoAnswer(pending.action));
-                }
-                Silence::Ignored | Silence::Repeated => {}
+                Silence::Ignored => self.ponged(&pending, None),
+                Silence::Repeated => {}
             }
         }
     }
@@ -325,7 +324,10 @@ impl Session {
                     self.senders_answered(&content, senders, now);
                 }
             }
-            Ok(_) => self.info_answered(&pending, Ok(()), now),
+            Ok(_) => {
+                self.ponged(&pending, Some(Ok(())));
+                self.info_answered(&pending, Ok(()), now);
+            }
             Err(error) => self.refused(pending, Some(error), now),
         }
         self.settle(now);
@@ -355,6 +357,9 @@ impl Session {
             if action == Action::TransportInfo && self.channel_gone(error) {
                 return;
             }
+        }
+        if let Some(error) = error.as_ref().filter(|_| pending.ping) {
+            return self.ponged(&pending, Some(Err(error)));
         }
         let name = pending.content.clone();
         match action {

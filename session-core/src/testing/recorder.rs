@@ -1,8 +1,8 @@
 //! [`Recorder`]: a client that writes down everything it is told, and does what it was told to.
 
 use crate::{
-    ChannelId, ChannelLayer, Element, Modification, Peer, PeerError, Reason, Secured, Session,
-    SessionClient, SessionDescription, SessionError, SessionId, State,
+    ChannelId, ChannelLayer, Element, Modification, Peer, PeerError, Pong, Reason, Secured,
+    Session, SessionClient, SessionDescription, SessionError, SessionId, State,
 };
 use bytes::Bytes;
 use std::{
@@ -59,6 +59,8 @@ pub enum Callback {
     TerminateReason(Option<Reason>),
     /// The application's timer.
     Timer,
+    /// What came of a ping.
+    Pong(Pong),
     /// The session is gone.
     Destroyed,
 }
@@ -396,6 +398,10 @@ impl SessionClient for Recorder {
 
     fn on_timer(&mut self, session: &mut Session, now: Instant) {
         self.tell(session, Callback::Timer, now);
+    }
+
+    fn on_pong(&mut self, session: &mut Session, pong: &Pong, now: Instant) {
+        self.tell(session, Callback::Pong(pong.clone()), now);
     }
 
     fn on_session_destroy(&mut self, session: &mut Session, now: Instant) {

@@ -296,6 +296,12 @@ impl SessionClient for Client {
             reason.map(|r| r.condition.as_str().to_owned())
         ));
     }
+    fn on_pong(&mut self, _: &mut Session, pong: &Pong, _: Instant) {
+        self.note(match pong {
+            Pong::Gone(error) => format!("pong gone {error}"),
+            Pong::Here | Pong::Silent => format!("pong {pong:?}"),
+        });
+    }
     fn on_session_destroy(&mut self, _: &mut Session, _: Instant) {
         self.destroyed += 1;
         self.note("destroy".into());

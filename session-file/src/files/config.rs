@@ -19,7 +19,7 @@ pub struct FileConfig {
     pub checksum: Duration,
     /// The same where the sender said nothing: Conversations names a hash then, Dino does not. Default 1 s.
     pub unannounced: Duration,
-    /// How long nothing may move that the peer is to do, before it is asked whether it is there (XEP-0166 §6.9), and again
+    /// How long nothing may move that the peer is to do, before it is asked whether it is there (XEP-0166 §6.8), and again
     /// after that. One whose server says that it is gone, or that does not answer at all, is given up. Default 10 s.
     pub stall: Duration,
     /// How long nothing may move while the peer's side is to take bytes, to say that it has them all, or to send those of a

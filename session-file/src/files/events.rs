@@ -10,8 +10,9 @@ use crate::{
 };
 use bytes::Bytes;
 use session_core::{
-    Cause, ChannelId, ContentState, Element, Modification, PeerError, Reason, ReasonCondition,
-    Role, Secured, Session, SessionClient, SessionDescription, SessionError, State,
+    Cause, ChannelId, ContentState, Element, Modification, PeerError, Pong, Reason,
+    ReasonCondition, Role, Secured, Session, SessionClient, SessionDescription, SessionError,
+    State,
 };
 use std::{sync::Arc, time::Instant};
 
@@ -202,10 +203,11 @@ impl SessionClient for FileClient {
         }
     }
 
+    fn on_pong(&mut self, session: &mut Session, pong: &Pong, now: Instant) {
+        self.answered_ping(session, pong, now);
+    }
+
     fn on_error(&mut self, session: &mut Session, error: &SessionError, now: Instant) {
-        if !error.fatal {
-            self.asked_in_vain(session, error, now);
-        }
         let lost = matches!(error.cause, Cause::Transport(_) | Cause::ConnectionLost);
         let Some(exchange) = self
             .exchanges

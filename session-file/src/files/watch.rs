@@ -2,13 +2,11 @@
 //!
 //! A program that is killed says nothing. A path notices that late or never: a TCP connection through a proxy may stay, and
 //! consent ends after 30 s (RFC 7675). So a peer of a transfer that stands still is asked by an empty session-info (XEP-0166
-//! §6.9), which its server answers in its stead when it is gone.
+//! §6.8), which its server answers in its stead when it is gone.
 
 use super::{FileClient, events::lost_channel, exchange::end};
 use crate::{Direction, Phase, Transfer, transfer::Fault};
-use session_core::{
-    Action, Cause, Condition, Reason, ReasonCondition, Session, SessionError, StanzaError,
-};
+use session_core::{Pong, Reason, ReasonCondition, Session};
 use std::time::Instant;
 
 /// How often it is looked whether something has moved, before somebody is asked.
@@ -41,20 +39,6 @@ fn waits(transfer: &Transfer) -> bool {
 fn has_path(session: &Session, transfer: &Transfer) -> bool {
     let channel = transfer.channel();
     channel.is_some_and(|channel| session.has_path(channel))
-}
-
-/// Whether an answer to a question is one of a server whose client is gone. A client that does not know the question says
-/// something else (XEP-0166 §6.9: `unsupported-info`; RFC 6120 §8.3.3.3: `feature-not-implemented`).
-fn is_gone(error: &StanzaError) -> bool {
-    [
-        Condition::Gone,
-        Condition::ItemNotFound,
-        Condition::RecipientUnavailable,
-        Condition::RemoteServerNotFound,
-        Condition::RemoteServerTimeout,
-        Condition::ServiceUnavailable,
-    ]
-    .contains(&error.condition)
 }
 
 impl FileClient {
@@ -95,7 +79,7 @@ impl FileClient {
             watch.asked = true;
             watch.ask = now.checked_add(stall);
             // Where nothing can be said, it is over.
-            let _ = session.send_info(Vec::new(), now);
+            let _ = session.ping(now);
         }
         watch.due = now.checked_add(stall / LOOKS);
     }
@@ -125,28 +109,18 @@ impl FileClient {
         }
     }
 
-    /// The peer answered a question with an error, or did not answer.
-    pub(super) fn asked_in_vain(
-        &mut self,
-        session: &mut Session,
-        error: &SessionError,
-        now: Instant,
-    ) {
+    /// What came of a question.
+    pub(super) fn answered_ping(&mut self, session: &mut Session, pong: &Pong, now: Instant) {
         let moved = self.moved(session);
         let stands = |watch: Watch| watch.asked && Some(watch.moved) == moved;
         let exchange = self.exchanges.get(&session.id());
         if !exchange.is_some_and(|exchange| stands(exchange.watch)) {
             return;
         }
-        let why = if let Cause::Refused { action, error } = &error.cause
-            && *action == Action::SessionInfo
-            && is_gone(error)
-        {
-            "the other side is gone"
-        } else if error.cause == Cause::NoAnswer(Action::SessionInfo) && self.is_held_up(session) {
-            "the other side does not answer any more"
-        } else {
-            return;
+        let why = match pong {
+            Pong::Gone(_) => "the other side is gone",
+            Pong::Silent if self.is_held_up(session) => "the other side does not answer any more",
+            Pong::Silent | Pong::Here => return,
         };
         let reason = Reason::new(ReasonCondition::Gone).with_text(why);
         self.gone(session, None, &Fault::Aborted(Some(reason.clone())), false);

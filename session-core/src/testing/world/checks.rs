@@ -146,7 +146,8 @@ impl Checks {
             | Callback::Modify(_)
             | Callback::Error(_)
             | Callback::TerminateReason(_)
-            | Callback::Timer => {
+            | Callback::Timer
+            | Callback::Pong(_) => {
                 if before == Some(State::Deinit) {
                     self.breach(host, time, format!("{:?} after Deinit", entry.callback));
                 }
