@@ -24,6 +24,8 @@ pub struct Call {
     pub(crate) control_protection: Option<Protection>,
     pub(crate) secured: Option<Secured>,
     pub(crate) connected: bool,
+    /// It has answered when it was asked last whether it is there, or was not asked.
+    pub(crate) answers: bool,
     /// We are among those who send in the content of the sound.
     pub(crate) sounds: bool,
     pub(crate) hold: Sides,
@@ -45,6 +47,8 @@ pub(crate) struct Gate {
     pub(crate) phase: CallPhase,
     /// Our sound may be sent before the answer.
     pub(crate) early: bool,
+    /// When something came last.
+    pub(crate) heard_at: Option<Instant>,
 }
 
 /// Where a call is in its life.
@@ -125,6 +129,7 @@ impl Call {
                 rtcp: None,
                 phase,
                 early: false,
+                heard_at: None,
             },
             rings: false,
             local,
@@ -134,6 +139,7 @@ impl Call {
             control_protection: None,
             secured: None,
             connected: false,
+            answers: true,
             sounds: true,
             hold: Sides::default(),
             wants_hold: false,

@@ -9,6 +9,7 @@ mod form;
 mod secure;
 #[cfg(test)]
 mod tests;
+mod watch;
 
 pub use config::{CallConfig, CallError, CallOffer, CallVerdict, Verify};
 pub use contents::{CallContent, ContentChange};
@@ -24,8 +25,8 @@ use bytes::Bytes;
 use config::KeySource;
 use secure::create_channel;
 use session_core::{
-    Cause, ChannelId, Element, Misuse, Modification, PeerError, Reason, ReasonCondition, Role,
-    Secured, Session, SessionClient, SessionId, Signal, State,
+    Cause, ChannelId, Element, Misuse, Modification, PeerError, Pong, Reason, ReasonCondition,
+    Role, Secured, Session, SessionClient, SessionId, Signal, State,
 };
 use std::{collections::BTreeMap, fmt, marker::PhantomData, time::Instant};
 
@@ -66,6 +67,7 @@ type OtherSink = Box<dyn FnMut(SessionId, ChannelId, Bytes, Instant) + Send>;
 /// What happens by itself:
 /// - An offer that cannot be answered is declined with its reason before anybody hears of it.
 /// - A call that nobody answers is given up after [`CallConfig::ring_for`].
+/// - A peer that is not heard any more is asked whether it is there ([`CallConfig::ping_after`]).
 /// - Media never go in clear unless [`CallConfig::allow_plain`] says that they may.
 /// - Contents that are not sound are declined, unless the application takes them, at once ([`set_others`](Self::set_others)) or
 ///   when it likes ([`CallConfig::ask_contents`], [`accept_content`](Self::accept_content)); the call goes on either way.
@@ -351,7 +353,7 @@ impl<F: CallForm> VoiceClient<F> {
         }
         call.gate.phase = CallPhase::Answered;
         call.answered_at = Some(now);
-        session.set_timer(None);
+        session.set_timer(now.checked_add(self.config.ping_after));
         let shared = call.agreed.as_ref().is_some_and(|agreed| agreed.rtcp_mux);
         let wanted: &[&str] = if shared {
             &[RTP_CHANNEL]
@@ -477,9 +479,10 @@ impl<F: CallForm> SessionClient for VoiceClient<F> {
         now: Instant,
     ) {
         let id = session.id();
-        let Some(call) = self.calls.get(&id) else {
+        let Some(call) = self.calls.get_mut(&id) else {
             return;
         };
+        call.gate.heard_at = Some(now);
         if ![call.gate.rtp, call.gate.rtcp].contains(&Some(channel)) {
             if let Some(sink) = &mut self.other_sink {
                 sink(id, channel, packet, now);
@@ -513,7 +516,7 @@ impl<F: CallForm> SessionClient for VoiceClient<F> {
         session: &mut Session,
         channel: ChannelId,
         writable: bool,
-        _: Instant,
+        now: Instant,
     ) {
         if let Some(call) = self.calls.get_mut(&session.id())
             && call.gate.rtp == Some(channel)
@@ -521,6 +524,7 @@ impl<F: CallForm> SessionClient for VoiceClient<F> {
         {
             call.connected = writable;
             call.signal.emit(CallChange::Connected(writable));
+            self.check_path(session, now);
         }
     }
 
@@ -573,7 +577,13 @@ impl<F: CallForm> SessionClient for VoiceClient<F> {
         if call.is_some_and(|call| call.gate.phase == CallPhase::Calling) {
             let reason = Reason::new(ReasonCondition::Timeout);
             end(session, reason.with_text("nobody answered"), now);
+        } else {
+            self.look_after(session, now);
         }
+    }
+
+    fn on_pong(&mut self, session: &mut Session, pong: &Pong, now: Instant) {
+        self.answered_ping(session, pong, now);
     }
 
     fn on_session_destroy(&mut self, session: &mut Session, _: Instant) {

@@ -39,6 +39,11 @@ pub struct CallConfig {
     pub ask_contents: bool,
     /// How long our call rings until it is given up. Default 60 s.
     pub ring_for: Duration,
+    /// How long nothing may come from the peer of an answered call until it is asked whether it is there
+    /// ([`Session::ping`](session_core::Session::ping)), and between two such questions. If its server says that it is gone, the
+    /// call ends at once, and if nobody answers, when the path is given up as well, with
+    /// [`ReasonCondition::Gone`](session_core::ReasonCondition::Gone). Default 5 s, as often as reports come (RFC 3550 §6.2).
+    pub ping_after: Duration,
     /// Calls at a time, those included that are over and not released; further offers are declined as busy. Default 8.
     pub calls_max: usize,
 }
@@ -57,6 +62,7 @@ impl CallConfig {
             early_media: false,
             ask_contents: false,
             ring_for: Duration::from_secs(60),
+            ping_after: Duration::from_secs(5),
             calls_max: 8,
         }
     }
@@ -75,6 +81,7 @@ impl fmt::Debug for CallConfig {
             .field("early_media", &self.early_media)
             .field("ask_contents", &self.ask_contents)
             .field("ring_for", &self.ring_for)
+            .field("ping_after", &self.ping_after)
             .field("calls_max", &self.calls_max)
             .finish()
     }
@@ -132,7 +139,10 @@ pub enum CallError {
     /// The peer cannot be heard yet, or no longer.
     #[error("the call is not connected")]
     NotConnected,
-    /// To this peer nothing can be said before the answer: the keys do not come by DTLS, or nothing of ours is told before.
+    /// To this peer nothing can be said before the answer: nothing of ours is told before, or the keys travel in signalling.
+    /// With those the callee's key is in the session-accept and nowhere else (XEP-0167 §7, RFC 4568 §5.1.2), for which
+    /// libjingle waited, too. XEP-0269 has a content for early media, with keys of its own, that the callee adds before it
+    /// answers; no client is known to take one.
     #[error("nothing can be said to the peer before the answer")]
     NotEarly,
     /// There is no such conversation, or no call of it any more.

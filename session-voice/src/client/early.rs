@@ -13,6 +13,9 @@ impl<F: CallForm> VoiceClient<F> {
     /// who have something to say to a callee who is not there yet; whether there is anything to hear or to say does not
     /// depend on us.
     ///
+    /// Keys that travel in signalling (SDES) come with the answer, so that there is no early media with them: see
+    /// [`CallError::NotEarly`].
+    ///
     /// Does nothing once the call is answered.
     ///
     /// # Errors

@@ -144,7 +144,7 @@ impl Scene {
         }
     }
 
-    fn step(&mut self, host: usize) {
+    pub fn step(&mut self, host: usize) {
         if self.sessions[host].is_none() {
             self.sessions[host] = self.world.update(host, |manager, _| {
                 manager.find_client::<Client>()?.sessions().next()

@@ -1,6 +1,6 @@
 //! Why there was no call, as a program's end.
 
-use session_core::{Cause, Peer, ReasonCondition};
+use session_core::{Action, Cause, Peer, ReasonCondition};
 use session_xmpp::{
     cli::{Exit, Problem},
     jmi::JmiEnd,
@@ -24,12 +24,24 @@ pub(crate) fn is_farewell(cause: &Cause) -> bool {
                 | ReasonCondition::Expired
         )
     };
-    matches!(cause, Cause::Remote(None)) || condition(cause).is_some_and(is_end)
+    matches!(cause, Cause::Remote(None)) || !is_gone(cause) && condition(cause).is_some_and(is_end)
+}
+
+/// Whether the peer was found to be gone, which has said nothing.
+fn is_gone(cause: &Cause) -> bool {
+    match cause {
+        Cause::Local(reason) => reason.condition == ReasonCondition::Gone,
+        Cause::Refused { action, error } => {
+            *action == Action::SessionInfo && error.is_unknown_session()
+        }
+        _ => false,
+    }
 }
 
 /// A call in which both were heard, and which ended otherwise.
 pub(crate) fn cut_off(peer: &Peer, cause: &Cause) -> Problem {
     let code = match (condition(cause), cause) {
+        _ if is_gone(cause) => "peer-gone",
         (Some(ReasonCondition::SecurityError), _) => "not-trusted",
         (Some(ReasonCondition::ConnectivityError | ReasonCondition::FailedTransport), _)
         | (None, Cause::ConnectionLost | Cause::NoConnectivity | Cause::Transport(_)) => {
@@ -117,6 +129,7 @@ fn problem(exit: Exit, code: &'static str, peer: &Peer, why: String) -> Problem 
     let hint = match code {
         "not-trusted" => "compare the fingerprints by another way; somebody may stand between you",
         "answered-elsewhere" | "declined-elsewhere" => "",
+        "peer-gone" => "its program has ended, or its network is gone; call it again",
         _ => "try again later",
     };
     Problem::new(exit, code, format!("speak with {peer}"), why, hint)
