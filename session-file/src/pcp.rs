@@ -37,12 +37,11 @@ pub use show::{Mode, Shown, View};
 use clap::Parser as _;
 use session_core::{Reason, ReasonCondition};
 use session_xmpp::{
-    cli::{Exit, Problem},
+    cli::{Exit, Problem, Stop},
     client::ClientState,
     endpoint::LinkState,
 };
 use std::{process::ExitCode, sync::Arc, time::Duration};
-use tokio::signal::unix::{self, Signal, SignalKind};
 
 /// How long it may take to take back what was told of shared files: there may be hundreds.
 const WITHDRAW_MAX: Duration = Duration::from_secs(10);
@@ -139,28 +138,6 @@ pub async fn run(args: Args) -> Result<Exit, Problem> {
     let exit = outcome?;
     finished?;
     Ok(exit)
-}
-
-/// How a program is asked to end: Ctrl-C, and SIGTERM of whoever manages processes. A terminal that is closed (SIGHUP) stays
-/// what it was, as who starts a program by nohup has it ignored.
-#[derive(Debug)]
-struct Stop([Signal; 2]);
-
-impl Stop {
-    fn new() -> std::io::Result<Self> {
-        Ok(Self([
-            unix::signal(SignalKind::interrupt())?,
-            unix::signal(SignalKind::terminate())?,
-        ]))
-    }
-
-    async fn asked(&mut self) {
-        let [interrupt, terminate] = &mut self.0;
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-        }
-    }
 }
 
 fn interrupt() -> Problem {

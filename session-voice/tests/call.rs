@@ -77,6 +77,8 @@ fn both_hear_each_other_and_who_answered_hangs_up() {
     bob.assert_well();
     let rings = |event: &&serde_json::Value| event["event"] == "ringing";
     assert_eq!(alice.events.iter().filter(rings).count(), 1);
+    let misses_path = |event: &serde_json::Value| event["event"] == "path";
+    assert!(!alice.events.iter().chain(&bob.events).any(misses_path));
     let heard = [
         place.likeness("a.wav", "at-b.wav"),
         place.likeness("b.wav", "at-a.wav"),

@@ -217,6 +217,22 @@ fn what_nobody_takes_is_declined_and_both_learn_of_it() {
     declines(true, ReasonCondition::Decline);
 }
 
+/// A description in other words than those of RTP says nothing of a medium.
+#[test]
+fn what_is_not_rtp_has_no_medium() {
+    let (mut scene, mut told) = call(false);
+    scene.act(ALICE, |manager, id, now| {
+        let board = Element::new("urn:example:board", "description");
+        Client::add_content(manager, id, ContentSpec::new("board", board), now).unwrap();
+    });
+    let heard = next(&mut told[BOB]);
+    let Some(ContentChange::Proposed(content)) = heard.first() else {
+        panic!("{heard:?}")
+    };
+    assert_eq!(content.description.namespace(), "urn:example:board");
+    assert_eq!(content.media, None);
+}
+
 /// Offered with the call: it is part of the offer's event, waits for the answer, and is declined with that if nobody took it.
 #[test]
 fn what_comes_with_a_call_is_told_with_its_offer() {

@@ -69,12 +69,14 @@ mod online;
 mod password;
 mod problem;
 mod relays;
+mod stop;
 
 pub use account::Account;
 pub use args::{AccountArgs, DialectName, TransportName};
 pub use network::{INTERFACES_EVERY, Ways};
 pub use online::{Found, Online};
 pub use problem::{Exit, Problem};
+pub use stop::Stop;
 
 /// Fills `bytes` with what nobody can guess: for keys, ids and seeds.
 pub fn random(bytes: &mut [u8]) {

@@ -24,11 +24,12 @@ pub struct CallContent {
 impl CallContent {
     pub(super) fn new(content: &Content) -> Option<Self> {
         let description = content.remote_description()?.clone();
-        let rtp = JingleForm::read(&description);
+        let is_rtp = description.namespace() == JingleForm::NAMESPACE;
+        let rtp = is_rtp.then(|| JingleForm::read(&description).ok());
         Some(Self {
             name: content.name().clone(),
             senders: content.senders(),
-            media: rtp.ok().map(|rtp| rtp.media),
+            media: rtp.flatten().map(|rtp| rtp.media),
             description,
         })
     }

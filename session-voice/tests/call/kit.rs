@@ -208,6 +208,13 @@ impl Running {
         self.child.wait().unwrap();
     }
 
+    /// Sends it a signal, such as `TERM`.
+    pub(crate) fn signal(&self, name: &str) {
+        let pid = self.child.id().to_string();
+        let sent = Command::new("kill").args(["-s", name, &pid]).status();
+        assert!(sent.unwrap().success());
+    }
+
     /// Types a line.
     pub(crate) fn press(&mut self, keys: &str) {
         let input = self.input.as_mut().unwrap();

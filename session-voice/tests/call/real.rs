@@ -75,7 +75,19 @@ fn over_prosody() {
     };
     let paths = call(&place, &[]);
     assert!(paths.iter().all(|path| path.contains("host")), "{paths:?}");
-    // A second device of bob's stops ringing, and one who declines is heard of.
+    // A second device of bob's stops ringing when the first answers, and one who declines is heard of.
+    let desk = place.call("bob/desk", &["answer", "--after", "100"]);
+    let phone = place.call("bob/phone", &["answer", "--after", "1"]);
+    desk.event("waiting");
+    phone.event("waiting");
+    let mut alice = place.call("alice", &["dial", &place.address("bob")]);
+    alice.event("connected");
+    let desk = desk.end();
+    desk.assert_problem(1, "answered-elsewhere");
+    assert!(desk.problem["why"].as_str().unwrap().contains("/phone"));
+    alice.press("q");
+    alice.end().assert_well();
+    phone.end().assert_well();
     let desk = place.call("bob/desk", &["answer", "--after", "100"]);
     let phone = place.call("bob/phone", &["answer", "--after", "1", "--decline"]);
     desk.event("waiting");

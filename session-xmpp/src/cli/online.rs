@@ -135,10 +135,24 @@ impl Online {
         let mut changes = self.client.connect_state();
         let ended = changes.wait_for(|state| matches!(state, ClientState::Ended(_)));
         let why = match ended.await {
-            Some(ClientState::Ended(Some(why))) => why,
-            Some(_) | None => LoginError::Closed,
+            Some(ClientState::Ended(why)) => why,
+            Some(_) | None => None,
         };
-        Problem::login(self.address.as_str(), &why)
+        self.no_login(why.as_ref())
+    }
+
+    /// Why the login is over for good, if it is: what [`ended`](Self::ended) would say now.
+    pub fn over(&self) -> Option<Problem> {
+        match self.client.state() {
+            ClientState::Ended(why) => Some(self.no_login(why.as_ref())),
+            ClientState::Connecting { .. }
+            | ClientState::Online { .. }
+            | ClientState::Waiting { .. } => None,
+        }
+    }
+
+    fn no_login(&self, why: Option<&LoginError>) -> Problem {
+        Problem::login(self.address.as_str(), why.unwrap_or(&LoginError::Closed))
     }
 
     /// Ends all sessions for this reason and logs out, in order, within five seconds.

@@ -5,6 +5,7 @@ use crossterm::{
     terminal,
 };
 use session_voice::Digit;
+use session_xmpp::cli::Stop;
 use std::io::{BufRead, IsTerminal};
 use tokio::sync::mpsc;
 
@@ -21,7 +22,7 @@ pub(crate) enum Key {
     Mute,
     /// `h`: puts the peer on hold, or ends that.
     Hold,
-    /// `q`, or an interruption: hangs up.
+    /// `q`, or a signal that asks for an end: hangs up.
     Quit,
     /// A digit for the peer.
     Digit(Digit),
@@ -54,8 +55,14 @@ impl Keys {
         let to = sender.clone();
         std::thread::spawn(move || read(&to));
         tokio::spawn(async move {
-            if tokio::signal::ctrl_c().await.is_ok() && sender.send(Key::Quit).await.is_ok() {
-                interrupted_again().await;
+            // Without signals the keys remain.
+            let Ok(mut stop) = Stop::new() else { return };
+            stop.asked().await;
+            if sender.send(Key::Quit).await.is_ok() {
+                // Whoever interrupts twice does not want to wait for an end in order.
+                stop.asked().await;
+                restore(terminal::is_raw_mode_enabled().unwrap_or_default());
+                std::process::exit(INTERRUPTED);
             }
         });
         Self { receiver, is_raw }
@@ -93,14 +100,6 @@ fn restore(is_raw: bool) {
     if is_raw {
         // A terminal that is gone needs nothing.
         let _ = terminal::disable_raw_mode();
-    }
-}
-
-/// Whoever interrupts twice does not want to wait for an end in order.
-async fn interrupted_again() {
-    if tokio::signal::ctrl_c().await.is_ok() {
-        restore(terminal::is_raw_mode_enabled().unwrap_or_default());
-        std::process::exit(INTERRUPTED);
     }
 }
 

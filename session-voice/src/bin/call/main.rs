@@ -21,7 +21,7 @@ use clap::{Parser, Subcommand};
 use keys::Keys;
 use phone::Phone;
 use screen::Screen;
-use session_core::{Reason, ReasonCondition};
+use session_core::{Peer, Reason, ReasonCondition};
 use session_xmpp::cli::{AccountArgs, Exit, Problem, Program};
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
@@ -89,6 +89,26 @@ struct How {
     account: AccountArgs,
 }
 
+impl How {
+    /// What would otherwise be noticed at the end of a call, or in the middle of one.
+    fn check(&self) -> Result<(), Problem> {
+        if let Some(fingerprint) = self
+            .fingerprint
+            .as_deref()
+            .filter(|text| !phone::is_fingerprint(text))
+        {
+            let hint = "copy what the other side shows as its own: sha-256 and 32 pairs of digits, as in AB:CD:…";
+            let why = "it is not a fingerprint of sha-256";
+            return Err(Problem::usage(
+                format!("--fingerprint {fingerprint:?}"),
+                why,
+                hint,
+            ));
+        }
+        self.report.as_deref().map_or(Ok(()), report::check)
+    }
+}
+
 const PROGRAM: Program = Program {
     name: "call",
     node: "https://example.org/call",
@@ -110,12 +130,13 @@ async fn main() -> ExitCode {
 
 async fn run(args: Args) -> Result<(), Problem> {
     let (how, to) = match &args.what {
-        What::Dial { to, how } => (how.clone(), Some(Problem::address("TO", to)?)),
+        What::Dial { to, how } => (how.clone(), Some(somebody(to)?)),
         What::Answer { how, .. } => (how.clone(), None),
     };
     let (ring, length) = (seconds("--ring", how.ring)?, how.length);
     let length = length.map(|length| seconds("--for", length)).transpose()?;
     let ringing = Ringing::of(&args.what)?;
+    how.check()?;
     let sound = sound::Sound::open(&how)?;
     let account = how.account.clone().resolve(&PROGRAM)?;
     let mut keys = Keys::open();
@@ -189,6 +210,20 @@ impl Ringing {
             played: played.transpose()?,
         }))
     }
+}
+
+/// Who is to be called: an account or a device of one.
+fn somebody(to: &str) -> Result<Peer, Problem> {
+    let peer = Problem::address("TO", to)?;
+    if peer.as_str().contains('@') {
+        return Ok(peer);
+    }
+    let hint = "addresses of people look like alice@example.org";
+    Err(Problem::usage(
+        format!("TO {to:?}"),
+        "it names a server and nobody there",
+        hint,
+    ))
 }
 
 /// A time in an option.

@@ -229,6 +229,14 @@ impl Phone {
         ring: Duration,
         keys: &mut Keys,
     ) -> Result<Option<Conversation>, Problem> {
+        if *to == self.online.address {
+            let hint = "name another device, or the account alone to call your other devices";
+            return Err(Problem::usage(
+                format!("TO {to}"),
+                "it is this very device",
+                hint,
+            ));
+        }
         self.line().calls = true;
         let found = tokio::select! {
             found = self.online.find(to, FEATURES) => found,
@@ -490,11 +498,21 @@ fn knows_messages(dialect: &str) -> bool {
 
 /// Whether a fingerprint with its hash, as `sha-256 AB:CD`, is the one that was given with or without it.
 fn is_same(found: &str, wanted: &str) -> bool {
-    let digits = |text: &str| {
-        let last = text.split_whitespace().next_back();
-        last.unwrap_or_default().to_ascii_uppercase()
-    };
-    !wanted.trim().is_empty() && digits(found) == digits(wanted)
+    !wanted.trim().is_empty() && digits(found).eq_ignore_ascii_case(digits(wanted))
+}
+
+/// Whether it can be a fingerprint by SHA-256, with or without the name of the hash.
+pub(crate) fn is_fingerprint(text: &str) -> bool {
+    let is_byte = |pair: &str| pair.len() == 2 && pair.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let mut pairs = digits(text).split(':');
+    pairs.clone().count() == 32 && pairs.all(is_byte)
+}
+
+fn digits(fingerprint: &str) -> &str {
+    fingerprint
+        .split_whitespace()
+        .next_back()
+        .unwrap_or_default()
 }
 
 /// What we can.
@@ -528,12 +546,27 @@ fn lock(line: &Mutex<Line>) -> MutexGuard<'_, Line> {
 
 #[cfg(test)]
 mod tests {
-    use super::is_same;
+    use super::{is_fingerprint, is_same};
 
     #[test]
     fn a_fingerprint_is_compared_whole() {
         let found = "sha-256 AB:CD";
         assert!(is_same(found, "ab:cd") && is_same(found, "sha-256 AB:CD"));
         assert!(!is_same(found, "CD") && !is_same(found, "") && !is_same(found, " "));
+    }
+
+    #[test]
+    fn what_is_no_fingerprint_is_seen() {
+        let right = ["aB"; 32].join(":");
+        assert!(is_fingerprint(&right) && is_fingerprint(&format!("sha-256 {right}")));
+        for wrong in [
+            "",
+            "garbage",
+            "AB:CD",
+            &right[1..],
+            &right.replace('a', "g"),
+        ] {
+            assert!(!is_fingerprint(wrong), "{wrong}");
+        }
     }
 }

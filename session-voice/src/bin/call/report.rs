@@ -1,7 +1,9 @@
 //! How a call went, over time: a line, JSON, and a page without anything from elsewhere.
 
+use crate::failed;
 use session_voice::EngineStats;
-use std::{fmt::Write, time::Duration};
+use session_xmpp::cli::Problem;
+use std::{fmt::Write, fs, io, path::Path, time::Duration};
 
 /// One look at a call.
 #[derive(Clone, Copy, Debug, Default)]
@@ -62,6 +64,31 @@ impl Moment {
             "level_out_db": self.level_out, "path": path,
         })
     }
+}
+
+/// Whether a page can be written there, which is better known before a call than after it. Nothing changes.
+///
+/// # Errors
+/// It cannot.
+pub(crate) fn check(path: &Path) -> Result<(), Problem> {
+    let was_there = path.exists();
+    let opened = fs::OpenOptions::new().append(true).create(true).open(path);
+    opened.map_err(|error| unwritten(path, &error))?;
+    if !was_there {
+        // It comes again at the end.
+        let _ = fs::remove_file(path);
+    }
+    Ok(())
+}
+
+pub(crate) fn unwritten(path: &Path, error: &io::Error) -> Problem {
+    let what = format!("write {}", path.display());
+    failed(
+        "report",
+        &what,
+        error,
+        "choose a folder that is there and yours",
+    )
 }
 
 /// A page that stands by itself.

@@ -65,6 +65,7 @@ pub(crate) async fn talk(
         spoken: Loudness::default(),
         heard: Loudness::default(),
         dtx: how.dtx,
+        misses_login: false,
         keys,
     };
     let mut ticks = tokio::time::interval(TICK);
@@ -95,6 +96,7 @@ pub(crate) async fn talk(
         step.map_err(|error| failed("sound", "speak and hear", error, ""))?;
         number += 1;
         if number.is_multiple_of(LOOK_EVERY) {
+            talk.miss_login();
             talk.show(look.path, now);
         }
         let is_long = length.is_some_and(|length| {
@@ -128,13 +130,22 @@ struct Talk<'a> {
     spoken: Loudness,
     heard: Loudness,
     dtx: bool,
+    /// It was told that the login is over.
+    misses_login: bool,
     keys: &'a mut Keys,
 }
 
 impl Talk<'_> {
     /// Tells what the peer has done.
     fn hear_of_changes(&mut self) {
-        while let Some(change) = self.changes.as_mut().and_then(|c| next(&mut c.call)) {
+        let slot = self.changes.as_mut().map(|changes| &mut changes.call);
+        // What came together is seen together.
+        let changes: Vec<_> = slot.map_or_else(Vec::new, |slot| {
+            let endpoint = &self.phone.online.endpoint;
+            endpoint.update(|_, _| std::iter::from_fn(|| next(slot)).collect())
+        });
+        let is_over = changes.contains(&CallChange::Ended);
+        for change in changes {
             let (event, facts, text) = match change {
                 // It may have been announced before there was a session.
                 CallChange::Ringing if self.phone.rings_there => continue,
@@ -158,6 +169,8 @@ impl Talk<'_> {
                     self.phone.line().digits.push(digit.key());
                     continue;
                 }
+                // With the call it goes anyway.
+                CallChange::Connected(false) if is_over => continue,
                 CallChange::Connected(on) if self.answered.is_some() => {
                     let text = if on {
                         "there is a path again"
@@ -181,6 +194,20 @@ impl Talk<'_> {
         self.hear_of_digits();
         while let Ok(event) = self.phone.events.try_recv() {
             self.phone.turn_away(&event);
+        }
+    }
+
+    /// Tells once that the login is over, as sound alone does not show it. The call goes on.
+    fn miss_login(&mut self) {
+        if let Some(problem) = self.phone.online.over()
+            && !std::mem::replace(&mut self.misses_login, true)
+        {
+            let text = format!(
+                "the login is over: {}; the call goes on without it",
+                problem.why
+            );
+            let facts = json!({ "code": problem.code, "why": problem.why });
+            self.phone.screen.tell("offline", facts, &text);
         }
     }
 

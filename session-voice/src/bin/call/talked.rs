@@ -1,7 +1,7 @@
 //! How a call was, told at its end.
 
 use crate::{
-    How, failed, outcome,
+    How, outcome,
     report::{self, Moment},
     screen::Screen,
 };
@@ -33,11 +33,7 @@ impl Talked {
         screen.tell("done", self.json(peer), &self.text(peer));
         if let Some(path) = &how.report {
             let page = report::page(peer.as_str(), &self.security, &self.path, &self.moments);
-            std::fs::write(path, page).map_err(|error| {
-                let what = format!("write {}", path.display());
-                let hint = "choose a folder that is there and yours";
-                failed("report", &what, error, hint)
-            })?;
+            std::fs::write(path, page).map_err(|error| report::unwritten(path, &error))?;
         }
         if self.hung_up {
             return Ok(());

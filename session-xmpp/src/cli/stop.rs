@@ -1,0 +1,30 @@
+//! How a program is asked to end.
+
+use tokio::signal::unix::{self, Signal, SignalKind};
+
+/// How a program is asked to end: Ctrl-C, and SIGTERM of whoever manages processes. A terminal that is closed (SIGHUP) stays
+/// what it was, as who starts a program by nohup has it ignored.
+#[derive(Debug)]
+pub struct Stop([Signal; 2]);
+
+impl Stop {
+    /// From now on neither ends the program by itself. Must be called inside tokio's runtime.
+    ///
+    /// # Errors
+    /// Of the operating system.
+    pub fn new() -> std::io::Result<Self> {
+        Ok(Self([
+            unix::signal(SignalKind::interrupt())?,
+            unix::signal(SignalKind::terminate())?,
+        ]))
+    }
+
+    /// Waits until somebody asks for it, again each time that it is called.
+    pub async fn asked(&mut self) {
+        let [interrupt, terminate] = &mut self.0;
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+    }
+}
