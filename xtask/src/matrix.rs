@@ -26,7 +26,7 @@ const END: &str = "<!-- end:matrix -->";
 /// What a line of a real client has.
 const REAL: &str = "| real |";
 /// Cases that only real clients have.
-const REAL_ONLY: [&str; 2] = ["call, PCMU", "file, IBB"];
+const REAL_ONLY: [&str; 3] = ["call, PCMU", "file, IBB", "call, contents"];
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {

@@ -3,6 +3,7 @@ the codecs. Only the words between Jingle (XEP-0166, 0167, 0176, 0293, 0320) and
 
   jingle_peer.py --jid juliet@localhost/peer --password-file FILE --host H --port P --ca FILE --codec opus --accept
   jingle_peer.py ... --codec pcmu --call romeo@localhost/call-1
+  jingle_peer.py ... --contents, with either: in mid-call it adds pictures, and stops the other side's sound for a while
 
 Prints a JSON object a line. It ends with 0 when sound went both ways and the call ended in order."""
 
@@ -34,6 +35,8 @@ CODECS = {"opus": "audio/opus", "pcmu": "audio/PCMU"}
 PACKETS = 50
 LOUD = 2000
 RATE = 48_000
+# How long we alone may send, in seconds; how many packets may still be on their way then.
+ALONE, LATE = 1.5, 10
 
 
 def tell(event, **more):
@@ -164,6 +167,17 @@ def to_jingle(sdp, action, sid, initiator, responder):
     return jingle
 
 
+def rtp(media, payload):
+    description = ElementTree.Element(name(RTP, "description"), {"media": media})
+    ElementTree.SubElement(description, name(RTP, "payload-type"), payload)
+    return description
+
+
+def reason_of(jingle):
+    reason = jingle.find(name(JINGLE, "reason"))
+    return reason[0].tag.split("}")[1] if reason is not None and len(reason) else None
+
+
 class Peer(slixmpp.ClientXMPP):
     def __init__(self, args):
         with open(args.password_file, encoding="utf-8") as file:
@@ -174,6 +188,7 @@ class Peer(slixmpp.ClientXMPP):
         self.failure = None
         self.connection = aiortc.RTCPeerConnection(aiortc.RTCConfiguration(iceServers=[]))
         self.ear, self.waiting, self.peer, self.sid = Ear(), [], None, None
+        self.rejected, self.news = {}, asyncio.Event()
         self.connection.on("track", lambda track: asyncio.ensure_future(self.ear.listen(track)))
         self.register_plugin("xep_0030")
         self.register_plugin("xep_0115")
@@ -237,19 +252,24 @@ class Peer(slixmpp.ClientXMPP):
             await self.connection.setLocalDescription(await self.connection.createAnswer())
             await self.say("session-accept")
             await self.add_candidates()
+            if self.args.contents:
+                asyncio.ensure_future(self.guarded(self.change_contents()))
         elif action == "session-accept":
             answer = aiortc.RTCSessionDescription(to_sdp(jingle, "answer"), "answer")
             await self.connection.setRemoteDescription(answer)
             await self.add_candidates()
-            asyncio.ensure_future(self.hang_up_later())
+            asyncio.ensure_future(self.guarded(self.hang_up_later()))
         elif action == "transport-info":
             found = jingle.iter(name(ICE, "candidate"))
             self.waiting += filter(None, map(candidate_to_sdp, found))
             await self.add_candidates()
         elif action == "session-terminate":
-            reason = jingle.find(name(JINGLE, "reason"))
-            reason = reason[0].tag.split("}")[1] if reason is not None and len(reason) else None
-            await self.end(reason)
+            await self.end(reason_of(jingle))
+        elif action == "content-reject":
+            self.rejected.update({each.get("name"): reason_of(jingle) for each in jingle.iter(name(JINGLE, "content"))})
+            self.news.set()
+        elif action == "content-accept":
+            raise ValueError("it accepts what it cannot have")
 
     async def add_candidates(self):
         if self.connection.remoteDescription is None:
@@ -259,21 +279,85 @@ class Peer(slixmpp.ClientXMPP):
             candidate.sdpMid = self.connection.getTransceivers()[0].mid
             await self.connection.addIceCandidate(candidate)
 
+    async def guarded(self, doing):
+        """What goes wrong beside the stream of stanzas is a result, too."""
+        try:
+            await doing
+        except Exception as error:
+            self.fail("%r" % error)
+
+    def jingle(self, action):
+        initiator = str(self.boundjid) if self.args.call else self.peer
+        return ElementTree.Element(name(JINGLE, "jingle"), {"action": action, "sid": self.sid, "initiator": initiator})
+
+    async def change(self, action, content, senders, creator, description=None):
+        """Says something about one content; with a description it has a transport of its own."""
+        jingle = self.jingle(action)
+        attributes = {"creator": creator, "name": content, "senders": senders}
+        content = ElementTree.SubElement(jingle, name(JINGLE, "content"), attributes)
+        if description is not None:
+            content.append(description)
+            access = {"ufrag": secrets.token_hex(4), "pwd": secrets.token_hex(12)}
+            transport = ElementTree.SubElement(content, name(ICE, "transport"), access)
+            digest = ":".join("%02X" % byte for byte in secrets.token_bytes(32))
+            marked = {"hash": "sha-256", "setup": "actpass"}
+            ElementTree.SubElement(transport, name(DTLS, "fingerprint"), marked).text = digest
+        await self.ask(jingle)
+
+    async def change_contents(self):
+        """Adds a camera and a screen, withdraws one, adds what nobody knows, and is the only one to speak for a while."""
+        ours, theirs = ("initiator", "responder") if self.args.call else ("responder", "initiator")
+        await self.packets_more_than(PACKETS)
+        video = lambda codec: rtp("video", {"id": "96", "name": codec, "clockrate": "90000"})
+        await self.change("content-add", "camera", "both", ours, video("VP8"))
+        await self.change("content-add", "screen", ours, ours, video("VP9"))
+        await self.change("content-add", "board", "both", ours, ElementTree.Element(name("urn:example:board", "description")))
+        await self.change("content-add", "late", "both", ours, video("VP8"))
+        await self.change("content-remove", "late", "both", ours)
+        while not {"camera", "screen", "board"} <= self.rejected.keys():
+            self.news.clear()
+            await asyncio.wait_for(self.news.wait(), 10)
+        tell("rejected", **self.rejected)
+        mid = self.connection.getTransceivers()[0].mid
+        await self.change("content-modify", mid, ours, "initiator")
+        await asyncio.sleep(0.3)
+        before = (await self.counts())["in"]
+        await asyncio.sleep(ALONE)
+        came = (await self.counts())["in"] - before
+        await self.change("content-modify", mid, "both", "initiator")
+        tell("alone", came=came)
+        if came > LATE:
+            raise ValueError("%d packets came from who was not to send" % came)
+        await self.packets_more_than(before + PACKETS)
+
+    async def packets_more_than(self, count):
+        for _ in range(200):
+            if (await self.counts())["in"] > count:
+                return
+            await asyncio.sleep(0.05)
+        raise ValueError("no more than %d packets came" % count)
+
     async def hang_up_later(self):
+        if self.args.contents:
+            await self.change_contents()
         await asyncio.sleep(self.args.seconds)
-        jingle = {"action": "session-terminate", "sid": self.sid, "initiator": str(self.boundjid)}
-        jingle = ElementTree.Element(name(JINGLE, "jingle"), jingle)
+        jingle = self.jingle("session-terminate")
         ElementTree.SubElement(ElementTree.SubElement(jingle, name(JINGLE, "reason")), name(JINGLE, "success"))
         await self.ask(jingle)
         await self.end("success")
 
-    async def end(self, reason):
+    async def counts(self):
+        """Packets each way."""
         counts = {"in": 0, "out": 0}
         for each in (await self.connection.getStats()).values():
             if each.type == "inbound-rtp":
                 counts["in"] += each.packetsReceived
             if each.type == "outbound-rtp":
                 counts["out"] += each.packetsSent
+        return counts
+
+    async def end(self, reason):
+        counts = await self.counts()
         state = self.connection.getTransceivers()[0].sender.transport.state
         hertz = round(self.ear.hertz())
         codec = self.codec()
@@ -304,6 +388,7 @@ async def main():
     parser.add_argument("--codec", choices=sorted(CODECS), required=True)
     parser.add_argument("--tone", type=int, default=660)
     parser.add_argument("--seconds", type=float, default=4, help="of conversation, before it hangs up as the caller")
+    parser.add_argument("--contents", action="store_true", help="add and change contents in mid-call")
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--call")
     what.add_argument("--accept", action="store_true")

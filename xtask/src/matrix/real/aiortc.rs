@@ -12,6 +12,8 @@ const OURS: u32 = 440;
 const THEIRS: u32 = 660;
 /// How long they talk.
 const SECONDS: &str = "4";
+/// And when contents come and go meanwhile.
+const LONGER: &str = "15";
 /// How much of it has to be heard at least: codecs, jitter and the beginning take the rest.
 const HEARD_SECONDS: f64 = 2.0;
 const SCRIPT: &str = include_str!("../jingle_peer.py");
@@ -40,11 +42,16 @@ pub(super) fn meet(folder: &Path) -> Result<Vec<Row>, String> {
         call: &call,
     };
     let mut rows = Vec::new();
-    for (case, codec) in [("call", "opus"), ("call, PCMU", "pcmu")] {
+    let cases: [(_, _, &[&str]); 3] = [
+        ("call", "opus", &[]),
+        ("call, PCMU", "pcmu", &[]),
+        ("call, contents", "opus", &["--contents"]),
+    ];
+    for (case, codec, more) in cases {
         for role in ["initiator", "responder"] {
             let came = match role {
-                "initiator" => place.dial(codec),
-                _ => place.answer(codec),
+                "initiator" => place.dial(codec, more),
+                _ => place.answer(codec, more),
             };
             let (ok, why) = match came {
                 Ok(how) => (true, how),
@@ -73,17 +80,18 @@ struct Place<'a> {
 
 impl Place<'_> {
     /// We call.
-    fn dial(&self, codec: &str) -> Result<String, String> {
-        let mut peer = self.peer(codec, &["--accept"])?;
+    fn dial(&self, codec: &str, more: &[&str]) -> Result<String, String> {
+        let mut peer = self.peer(codec, &[&["--accept"], more].concat())?;
         peer.hear("\"online\"")?;
         let to = format!("juliet@{}/peer", lab::DOMAIN);
-        let mut call = self.call(&["dial", &to, "--for", SECONDS])?;
+        let seconds = if more.is_empty() { SECONDS } else { LONGER };
+        let mut call = self.call(&["dial", &to, "--for", seconds])?;
         let ended = call.wait()?;
-        self.judge(codec, ended, &call, &mut peer)
+        self.judge(codec, more, ended, &call, &mut peer)
     }
 
     /// They call.
-    fn answer(&self, codec: &str) -> Result<String, String> {
+    fn answer(&self, codec: &str, more: &[&str]) -> Result<String, String> {
         let mut call = self.call(&["answer", "--accept", "any"])?;
         call.hear("\"waiting\"")?;
         let said = call.said();
@@ -93,9 +101,10 @@ impl Place<'_> {
             .split(['"', ' ', '\n'])
             .next()
             .unwrap_or_default();
-        let mut peer = self.peer(codec, &["--call", address, "--seconds", SECONDS])?;
+        let words = ["--call", address, "--seconds", SECONDS];
+        let mut peer = self.peer(codec, &[&words, more].concat())?;
         let ended = call.wait()?;
-        self.judge(codec, ended, &call, &mut peer)
+        self.judge(codec, more, ended, &call, &mut peer)
     }
 
     fn call(&self, words: &[&str]) -> Result<Process, String> {
@@ -135,6 +144,7 @@ impl Place<'_> {
     fn judge(
         &self,
         codec: &str,
+        more: &[&str],
         ended: i32,
         call: &Process,
         peer: &mut Process,
@@ -146,6 +156,10 @@ impl Place<'_> {
         }
         let done = lab::event(&call.said(), "done").ok_or_else(all)?;
         let media = lab::event(&peer.said(), "media").ok_or_else(all)?;
+        if !more.is_empty() {
+            judge_contents(&call.said(), &peer.said())
+                .map_err(|why| format!("{why}\n{}", all()))?;
+        }
         let text = |key: &str| done[key].as_str().unwrap_or_default().to_lowercase();
         if !text("codec").contains(codec) || !text("security").contains("dtls") {
             return Err(format!("not {codec} by DTLS: {done}"));
@@ -171,5 +185,39 @@ impl Place<'_> {
             media["in"],
             media["out"]
         ))
+    }
+}
+
+/// Whether what the peer did with contents was told here, and answered with a reason: there is only sound.
+fn judge_contents(here: &str, there: &str) -> Result<(), String> {
+    let rejected = lab::event(there, "rejected").ok_or("nothing was rejected")?;
+    lab::event(there, "alone").ok_or("it was not left to speak alone")?;
+    let told: Vec<serde_json::Value> = here
+        .lines()
+        .filter_map(|line| serde_json::from_str(line).ok())
+        .collect();
+    let count = |event: &str, key: &str, value: &str| {
+        let fits = |told: &&serde_json::Value| told["event"] == event && told[key] == value;
+        told.iter().filter(fits).count()
+    };
+    for name in ["camera", "screen", "board"] {
+        if rejected[name] != "unsupported-applications" {
+            return Err(format!("{name} was rejected so: {}", rejected[name]));
+        }
+        let events = ["content-added", "content-declined"].map(|event| count(event, "name", name));
+        if events != [1, 1] {
+            return Err(format!("of {name} it was told {events:?} times"));
+        }
+    }
+    if count("content-added", "media", "video") < 2 || count("content-added", "media", "audio") > 0
+    {
+        return Err("it was told of other media than were added".to_owned());
+    }
+    let both = count("content-senders", "senders", "both");
+    let one = count("content-senders", "senders", "initiator")
+        + count("content-senders", "senders", "responder");
+    match (one, both) {
+        (1, 1) => Ok(()),
+        other => Err(format!("who sends was told {other:?} times")),
     }
 }
