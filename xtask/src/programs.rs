@@ -1,6 +1,8 @@
 //! `cargo xtask programs`: our two programs as people use them, each in a process of its own, over a private Prosody: files both
-//! ways, calls, a relay that the server tells of, a server that restarts meanwhile, and what each failure is called.
+//! ways, calls, also to several devices, a relay that the server tells of, a server that restarts meanwhile, and what each failure
+//! is called.
 
+mod devices;
 mod failures;
 
 use crate::lab::{self, DOMAIN, Folder, Process, Prosody, sound};
@@ -29,9 +31,10 @@ type Case = (
 
 const PROSODY: lab::Wanted = ("prosody", "prosody");
 
-const CASES: [Case; 7] = [
+const CASES: [Case; 8] = [
     ("files", &[PROSODY], files),
     ("call", &[PROSODY], call),
+    ("devices", &[PROSODY], devices::all),
     ("share", &[PROSODY], share),
     ("relay", &[PROSODY, ("turnserver", "coturn")], relay),
     ("restart-call", &[PROSODY], restart_in_a_call),
