@@ -41,6 +41,8 @@ fn crash(place: &Place) -> Duration {
     let ended = staying.end();
     let took = crashed.elapsed();
     ended.assert_problem(1, "peer-gone");
+    let why = ended.problem["why"].as_str().unwrap();
+    assert!(why.starts_with("the other side"), "{why}");
     assert!(ended.done()["received"].as_u64() > Some(0));
     took
 }

@@ -24,24 +24,27 @@ pub(crate) fn is_farewell(cause: &Cause) -> bool {
                 | ReasonCondition::Expired
         )
     };
-    matches!(cause, Cause::Remote(None)) || !is_gone(cause) && condition(cause).is_some_and(is_end)
+    matches!(cause, Cause::Remote(None))
+        || gone(cause).is_none() && condition(cause).is_some_and(is_end)
 }
 
-/// Whether the peer was found to be gone, which has said nothing.
-fn is_gone(cause: &Cause) -> bool {
-    match cause {
-        Cause::Local(reason) => reason.condition == ReasonCondition::Gone,
-        Cause::Refused { action, error } => {
-            *action == Action::SessionInfo && error.is_unknown_session()
-        }
-        _ => false,
+/// Why the peer is thought to be gone, which has said nothing itself.
+fn gone(cause: &Cause) -> Option<&str> {
+    if let Cause::Local(reason) = cause
+        && reason.condition == ReasonCondition::Gone
+    {
+        return Some(reason.text.as_deref().unwrap_or("the other side is gone"));
     }
+    let is_forgotten = matches!(cause, Cause::Refused { action: Action::SessionInfo, error } if error.is_unknown_session());
+    is_forgotten.then_some("the other side does not know the call any more")
 }
 
 /// A call in which both were heard, and which ended otherwise.
 pub(crate) fn cut_off(peer: &Peer, cause: &Cause) -> Problem {
+    if let Some(why) = gone(cause) {
+        return problem(Exit::Failed, "peer-gone", peer, why.to_owned());
+    }
     let code = match (condition(cause), cause) {
-        _ if is_gone(cause) => "peer-gone",
         (Some(ReasonCondition::SecurityError), _) => "not-trusted",
         (Some(ReasonCondition::ConnectivityError | ReasonCondition::FailedTransport), _)
         | (None, Cause::ConnectionLost | Cause::NoConnectivity | Cause::Transport(_)) => {
