@@ -329,6 +329,85 @@ fn a_session_without_contents_ends() {
     world.check();
 }
 
+/// The time to find a path runs out a moment after another transport was proposed, the last there is: its answer decides.
+#[test]
+fn a_transport_that_fails_while_the_last_is_proposed_waits_for_the_answer() {
+    // One that never had a path, and one that had one before the answer.
+    for (answers, had_path) in [(true, false), (false, false), (true, true), (false, true)] {
+        let mut world = world(FINE);
+        cut(&mut world, !had_path);
+        let note = Note("call".into());
+        let id = world.call(0, 1, RECORDER_NAMESPACE, &note).unwrap();
+        world.run_for(SECOND);
+        let other = world.sessions(1)[0];
+        cut(&mut world, true);
+        assert!(world.act(1, other, &Deed::Accept));
+        world.run_for(49 * SECOND);
+        world.hold(true);
+        let done = world.with_session(0, id, |session, now| {
+            session.replace_transport("main", TWO, now)
+        });
+        assert_eq!(done, Some(Ok(())));
+        world.run_for(5 * SECOND);
+        assert_eq!(world.state(0, id), Some(State::SentModify));
+        cut(&mut world, false);
+        if answers {
+            world.hold(false);
+            world.deliver_all();
+            world.run_for(20 * SECOND);
+            for (host, id) in [(0, id), (1, other)] {
+                let session = world.manager(host).peek(id).unwrap();
+                assert_eq!(
+                    (session.state(), session.transport()),
+                    (State::InProgress, Some(TWO))
+                );
+            }
+        } else {
+            // It is acknowledged, and nothing more comes.
+            for _ in 0..30 {
+                let words = |e: &Envelope| e.to == 0 && matches!(e.parcel, Parcel::Message { .. });
+                while let Some(at) = world.held().iter().position(|e| !words(e)) {
+                    world.deliver(at);
+                }
+                lose(&mut world, 0);
+                world.run_for(5 * SECOND);
+            }
+            assert_eq!(world.state(0, id), None);
+        }
+        world.check();
+    }
+}
+
+fn cut(world: &mut World, is_cut: bool) {
+    let now = world.now();
+    world.network().set_cut(0, 1, is_cut, now);
+    world.network().set_cut(1, 0, is_cut, now);
+}
+
+/// A responder's transport fails while its own proposal is open: when nothing comes of that, the initiator has another.
+#[test]
+fn a_responder_whose_proposal_is_not_answered_asks_for_what_the_initiator_has() {
+    let fails = Mishap::FailsAfter(20 * SECOND);
+    let (mut world, id, other) = running([[Mishap::None; 2], [fails, Mishap::None]]);
+    world.hold(true);
+    let done = world.with_session(1, other, |session, now| {
+        session.replace_transport("main", TWO, now)
+    });
+    assert_eq!(done, Some(Ok(())));
+    // For so long a proposal is repeated.
+    for _ in 0..44 {
+        lose(&mut world, 0);
+        world.run_for(SECOND);
+    }
+    world.hold(false);
+    world.run_for(20 * SECOND);
+    for (host, id) in [(0, id), (1, other)] {
+        let session = world.manager(host).peek(id);
+        assert_eq!(session.and_then(Session::transport), Some(TWO));
+    }
+    world.check();
+}
+
 #[test]
 fn a_lost_path_does_not_spin_while_another_transport_is_proposed() {
     let (mut world, id, _) = running(FINE);

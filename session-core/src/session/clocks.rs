@@ -1,6 +1,6 @@
 //! The clocks of a session: answers, ringing, connectivity, the loss of a path that was there, and a parting word.
 
-use super::{Session, SessionEvent};
+use super::{Session, SessionEvent, channels::Channel};
 use crate::{Cause, TransportError};
 use std::time::{Duration, Instant};
 
@@ -118,7 +118,7 @@ impl Session {
         self.settle(now);
     }
 
-    /// The first content that should have a path by now and never had one. What is only proposed may wait for as long as
+    /// The first content that should have a path by now and never had one, or lost it while another is proposed. What is only proposed may wait for as long as
     /// people take to answer.
     fn awaiting_path(&self) -> Option<usize> {
         (0..self.contents.len()).find(|&at| {
@@ -126,13 +126,15 @@ impl Session {
             if content.is_proposed() {
                 return false;
             }
+            // One that was lost has a clock of its own, but not while the answer to a proposal decides.
+            let unwatched = |c: &Channel| c.path_lost.is_none() || content.replacing.is_some();
             let mut channels = self
                 .channels
                 .iter()
                 .filter(|c| c.content == content.name)
                 .peekable();
             !content.is_settled()
-                || channels.peek().is_some() && channels.all(|c| !c.path && c.path_lost.is_none())
+                || channels.peek().is_some() && channels.all(|c| !c.path && unwatched(c))
         })
     }
 

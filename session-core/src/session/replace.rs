@@ -84,6 +84,8 @@ impl Session {
             ..self.message(Action::TransportReplace)
         };
         self.say(message, now);
+        // However little time the one before it had left: the answer may save the session.
+        self.restart_connectivity(now);
     }
 
     /// The peer offers another transport for a content.
@@ -227,9 +229,15 @@ impl Session {
             .channels
             .iter()
             .any(|c| c.content == name && c.is_bound());
-        if !works && !self.next_transport(at, now) {
-            self.fail(Cause::NoCommonTransport, false, now);
+        if works || self.next_transport(at, now) {
+            return;
         }
+        if self.role == Role::Responder && self.state.is_accepted() {
+            // What failed meanwhile was not told as long as ours was open, and the initiator may have another.
+            self.say_transport_failed(at, now);
+            return self.review_clocks(now);
+        }
+        self.fail(Cause::NoCommonTransport, false, now);
     }
 
     /// A transport will not carry a channel. Where another may follow, that is a failure like any other.
@@ -363,7 +371,6 @@ impl Session {
         let name = self.contents[at].name.clone();
         self.unbind_channels(&name);
         self.send_replace(at, &factory, now);
-        self.restart_connectivity(now);
         true
     }
 }
