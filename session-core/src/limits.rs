@@ -34,7 +34,8 @@ pub struct Limits {
     /// How many replacements of a content's transport are refused in a row before the session ends: who offers for ever
     /// what is refused for ever would keep it for ever. Default 8, at most 255.
     pub refused_transports: usize,
-    /// Requests of transports (not signalling) that await an answer, per session. Default 256.
+    /// Requests (not signalling) that await an answer: those of all transports of a session, and of the peer's those that
+    /// one channel answers later. Default 256.
     pub transport_requests: usize,
 }
 

@@ -3,14 +3,17 @@
 
 use bytes::Bytes;
 use session_core::{
-    Condition, Config, Element, ErrorKind, Input, Output, Peer, RequestId, RequestKind, SendError,
-    SessionId, StanzaError, State,
+    Condition, Config, ContentSpec, Element, ErrorKind, Input, Output, Peer, RequestId,
+    RequestKind, SendError, Session, SessionId, SessionManager, StanzaError, State,
     testing::{
         Answer, Callback, Conditions, Envelope, Note, Parcel, RECORDER_NAMESPACE, Recorder, World,
     },
 };
 use session_xmpp::xml::Context;
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 use transport_relay::ibb::{Ibb, IbbConfig, IbbStanza, NAMESPACE, STREAM_NAMESPACE};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -388,8 +391,18 @@ fn data(sid: &str, seq: &str, text: &str) -> Element {
 
 /// The name of the stream that Alice sends on, and the number of its next block.
 fn next_block(world: &mut World, id: SessionId) -> (String, u16) {
+    next_block_of(world, id, "main")
+}
+
+/// The same of a content's stream.
+fn next_block_of(world: &mut World, id: SessionId, content: &str) -> (String, u16) {
     world.hold(true);
-    send(world, 0, id, b"x".to_vec()).unwrap();
+    world.with_session(0, id, |session, now| {
+        let channel = session.channel_in(content, "data").unwrap();
+        session
+            .send(channel, Bytes::from_static(b"x"), now)
+            .unwrap();
+    });
     let word = words(world).pop().unwrap();
     world.deliver_all();
     world.hold(false);
@@ -398,48 +411,99 @@ fn next_block(world: &mut World, id: SessionId) -> (String, u16) {
     (word.attribute("sid").unwrap().to_owned(), seq + 1)
 }
 
-/// Bob does not read, and Alice does not wait for answers: none of what he took is refused, and each is answered once.
+/// Bob does not read, and Alice does not wait for answers: none of what he took is refused, and each is answered once. As
+/// many streams as there are in the session.
 #[test]
 fn blocks_that_were_taken_are_not_refused_however_many_are_unanswered() {
-    let (mut world, ids) = connected([IbbConfig::default(), IbbConfig::default()]);
-    let (sid, first) = next_block(&mut world, ids[0]);
-    world.with_session(1, ids[1], |session, now| {
-        let channel = session.channel("data").unwrap();
-        session.pause(channel, true, now);
-    });
-    let (from, to) = (world.name(0).clone(), world.name(1).clone());
-    // 3,000 bytes each.
-    let text = "AAAA".repeat(1_000);
-    let mut answers = BTreeMap::new();
-    for number in 0..600_u16 {
-        world.update(1, |manager, now| {
-            let payload = data(&sid, &(first + number).to_string(), &text);
+    const BLOCKS: u16 = 600;
+    for names in [vec!["main"], vec!["main", "second", "third"]] {
+        let (mut world, ids) = connected([IbbConfig::default(), IbbConfig::default()]);
+        names[1..]
+            .iter()
+            .for_each(|name| add_stream(&mut world, ids, name));
+        let (from, to) = (world.name(0).clone(), world.name(1).clone());
+        let streams: Vec<_> = names
+            .iter()
+            .map(|name| next_block_of(&mut world, ids[0], name))
+            .collect();
+        world.with_session(1, ids[1], |session, now| pause(session, &names, true, now));
+        // 3,000 bytes each.
+        let text = "AAAA".repeat(1_000);
+        let mut answers = BTreeMap::new();
+        for number in 0..BLOCKS * names.len() as u16 {
+            let (sid, first) = &streams[usize::from(number) % names.len()];
+            let seq = first + number / names.len() as u16;
             let input = Input::Request {
                 id: RequestId((1 << 40) + u64::from(number)),
                 from: from.clone(),
                 to: to.clone(),
-                payload,
+                payload: data(sid, &seq.to_string(), &text),
             };
-            manager.handle_input(input, now);
-            if number == 599 {
-                let session = manager.session(ids[1]).unwrap();
-                let channel = session.channel("data").unwrap();
-                session.pause(channel, false, now);
-            }
-            loop {
-                let output = manager.poll_output(now);
-                if let Output::Reply { id, reply, .. } = output {
-                    assert!(reply.is_ok(), "{number}: {reply:?}");
-                    *answers.entry(id.0).or_insert(0) += 1;
-                } else if let Output::Wait(_) = output {
-                    break;
-                }
-            }
+            take_answers(&mut world, &mut answers, |manager, now| {
+                manager.handle_input(input, now);
+            });
+        }
+        let kept = usize::from(BLOCKS) * names.len() - answers.len();
+        assert_eq!(
+            kept,
+            128 * names.len(),
+            "each is held back as if it were alone"
+        );
+        take_answers(&mut world, &mut answers, |manager, now| {
+            pause(manager.session(ids[1]).unwrap(), &names, false, now);
         });
+        assert_eq!(answers.len(), usize::from(BLOCKS) * names.len());
+        assert!(answers.values().all(|count| *count == 1));
+        for name in &names {
+            let session = world.manager(1).peek(ids[1]).unwrap();
+            let channel = session.channel_in(name, "data").unwrap();
+            let read = world.log(1).received(ids[1], channel).len();
+            assert_eq!(read, 1 + usize::from(BLOCKS) * 3_000, "{name}");
+        }
     }
-    assert_eq!(answers.len(), 600);
-    assert!(answers.values().all(|count| *count == 1));
-    assert_eq!(received(&world, 1, ids[1]).len(), 1 + 600 * 3_000);
+}
+
+/// Another content with a stream of its own.
+fn add_stream(world: &mut World, ids: [SessionId; 2], name: &str) {
+    let description = || Element::new(RECORDER_NAMESPACE, "description");
+    world.with_session(0, ids[0], |session, now| {
+        let spec = ContentSpec::new(name, description());
+        session.add_content(spec, now).unwrap();
+        session.create_channel_in(name, "data", None, now).unwrap();
+    });
+    world.run_for(SECOND);
+    world.with_session(1, ids[1], |session, now| {
+        session.accept_content(name, description(), now).unwrap();
+        session.create_channel_in(name, "data", None, now).unwrap();
+    });
+    world.run_for(SECOND);
+}
+
+fn pause(session: &mut Session, names: &[&str], paused: bool, now: Instant) {
+    for name in names {
+        let channel = session.channel_in(name, "data").unwrap();
+        session.pause(channel, paused, now);
+    }
+}
+
+/// Counts what Bob answers to this and to what came before; none of it is an error.
+fn take_answers(
+    world: &mut World,
+    answers: &mut BTreeMap<u64, u32>,
+    act: impl FnOnce(&mut SessionManager, Instant),
+) {
+    world.update(1, |manager, now| {
+        act(manager, now);
+        loop {
+            let output = manager.poll_output(now);
+            if let Output::Reply { id, reply, .. } = output {
+                assert!(reply.is_ok(), "{id:?}: {reply:?}");
+                *answers.entry(id.0).or_insert(0) += 1;
+            } else if let Output::Wait(_) = output {
+                break;
+            }
+        }
+    });
 }
 
 fn condition(answer: Result<Option<Element>, StanzaError>) -> (Condition, ErrorKind) {

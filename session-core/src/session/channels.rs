@@ -558,12 +558,15 @@ impl Session {
         from: &Peer,
     ) -> Option<Result<Option<Element>, PeerError>> {
         let max = self.limits().transport_requests;
-        if self.deferred.len() >= max {
+        let channel = self.channels[at].id;
+        // Of each channel: those that keep much back take nothing from the others, whose peer waits for answers.
+        let kept = self.deferred.iter().filter(|d| d.channel == channel);
+        if kept.count() >= max {
             let limit = "transport_requests";
             return Some(Err(PeerError::TooMany { limit, max }));
         }
         self.deferred.push(Deferred {
-            channel: self.channels[at].id,
+            channel,
             epoch: self.channels[at].epoch,
             token,
             id,

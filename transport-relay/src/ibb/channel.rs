@@ -26,7 +26,7 @@ const HOLD_BYTES: usize = 128 * 1024;
 const HOLD_TIME: Duration = Duration::from_secs(20);
 /// Above this many bytes nothing is answered before the application takes some.
 const HOLD_BYTES_MAX: usize = 2 * 1024 * 1024;
-/// Answers that are kept back at most: a session has room for twice as many, of all its channels.
+/// Answers that are kept back at most: a session has room for twice as many, of each channel.
 const UNANSWERED_MAX: usize = 128;
 /// Whoever sends more than this without being answered does not keep to the protocol.
 const HELD_MAX: usize = 4 * 1024 * 1024;
