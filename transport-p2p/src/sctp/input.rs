@@ -169,6 +169,11 @@ impl Association {
     fn on_error(&mut self, value: &[u8]) -> bool {
         let stale = wire::parameters(value).any(|(kind, _)| kind == cause::STALE_COOKIE);
         if stale && self.state == State::CookieEchoed {
+            self.setup.stale += 1;
+            if self.setup.stale > self.config.max_retransmits {
+                self.fail(Error::ConnectTimedOut);
+                return false;
+            }
             self.state = State::CookieWait;
             self.setup.init_due = true;
             self.setup.cookie_due = false;
@@ -444,6 +449,7 @@ impl Association {
         }
         self.backoff = 0;
         self.timers.retransmit = Some(now + self.rto());
+        self.timers.guard_shutdown(now);
     }
 
     /// Queues a chunk in answer, as long as there is room for answers.

@@ -46,6 +46,8 @@ struct Deferred {
 pub(super) struct Resets {
     wanted: BTreeSet<u16>,
     request: Option<Request>,
+    /// How often it was asked again without a word in answer.
+    tries: u32,
     next: u32,
     /// Number of the peer's next request, and what the last one was answered.
     expected: u32,
@@ -58,6 +60,7 @@ impl Resets {
         Self {
             wanted: BTreeSet::new(),
             request: None,
+            tries: 0,
             next: first,
             expected: 0,
             answered: None,
@@ -83,10 +86,19 @@ impl Resets {
         asked || self.wanted.contains(&stream)
     }
 
-    pub(super) fn repeat(&mut self) {
+    /// Asks again. Returns how often that makes.
+    pub(super) fn repeat(&mut self) -> u32 {
         if let Some(request) = &mut self.request {
             request.due = true;
+            self.tries += 1;
         }
+        self.tries
+    }
+
+    /// The path may be another: asks again as if for the first time.
+    pub(super) fn begin_anew(&mut self) {
+        self.repeat();
+        self.tries = 0;
     }
 }
 
@@ -123,6 +135,7 @@ impl Association {
                 streams,
                 due: true,
             });
+            self.resets.tries = 0;
             self.resets.next = self.resets.next.wrapping_add(1);
         }
         let answered = self.resets.expected.wrapping_sub(1);
@@ -136,7 +149,7 @@ impl Association {
             .streams
             .iter()
             .for_each(|stream| value.put_u16(*stream));
-        self.timers.reset = Some(now + self.rto());
+        self.timers.reset = Some(now + self.rto_after(self.resets.tries));
         Some(self.packet(true, |_, buffer| {
             wire::put_chunk(buffer, kind::RE_CONFIG, 0, |buffer| {
                 wire::put_parameter(buffer, parameter::OUTGOING_RESET, &value);
@@ -251,6 +264,10 @@ impl Association {
         let (Some(number), Some(result)) = (wire::u32_at(value, 0), wire::u32_at(value, 4)) else {
             return;
         };
+        let asked = self.resets.request.as_ref();
+        if asked.is_some_and(|request| request.number == number) {
+            self.resets.tries = 0;
+        }
         // Still in progress: asked again when the timer runs out.
         let answers = |request: &mut Request| request.number == number && result != IN_PROGRESS;
         let Some(request) = self.resets.request.take_if(answers) else {

@@ -47,6 +47,8 @@ pub(super) struct Setup {
     /// The peer's cookie, which goes back until it is acknowledged.
     cookie: Option<Bytes>,
     pub(super) cookie_due: bool,
+    /// How often the peer found its own cookie too old.
+    pub(super) stale: u32,
 }
 
 impl Setup {
@@ -60,6 +62,7 @@ impl Setup {
             init_due: false,
             cookie: None,
             cookie_due: false,
+            stale: 0,
         }
     }
 

@@ -7,6 +7,9 @@ use std::time::{Duration, Instant};
 const MAX_RTO: Duration = Duration::from_secs(20);
 /// What a peer may hold an acknowledgement back (RFC 9260 §6.2), and noise.
 const PEER_DELAY: Duration = Duration::from_millis(250);
+/// For how long a peer may put off the end of an association that we have told it of: five times the RTO.Max of
+/// RFC 9260 §16, as its §9.2 has it.
+const SHUTDOWN_GUARD: Duration = Duration::from_secs(300);
 /// For the last packet before an acknowledgement that is not delayed.
 const LEAST_PROBE: Duration = Duration::from_millis(5);
 
@@ -23,11 +26,18 @@ pub(super) struct Timers {
     pub(super) pace: Option<Instant>,
     /// For a reset that is not answered.
     pub(super) reset: Option<Instant>,
+    /// For an orderly end that does not come, whatever the peer answers (T5-shutdown-guard).
+    pub(super) guard: Option<Instant>,
 }
 
 impl Timers {
     pub(super) fn clear(&mut self) {
         *self = Self::default();
+    }
+
+    /// The peer is told of the end: from the first time on, nothing that it says gives it more time.
+    pub(super) fn guard_shutdown(&mut self, now: Instant) {
+        self.guard.get_or_insert(now + SHUTDOWN_GUARD);
     }
 }
 
@@ -45,6 +55,7 @@ impl Association {
             self.timers.probe,
             self.timers.reordering,
             self.timers.reset,
+            self.timers.guard,
             self.acknowledgement.at,
             self.timers.pace,
         ]
@@ -66,8 +77,14 @@ impl Association {
             self.probed = true;
         }
         let _ = expired(&mut self.timers.pace, now);
-        if expired(&mut self.timers.reset, now) {
-            self.resets.repeat();
+        if expired(&mut self.timers.reset, now)
+            && self.resets.repeat() > self.config.max_retransmits
+        {
+            // RFC 6525 §5.1.1: it counts as data that is not acknowledged.
+            return self.fail(Error::TimedOut);
+        }
+        if expired(&mut self.timers.guard, now) {
+            return self.fail(Error::TimedOut);
         }
         if expired(&mut self.timers.retransmit, now) {
             self.on_retransmit_timeout(now);
@@ -79,6 +96,7 @@ impl Association {
     pub fn handle_path_up(&mut self, now: Instant) {
         self.backoff = 0;
         self.forget_mtu();
+        self.resets.begin_anew();
         match self.state {
             State::CookieWait => self.setup.init_due = true,
             State::CookieEchoed => self.setup.cookie_due = true,
@@ -95,9 +113,14 @@ impl Association {
     /// The present retransmission timeout (RFC 6298). Its floor is above what the peer may hold back, instead of a
     /// second: a lost tail is probed for long before.
     pub(super) fn rto(&self) -> Duration {
+        self.rto_after(self.backoff)
+    }
+
+    /// The same after so many that have run out in a row.
+    pub(super) fn rto_after(&self, backoff: u32) -> Duration {
         let floor = self.rtt.smoothed().unwrap_or_default() + PEER_DELAY;
         let base = self.rtt.timeout(0, MAX_RTO).max(floor);
-        base.saturating_mul(1 << self.backoff.min(10)).min(MAX_RTO)
+        base.saturating_mul(1 << backoff.min(10)).min(MAX_RTO)
     }
 
     /// Restarts the timers after progress.

@@ -220,6 +220,64 @@ fn an_acknowledgement_of_what_was_not_sent_ends_it() {
     assert!(matches!(world.ends[0].error(), Some(Error::Violation(_))));
 }
 
+/// Its answers begin every wait anew.
+#[test]
+fn a_peer_for_whom_every_cookie_is_too_old_is_given_up() {
+    let path = Path {
+        delay: Duration::from_secs(35),
+        ..Path::clean()
+    };
+    let mut world = World::new(path, [Config::default(), Config::default()]);
+    let now = world.now;
+    world.ends[0].connect(now);
+    let over = world.run_until(Duration::from_secs(5_000), |world| {
+        world.ends[0].state() == State::Closed
+    });
+    assert!(over, "{:?}", world.ends[0].stats());
+    assert_eq!(world.ends[0].error(), Some(Error::ConnectTimedOut));
+}
+
+/// A peer that answers whatever it likes, but not that it has heard of the end (RFC 9260 §9.2).
+#[test]
+fn an_end_that_is_never_answered_comes_all_the_same() {
+    let heartbeat = |world: &World| packet(world, wire::kind::HEARTBEAT, 0, &[0, 1, 0, 4]);
+    let message = |world: &World, at: u16| data(world, 0, wire::BEGIN | wire::END, at, b"x");
+    let closed = |world: &World| {
+        let mut value = Vec::new();
+        value.put_u32((world.ends[0].flight.base() - 1) as u32);
+        value.put_u64(0);
+        packet(world, wire::kind::SACK, 0, &value)
+    };
+    for which in 0..3 {
+        let mut world = open();
+        let begun = world.now;
+        world.ends[0].shutdown(begun);
+        let mut last = None;
+        let mut at = 0;
+        while world.ends[0].state() != State::Closed && at < 1_000 {
+            assert_eq!(world.ends[0].state(), State::ShutdownSent, "{which}");
+            let bytes = match which {
+                0 => heartbeat(&world),
+                1 => message(&world, at),
+                _ => closed(&world),
+            };
+            world.ends[0].handle_packet(&bytes, world.now);
+            while world.ends[0].poll_transmit(world.now, 8).is_some() {}
+            let _ = world.ends[0].read(world.now);
+            world.now += Duration::from_secs(1);
+            world.ends[0].handle_timeout(world.now);
+            at += 1;
+        }
+        while let Some(batch) = world.ends[0].poll_transmit(world.now, 8) {
+            last = wire::chunks(&batch.payload).last().map(|chunk| chunk.kind);
+        }
+        assert_eq!(world.ends[0].error(), Some(Error::TimedOut), "{which}");
+        assert_eq!(last, Some(wire::kind::ABORT), "{which}: the peer is told");
+        assert!(world.now - begun <= Duration::from_secs(300), "{which}");
+        assert_eq!(world.ends[0].poll_timeout(), None, "{which}");
+    }
+}
+
 #[test]
 fn blocks_that_promise_too_much_are_harmless() {
     let mut world = open();

@@ -2,7 +2,7 @@
 
 use super::{
     super::{
-        Config, Event, State,
+        Config, Error, Event, State,
         wire::{self, kind, parameter},
     },
     network::{Path, World},
@@ -89,4 +89,25 @@ fn what_is_not_performed_is_not_said_to_be() {
     }));
     assert_eq!(ask(&mut world, next, next), PERFORMED);
     assert_eq!(world.ends[0].state(), State::Established);
+}
+
+/// RFC 6525 §5.1.1: it counts as data does. A path may be away for a while.
+#[test]
+fn a_request_that_nobody_answers_ends_like_data_that_nobody_acknowledges() {
+    let closed = |world: &mut World| world.ends[0].state() == State::Closed;
+    let mut world = open();
+    world.ends[0].reset_streams(&[1]);
+    world.path.loss = 1.0;
+    world.run_for(Duration::from_secs(60));
+    assert_eq!(world.ends[0].state(), State::Established);
+    // When it is back, that is the end of it.
+    world.path.loss = 0.0;
+    assert!(world.run_until(Duration::from_secs(30), |world| {
+        world.events[0].contains(&Event::OutgoingReset(vec![1], true))
+    }));
+    world.path.loss = 1.0;
+    assert!(!world.run_until(Duration::from_secs(600), closed));
+    world.ends[0].reset_streams(&[2]);
+    assert!(world.run_until(Duration::from_secs(300), closed));
+    assert_eq!(world.ends[0].error(), Some(Error::TimedOut));
 }
