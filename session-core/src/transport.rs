@@ -266,6 +266,11 @@ pub trait TransportChannel: Send {
         None
     }
 
+    /// The round trip of the path in use, as it was measured last; `None` when none was, which is the default.
+    fn round_trip(&self) -> Option<Duration> {
+        None
+    }
+
     /// A line for people about the path in use.
     fn describe(&self) -> Option<String> {
         None

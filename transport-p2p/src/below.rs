@@ -75,6 +75,10 @@ macro_rules! passes_below {
             self.inner.handle_response(token, response, now);
         }
 
+        fn round_trip(&self) -> Option<::std::time::Duration> {
+            self.inner.round_trip()
+        }
+
         fn report(&self) -> Vec<::session_core::PathReport> {
             self.inner.report()
         }

@@ -72,6 +72,9 @@ pub struct Loss {
 /// A congestion controller of one direction of one connection. All amounts are in bytes, headers of the transport
 /// included or not, as long as it is always the same.
 pub trait Congestion: fmt::Debug + Send + Sync {
+    /// A round trip that was measured before the first of our packets left: by a handshake below. Nothing by default.
+    fn assume_round_trip(&mut self, _rtt: Duration) {}
+
     /// `bytes` have left, first or again. `in_flight` includes them.
     fn on_sent(&mut self, now: Instant, bytes: u64, in_flight: u64);
 

@@ -135,8 +135,8 @@ pub struct Config {
     /// Largest packet in bytes that every path carries, taken into [`MIN_PACKET`]..=65,000. Default 1180, which with DTLS
     /// fits into the 1,232 bytes that IPv6 carries everywhere.
     pub max_packet: usize,
-    /// Size of packets in bytes, up to 16,000, on a path that is found to carry them (RFC 8899); not sought if not above
-    /// `max_packet`. Default 8,800, which with DTLS and all below it fits into Ethernet's jumbo frames.
+    /// Size of packets in bytes, up to 16,000, on a path that is found to carry them (RFC 8899), or what the channel below
+    /// takes ([`Association::limit_packets`]); not sought if that is less than twice `max_packet`. Default 8,800, which with DTLS and all below it fits into Ethernet's jumbo frames.
     pub largest_packet: usize,
     /// Largest message that is accepted, in bytes, at least 1,024. Default 256 KiB, what browsers say by default.
     pub max_message_size: usize,
@@ -429,6 +429,12 @@ impl Association {
             stats: Stats::default(),
             config,
         }
+    }
+
+    /// The round trip of the path as what is below has measured it: what is sent before the first acknowledgement can be
+    /// spread over it, and is more for that. Without effect once one was measured here.
+    pub fn assume_round_trip(&mut self, rtt: Duration) {
+        self.controller.assume_round_trip(rtt);
     }
 
     /// Begins to connect. Both ends may (RFC 8831 §6.2: both do). Without effect in any state but [`State::Idle`].

@@ -7,7 +7,11 @@ use crate::{
     TransportContext, TransportError,
 };
 use bytes::Bytes;
-use std::{collections::VecDeque, net::SocketAddr, time::Instant};
+use std::{
+    collections::VecDeque,
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
 
 /// How many datagrams (or batches) wait for the layer: the peer's handshake may overtake its answer. Later ones are lost,
 /// as on a network.
@@ -251,6 +255,10 @@ impl TransportChannel for PendingChannel {
         self.active.datagram_max()
     }
 
+    fn round_trip(&self) -> Option<Duration> {
+        self.active.round_trip()
+    }
+
     fn describe(&self) -> Option<String> {
         self.active.describe()
     }
@@ -355,6 +363,10 @@ impl TransportChannel for Connected {
 
     fn datagram_max(&self) -> Option<usize> {
         self.inner.datagram_max()
+    }
+
+    fn round_trip(&self) -> Option<Duration> {
+        self.inner.round_trip()
     }
 
     fn describe(&self) -> Option<String> {

@@ -96,6 +96,8 @@ pub struct Model {
     least: Option<Duration>,
     least_at: Instant,
     smoothed: Duration,
+    /// What it was before anything of ours was acknowledged, as somebody else measured it.
+    assumed: Duration,
     phase: Phase,
     since: Instant,
     /// The round in which the phase began.
@@ -120,6 +122,7 @@ impl Model {
             least: None,
             least_at: now,
             smoothed: Duration::ZERO,
+            assumed: Duration::ZERO,
             phase: Phase::Startup,
             since: now,
             since_round: 0,
@@ -314,11 +317,19 @@ impl Model {
 
     /// What may be on its way before the path is known, in bytes.
     fn initial(&self) -> f64 {
-        let packets = match self.smoothed.is_zero() {
+        let packets = match self.round_trip().is_zero() {
             true => UNPACED_PACKETS,
             false => INITIAL_PACKETS,
         };
         (packets * self.packet) as f64
+    }
+
+    /// As far as it is known; zero when it is not.
+    fn round_trip(&self) -> Duration {
+        match self.smoothed.is_zero() {
+            true => self.assumed,
+            false => self.smoothed,
+        }
     }
 
     fn floor(&self) -> f64 {
@@ -354,6 +365,10 @@ impl Model {
 }
 
 impl Congestion for Model {
+    fn assume_round_trip(&mut self, rtt: Duration) {
+        self.assumed = rtt;
+    }
+
     fn on_sent(&mut self, now: Instant, bytes: u64, in_flight: u64) {
         self.rate.on_sent(now, in_flight <= bytes);
     }
@@ -421,8 +436,9 @@ impl Congestion for Model {
 
     fn pacing_rate(&self) -> Option<u64> {
         if self.bandwidth() == 0 || self.smoothed.is_zero() {
-            let round = self.smoothed.max(Duration::from_millis(1)).as_secs_f64();
-            let known = !self.smoothed.is_zero();
+            let known = !self.round_trip().is_zero();
+            let round = self.round_trip().max(Duration::from_millis(1));
+            let round = round.as_secs_f64();
             return known.then(|| (self.model_window() * STARTUP_GAIN / round) as u64);
         }
         if let Some(compete) = &self.compete {

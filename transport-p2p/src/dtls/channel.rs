@@ -26,6 +26,9 @@ const RECORD_MAX: usize = 1 << 14;
 /// What a record has beside its content, at most: header, nonce, tag, and room to spare.
 const OVERHEAD: usize = 64;
 
+/// The same without room to spare: the header and nonce of DTLS 1.2, which has the longest, and the tag.
+const RECORD_OVERHEAD: usize = 13 + 8 + 16;
+
 /// What belongs to DTLS begins with less (RFC 9443 §3).
 const AFTER_DTLS: u8 = 64;
 
@@ -493,6 +496,14 @@ impl TransportChannel for DtlsChannel {
             first_byte: below.first_byte.max(AFTER_DTLS),
             ..below
         })
+    }
+
+    fn datagram_max(&self) -> Option<usize> {
+        let below = self.inner.datagram_max()?;
+        match self.settings.usage {
+            Usage::Srtp => Some(below),
+            Usage::Data => Some(below.saturating_sub(RECORD_OVERHEAD).min(RECORD_MAX)),
+        }
     }
 
     fn describe(&self) -> Option<String> {

@@ -14,7 +14,7 @@ use session_core::{
 use std::{
     net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 /// The namespace of XEP-0176.
@@ -315,6 +315,10 @@ impl TransportChannel for IceChannel {
 
     fn datagram_max(&self) -> Option<usize> {
         self.agent.lock().datagram_max(self.component)
+    }
+
+    fn round_trip(&self) -> Option<Duration> {
+        self.agent.lock().round_trip(self.component)
     }
 
     fn describe(&self) -> Option<String> {

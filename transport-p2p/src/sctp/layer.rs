@@ -243,7 +243,14 @@ impl StreamChannel {
             // the rest for those that follow, so that it is behind from then on.
             config.largest_packet = config.max_packet;
         }
+        let most = self.inner.datagram_max();
+        // An interface that takes less than every path should carry.
+        config.max_packet = config.max_packet.min(most.unwrap_or(usize::MAX));
         let mut association = Association::new(config, self.seed, now);
+        association.limit_packets(most);
+        if let Some(rtt) = self.inner.round_trip() {
+            association.assume_round_trip(rtt);
+        }
         if !signalled.is_some_and(|init| association.connect_with(&init, now)) {
             association.connect(now);
         }
@@ -264,7 +271,9 @@ impl StreamChannel {
         if let (Some(channels), Some(now)) = (&mut self.channels, self.now)
             && came
         {
-            channels.association_mut().handle_path_up(now);
+            let association = channels.association_mut();
+            association.limit_packets(self.inner.datagram_max());
+            association.handle_path_up(now);
         }
         self.tell_path();
     }

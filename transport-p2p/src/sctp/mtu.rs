@@ -25,8 +25,9 @@ const INFO_LENGTH: usize = 4 + 8;
 
 #[derive(Debug)]
 pub(super) struct Mtu {
-    /// What every path carries, and what is tried.
+    /// What every path carries, what is wanted, and what of that is tried: as much as the channel below takes.
     base: usize,
+    wanted: usize,
     large: usize,
     is_large: bool,
     tries: u32,
@@ -42,6 +43,7 @@ impl Mtu {
     pub(super) fn new(base: usize, large: usize) -> Self {
         Self {
             base,
+            wanted: large,
             large,
             is_large: false,
             tries: 0,
@@ -62,6 +64,14 @@ impl Mtu {
         let room = self.packet() - wire::HEADER;
         let chunks = room.div_ceil(self.base - wire::HEADER);
         (room / chunks / 4 * 4).saturating_sub(header)
+    }
+
+    /// No larger packets than this are tried. Returns whether packets were larger than they are now.
+    fn limit(&mut self, most: usize) -> bool {
+        let large = self.wanted.min(most) / 4 * 4;
+        let fell = large < self.packet() && self.forget();
+        self.large = large;
+        fell
     }
 
     /// Begins anew. Returns whether packets were larger than they are now.
@@ -85,7 +95,8 @@ impl Mtu {
     /// A number and a size to try now, if any. `wait` is how long the answer may take.
     fn probe(&mut self, wait: Duration, now: Instant) -> Option<(u32, usize)> {
         let early = self.not_before.is_some_and(|at| now < at);
-        let known = self.is_large || self.large <= self.base;
+        // Of less there is nothing to gain: the chunks stay.
+        let known = self.is_large || self.large < 2 * self.base;
         if early || known || self.tries >= TRIES {
             return None;
         }
@@ -134,6 +145,14 @@ impl Association {
         if let (Some(INFO), Some(serial)) = (wire::u16_at(value, 0), wire::u32_at(value, 4))
             && self.mtu.on_answer(serial)
         {
+            self.set_packet_size();
+        }
+    }
+
+    /// The largest packet that the channel below takes on the path in use, in bytes; `None` when that is not known. Larger
+    /// ones are not tried.
+    pub fn limit_packets(&mut self, most: Option<usize>) {
+        if self.mtu.limit(most.unwrap_or(usize::MAX)) {
             self.set_packet_size();
         }
     }

@@ -6,7 +6,7 @@ use crate::ice::{
     report::{PairReport, SelectedPair},
 };
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
 /// The headers of IP, without options, and UDP.
 const IPV4_UDP: usize = 20 + 8;
@@ -70,6 +70,11 @@ impl Agent {
         let requested = pairs.filter(|pair| pair.component == id && pair.requested);
         let each = requested.map(|pair| most(pair.base, pair.remote.address));
         each.min().flatten()
+    }
+
+    /// The round trip of a component's path, by the last check of it that was answered.
+    pub(in crate::ice) fn round_trip(&self, id: u16) -> Option<Duration> {
+        self.components.get(&id)?.path.as_ref()?.rtt
     }
 
     /// The path of a component, and whether it is nominated; without one, why there is none, and the table of pairs.

@@ -20,6 +20,8 @@ use std::{
 struct Below {
     outputs: VecDeque<ChannelOutput>,
     sent: VecDeque<Batch>,
+    round_trip: Option<Duration>,
+    datagram_max: Option<usize>,
 }
 
 struct BelowChannel(Arc<Mutex<Below>>);
@@ -52,6 +54,14 @@ impl TransportChannel for BelowChannel {
 
     fn poll_output(&mut self) -> Option<ChannelOutput> {
         self.0.lock().unwrap().outputs.pop_front()
+    }
+
+    fn datagram_max(&self) -> Option<usize> {
+        self.0.lock().unwrap().datagram_max
+    }
+
+    fn round_trip(&self) -> Option<Duration> {
+        self.0.lock().unwrap().round_trip
     }
 }
 
@@ -318,6 +328,39 @@ fn signalled_inits_save_a_round_trip() {
     let both = DataChannelConfig::default();
     assert_eq!(opens([both.clone(), both.clone()]), Duration::ZERO);
     assert_eq!(opens([both, plain()]), 2 * DELAY);
+}
+
+/// What was measured below spares the rounds in which a start that knows nothing feels its way.
+#[test]
+fn a_start_makes_use_of_the_round_trip_that_is_known_below() {
+    let takes = |round_trip| {
+        let mut world = World::new(Default::default());
+        for end in &mut world.ends {
+            end.below.lock().unwrap().round_trip = round_trip;
+        }
+        let start = world.now;
+        world.ends[0].to_send = vec![7; 34_000].into();
+        assert!(world.run_until(|world| world.ends[1].received.len() == 34_000));
+        world.now - start
+    };
+    // One that is unknown is measured first, with fewer packets than that.
+    assert!(takes(None) >= 3 * DELAY);
+    let known = takes(Some(2 * DELAY));
+    assert!(known > DELAY && known < 2 * DELAY, "{known:?}");
+}
+
+#[test]
+fn packets_are_as_large_as_the_channel_below_takes() {
+    for (most, expected) in [(1_000, 1_000), (1_435, 1_180), (5_000, 5_000)] {
+        let mut world = World::new(Default::default());
+        for end in &mut world.ends {
+            end.below.lock().unwrap().datagram_max = Some(most);
+            end.to_send = vec![7; 3_000_000].into();
+        }
+        let all = |end: &End| end.received.len() == 3_000_000;
+        assert!(world.run_until(|world| world.ends.iter().all(all)));
+        assert_eq!(world.largest, expected);
+    }
 }
 
 #[test]

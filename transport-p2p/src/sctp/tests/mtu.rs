@@ -61,6 +61,28 @@ fn who_wants_no_larger_packets_asks_for_none() {
     assert_eq!(world.ends[0].packet_size(), 1_180);
 }
 
+/// What the channel below takes is known: nothing is tried that cannot leave, or that would be worth nothing.
+#[test]
+fn no_more_is_tried_than_the_channel_below_takes() {
+    for (most, expected) in [(1_435, 1_180), (3_963, 3_960), (65_000, 8_800)] {
+        let mut world = on(9_000);
+        world.ends[0].limit_packets(Some(most));
+        carry(&mut world, 40);
+        assert_eq!(world.ends[0].packet_size(), expected);
+        assert_eq!(world.largest[0], expected, "and no probe was larger");
+    }
+    // Another path takes less.
+    let mut world = on(9_000);
+    carry(&mut world, 40);
+    world.ends[0].limit_packets(Some(4_000));
+    world.largest = [0; 2];
+    carry(&mut world, 40);
+    assert_eq!(
+        (world.ends[0].packet_size(), world.largest[0]),
+        (4_000, 4_000)
+    );
+}
+
 #[test]
 fn a_path_that_carries_less_all_of_a_sudden_loses_nothing() {
     for after in [1_200, 1_450] {

@@ -63,6 +63,8 @@ pub(super) struct World {
     /// Packets and bytes that have left each end.
     pub(super) sent: [u64; 2],
     pub(super) bytes: [u64; 2],
+    /// The largest of them.
+    pub(super) largest: [usize; 2],
     /// Longest wait in the buffer.
     pub(super) worst_queue: Duration,
 }
@@ -85,6 +87,7 @@ impl World {
             random: path.seed,
             sent: [0; 2],
             bytes: [0; 2],
+            largest: [0; 2],
             worst_queue: Duration::ZERO,
         }
     }
@@ -138,6 +141,7 @@ impl World {
     fn carry(&mut self, from: usize, packet: Bytes) {
         self.sent[from] += 1;
         self.bytes[from] += packet.len() as u64;
+        self.largest[from] = self.largest[from].max(packet.len());
         if self.chance() < self.path.loss || packet.len() > self.path.mtu {
             return;
         }
