@@ -28,6 +28,11 @@ const WAITING_MAX: usize = 64;
 /// Suites with forward secrecy that authenticate what they encrypt.
 const SUITES: &str = "ECDHE+AESGCM:ECDHE+CHACHA20";
 const PROFILES: &str = "SRTP_AEAD_AES_256_GCM:SRTP_AEAD_AES_128_GCM:SRTP_AES128_CM_SHA1_80";
+/// Bytes of a record's header (RFC 6347 §4.1).
+const HEADER: usize = 13;
+/// Bytes that a sealed record has at least: nonce and tag, or the tag alone (RFC 7905).
+const LEAST_GCM: usize = 8 + 16;
+const LEAST_CHACHA: usize = 16;
 const LABEL: &str = "EXTRACTOR-dtls_srtp";
 
 pub(super) struct OpensslEndpoint {
@@ -36,6 +41,8 @@ pub(super) struct OpensslEndpoint {
     /// When the handshake has to be over.
     deadline: Instant,
     now: Instant,
+    /// Bytes that a sealed record has at least.
+    least: usize,
     events: VecDeque<Told>,
 }
 
@@ -96,6 +103,7 @@ impl OpensslEndpoint {
             connected: false,
             deadline,
             now,
+            least: LEAST_GCM,
             events: VecDeque::new(),
         })
     }
@@ -125,6 +133,10 @@ impl OpensslEndpoint {
     fn established(&mut self) -> Result<(), DtlsError> {
         self.connected = true;
         let ssl = self.stream.ssl();
+        let cipher = ssl.current_cipher().map_or("", |cipher| cipher.name());
+        if cipher.contains("CHACHA20") {
+            self.least = LEAST_CHACHA;
+        }
         if let Some(certificate) = ssl.peer_certificate() {
             let certificate = certificate.to_der().map_err(error)?;
             self.events.push_back(Told::Certificate(certificate));
@@ -157,6 +169,10 @@ impl Endpoint for OpensslEndpoint {
     }
 
     fn handle_datagram(&mut self, datagram: &[u8]) -> Result<(), DtlsError> {
+        if has_short_record(datagram, self.least) {
+            // OpenSSL would break off, and whoever can forge an address can send it.
+            return Ok(());
+        }
         let incoming = &mut self.stream.get_mut().incoming;
         if incoming.len() < WAITING_MAX {
             incoming.push_back(datagram.to_vec());
@@ -243,6 +259,20 @@ fn stream(
         HandshakeSide::Server => ssl.set_accept_state(),
     }
     SslStream::new(ssl, Wire::default())
+}
+
+/// Whether a datagram has a sealed record with less than `least` bytes, which cannot be the peer's.
+fn has_short_record(mut datagram: &[u8], least: usize) -> bool {
+    while let Some(&[_, _, _, epoch0, epoch1, _, _, _, _, _, _, length0, length1]) =
+        datagram.first_chunk::<HEADER>()
+    {
+        let length = usize::from(u16::from_be_bytes([length0, length1]));
+        if [epoch0, epoch1] != [0; 2] && length < least {
+            return true;
+        }
+        datagram = datagram.get(HEADER + length..).unwrap_or_default();
+    }
+    false
 }
 
 /// The profile with this number, and how much is exported for it.
