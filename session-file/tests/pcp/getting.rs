@@ -132,6 +132,7 @@ impl Stranger {
     fn file(&self, whole: &Hasher) -> File {
         let mut file = File::new("report", self.content.len() as u64);
         file.range = (self.names != Names::WholeAlone).then(FileRange::default);
+        file.hash_used.clear();
         match self.names {
             Names::Nothing => {}
             Names::Later => file.hash_used = vec![HashAlgorithm::Sha256.as_str().into()],
