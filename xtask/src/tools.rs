@@ -82,6 +82,10 @@ pub(crate) fn cargo(arguments: &[&str]) -> Command {
         .args(arguments)
         .current_dir(root())
         .env("CARGO_TARGET_DIR", target_dir());
+    // What is built once needs nothing by which to build it again, which takes a sixth of the time.
+    if env::var_os("CI").is_some() && env::var_os("CARGO_INCREMENTAL").is_none() {
+        command.env("CARGO_INCREMENTAL", "0");
+    }
     // Tests that need a switchboard run this very program.
     if let Ok(program) = env::current_exe() {
         command.env("XTASK", program);
