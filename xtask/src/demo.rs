@@ -137,8 +137,8 @@ fn call_too(args: &Args, format: Format) -> Result<Option<call::Called>, Failure
 
 /// This demo once more, by a program that has a relay in it: others need not compile one.
 fn with_relay() -> Outcome {
-    let mut command = tools::cargo(&["run", "--quiet", "--release", "--package", "xtask"]);
-    command.args(["--features", "turn", "--"]);
+    let mut command = tools::cargo(&["run", "--quiet", "--profile", "test"]);
+    command.args(["--package", "xtask", "--features", "turn", "--"]);
     command.args(std::env::args_os().skip(1));
     let hint = "what it says stands above";
     tools::run(&mut command, hint).map(|()| String::new())

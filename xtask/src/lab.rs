@@ -141,7 +141,8 @@ pub(crate) fn program(name: &str) -> Result<PathBuf, Failure> {
     let arguments = [&build[..], &which, &features].concat();
     let hint = "the programs have to build before they can be tried";
     tools::run(&mut tools::cargo(&arguments), hint)?;
-    Ok(tools::target_dir().join("debug").join(name))
+    let file = format!("{name}{}", std::env::consts::EXE_SUFFIX);
+    Ok(tools::target_dir().join("debug").join(file))
 }
 
 /// The last event of this name among lines of JSON.

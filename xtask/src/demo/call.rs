@@ -17,6 +17,7 @@ use tokio::process::{Child, ChildStdout, Command};
 use tokio::time::timeout;
 
 use super::view::View;
+use crate::lab;
 use crate::switchboard::{Background, DOMAIN, PASSWORD};
 use crate::tools::{self, Failure};
 
@@ -77,7 +78,7 @@ pub(super) fn run(
     dialect: &'static Dialect,
     view: &View,
 ) -> Result<Called, Failure> {
-    let program = build()?;
+    let program = lab::program("call")?;
     let folder = tools::target_dir().join("demo");
     fs::create_dir_all(&folder).map_err(|error| unwritten(&folder, &error))?;
     let said = match wav {
@@ -119,21 +120,6 @@ pub(super) fn run(
         similarity: similarity(&sound, &heard, RATE),
         done,
     })
-}
-
-/// Builds the program, as whoever tries it would.
-fn build() -> Result<PathBuf, Failure> {
-    let mut command = tools::cargo(&[
-        "build",
-        "--quiet",
-        "--release",
-        "--package",
-        "session-voice",
-    ]);
-    command.args(["--features", "cli", "--bin", "call"]);
-    tools::run(&mut command, "what it says stands above")?;
-    let name = format!("call{}", std::env::consts::EXE_SUFFIX);
-    Ok(tools::target_dir().join("release").join(name))
 }
 
 struct Stage<'a> {
