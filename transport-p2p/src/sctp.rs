@@ -136,7 +136,8 @@ pub struct Config {
     /// fits into the 1,232 bytes that IPv6 carries everywhere.
     pub max_packet: usize,
     /// Size of packets in bytes, up to 16,000, on a path that is found to carry them (RFC 8899), or what the channel below
-    /// takes ([`Association::limit_packets`]); not sought if that is less than twice `max_packet`. Default 8,800, which with DTLS and all below it fits into Ethernet's jumbo frames.
+    /// takes ([`Association::limit_packets`]); not sought if that is less than twice `max_packet`. Default 8,800, which with
+    /// DTLS and all below it fits into Ethernet's jumbo frames.
     pub largest_packet: usize,
     /// Largest message that is accepted, in bytes, at least 1,024. Default 256 KiB, what browsers say by default.
     pub max_message_size: usize,
