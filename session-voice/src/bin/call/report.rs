@@ -71,7 +71,14 @@ impl Moment {
 /// # Errors
 /// It cannot.
 pub(crate) fn check(path: &Path) -> Result<(), Problem> {
-    let was_there = path.exists();
+    // A link that leads nowhere is there, too, and stays; a pipe would wait for its reader.
+    let was_there = path.symlink_metadata().is_ok();
+    if path
+        .metadata()
+        .is_ok_and(|meta| !meta.is_file() && !meta.is_dir())
+    {
+        return Ok(());
+    }
     let opened = fs::OpenOptions::new().append(true).create(true).open(path);
     opened.map_err(|error| unwritten(path, &error))?;
     if !was_there {
