@@ -41,8 +41,8 @@ pub(super) fn read(element: ElementRef<'_>) -> Result<File, PeerError> {
                 file.size = Some(number(&child.text_content(), "size")?)
             }
             "date" if file.date.is_none() => {
-                let date = child.text_content().parse();
-                file.date = Some(date.map_err(|_| malformed("date", "not a date and time"))?);
+                // It is good for the time of the file and no more: one that cannot be read is left out.
+                file.date = child.text_content().parse().ok();
             }
             "range" if file.range.is_none() => file.range = Some(read_range(child)?),
             "desc" => {

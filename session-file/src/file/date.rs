@@ -55,9 +55,10 @@ impl FromStr for FileDate {
                 .map(|date| Self(date.with_time(Time::MIDNIGHT).assume_utc()))
                 .ok_or(DateError);
         }
-        OffsetDateTime::parse(text, &Rfc3339)
-            .map(Self)
-            .map_err(|_| DateError)
+        let parse = |text| OffsetDateTime::parse(text, &Rfc3339);
+        // Gajim 1.7.3 writes a Z behind the offset.
+        let date = parse(text).or_else(|error| text.strip_suffix('Z').map_or(Err(error), parse));
+        date.map(Self).map_err(|_| DateError)
     }
 }
 
@@ -86,6 +87,7 @@ mod tests {
             ("2015-07-26T21:46:00+01:00", 1_437_943_560),
             ("2015-07-26T20:46:00.250Z", 1_437_943_560),
             (" 2015-07-26\n", 1_437_868_800),
+            ("2026-11-30T06:53:31.683399+00:00Z", 1_796_021_611),
         ] {
             assert_eq!(
                 text.parse::<FileDate>().map(FileDate::unix),
