@@ -527,8 +527,8 @@ impl FileClient {
         Ok(())
     }
 
-    /// Lets go of a session's files, with what was not read. A session that is not over is ended as cancelled, an offer is
-    /// declined.
+    /// Lets go of a session's files, with what was not read. A session that is not over is ended: well when all of its files
+    /// are where they belong, otherwise as cancelled; an offer is declined.
     ///
     /// # Errors
     /// [`FileError::NoClient`], [`FileError::UnknownSession`].
@@ -542,6 +542,8 @@ impl FileClient {
         if let Some(session) = manager.session(session) {
             if exchange.is_undecided() {
                 reject(session, ReasonCondition::Decline.into(), now);
+            } else if exchange.is_done() {
+                end(session, ReasonCondition::Success.into(), now);
             } else {
                 end(session, ReasonCondition::Cancel.into(), now);
             }

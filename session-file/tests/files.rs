@@ -5,7 +5,7 @@ mod filekit;
 
 use filekit::*;
 use proptest::prelude::*;
-use session_core::{Reason, ReasonCondition};
+use session_core::{Reason, ReasonCondition, testing::Parcel};
 use session_file::{
     Acceptance, Completeness, Decision, Direction, Fault, File, FileClient, FileError, FileRange,
     FileVerdict, HashAlgorithm, Integrity, NameError, Outcome, Phase, Proposal, Read, TransferId,
@@ -73,6 +73,42 @@ fn files_of_one_session_arrive_verified_over_every_carrier() {
             let kept = look(&mut world, BOB, &theirs, |t| t.name().unwrap().to_string());
             assert_eq!(kept, name);
         }
+    }
+}
+
+#[test]
+fn who_lets_go_of_what_it_has_ends_well_and_of_what_it_has_not_cancels() {
+    for (has_it, expected) in [
+        (true, ReasonCondition::Success),
+        (false, ReasonCondition::Cancel),
+    ] {
+        let files = [("a", 300_000)];
+        let mut world = world(Carrier::Stream);
+        accept_all(&mut world, BOB);
+        let ids = offer(&mut world, &files);
+        let mut apps = apps(&files);
+        apps[BOB].reads = (!has_it).then_some(1_000);
+        let under_way = world.run_until(Duration::from_secs(60), |world| {
+            for (host, app) in apps.iter_mut().enumerate() {
+                app.step(world, host);
+            }
+            let some = |read: &Vec<u8>| !has_it && !read.is_empty();
+            !apps[BOB].ends.is_empty() || apps[BOB].received.values().any(some)
+        });
+        assert!(under_way);
+        let theirs = other(&mut world, BOB, &ids[0]);
+        world.hold(true);
+        world.update(BOB, |manager, now| {
+            FileClient::release(manager, theirs.session, now).unwrap()
+        });
+        let reasons = world.held().iter().filter_map(|envelope| {
+            let Parcel::Message { message, .. } = &envelope.parcel else {
+                return None;
+            };
+            message.reason.clone()
+        });
+        let reasons: Vec<_> = reasons.map(|reason| reason.condition).collect();
+        assert_eq!(reasons, [expected], "{has_it}");
     }
 }
 

@@ -7,7 +7,7 @@ use super::{
     watch::Watch,
 };
 use crate::{
-    Direction, FileDescription, Phase, Transfer, TransferId,
+    Direction, FileDescription, Outcome, Phase, Transfer, TransferId,
     transfer::{Fault, reason_of},
 };
 use session_core::{
@@ -104,6 +104,16 @@ impl Exchange {
 
     pub(crate) fn is_undecided(&self) -> bool {
         self.role == Role::Responder && self.transfers.iter().all(|t| t.phase() == Phase::Offered)
+    }
+
+    /// Whether everything has arrived, as far as this side can know.
+    pub(super) fn is_done(&self) -> bool {
+        let has_arrived = |transfer: &Transfer| match transfer.outcome() {
+            Some(Outcome::Received(_) | Outcome::Sent { .. }) => true,
+            Some(Outcome::Failed(_)) => false,
+            None => transfer.is_acknowledged(),
+        };
+        !self.transfers.is_empty() && self.transfers.iter().all(has_arrived)
     }
 }
 
