@@ -199,6 +199,12 @@ fn of_cause(cause: &Cause) -> (Exit, &'static str, &'static str) {
         Cause::Remote(Some(reason)) if declines(reason) => {
             (Exit::Declined, "declined", "ask whoever is there")
         }
+        // In the middle, or instead of an answer: so Gajim declines.
+        Cause::Remote(Some(reason)) if reason.condition == ReasonCondition::Cancel => (
+            Exit::Declined,
+            "cancelled",
+            "ask whoever is there; the same command goes on where it was",
+        ),
         Cause::Remote(Some(reason)) if reason.condition == ReasonCondition::FailedApplication => (
             Exit::Failed,
             "peer-failed",
@@ -248,6 +254,18 @@ fn declines(reason: &Reason) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_session_that_the_other_side_cancels_is_no_lost_connection() {
+        let told = |cause| fault("send x", &Fault::Session(cause));
+        let cancelled = told(Cause::Remote(Some(ReasonCondition::Cancel.into())));
+        assert_eq!(
+            (cancelled.exit, cancelled.code),
+            (Exit::Declined, "cancelled")
+        );
+        let lost = told(Cause::ConnectionLost);
+        assert_eq!((lost.exit, lost.code), (Exit::Failed, "connection-lost"));
+    }
 
     #[test]
     fn what_the_other_side_says_looks_like_no_line_of_ours() {
