@@ -86,6 +86,11 @@ impl Process {
         fs::read_to_string(&self.log).unwrap_or_default()
     }
 
+    /// Whether it has not ended yet.
+    pub(crate) fn runs(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+
     /// Waits until it has said this.
     pub(crate) fn hear(&mut self, what: &str) -> Result<(), String> {
         let begun = Instant::now();

@@ -78,6 +78,12 @@ const PARTS: &[Part] = &[
         Mark::Program("dbus-daemon"),
         "its message bus",
     ),
+    Part::new(
+        "gajim",
+        Mark::Program("gajim"),
+        "an XMPP client: files with it",
+    ),
+    Part::new("xvfb", Mark::Program("Xvfb"), "its screen"),
     Part::new("libasound2-dev", Mark::Library("alsa"), "sound devices"),
     Part::new("cmake", Mark::Program("cmake"), "builds the codec Opus"),
     Part::new(
@@ -362,7 +368,8 @@ pub(crate) fn node_package(package: &str) -> Result<PathBuf, Failure> {
     Ok(folder)
 }
 
-fn is_root() -> bool {
+/// Whether root runs this.
+pub(crate) fn is_root() -> bool {
     let user = Command::new("id").arg("-u").output();
     user.is_ok_and(|output| output.stdout.trim_ascii() == b"0")
 }

@@ -3,6 +3,7 @@
 //! Where something is not installed, that is said, and its cases are not run.
 
 mod aiortc;
+mod gajim;
 mod libervia;
 
 use super::Row;
@@ -24,8 +25,9 @@ pub(super) fn meet(wanted: &str) -> Result<Met, Failure> {
         fn() -> Option<String>,
         fn(&Path) -> Result<Vec<Row>, String>,
     );
-    const ALL: [Client; 2] = [
+    const ALL: [Client; 3] = [
         (libervia::NAME, libervia::missing, libervia::meet),
+        (gajim::NAME, gajim::missing, gajim::meet),
         (aiortc::NAME, aiortc::missing, aiortc::meet),
     ];
     let mut met = Met::default();
