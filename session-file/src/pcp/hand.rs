@@ -24,7 +24,7 @@ use transport_p2p::{
 /// What `pcp` is, and tells others that it is.
 pub const PROGRAM: Program = Program {
     name: "pcp",
-    node: "urn:uuid:5f0c6f0e-3a57-4b7a-9d1e-8c1b7c3d2a46#pcp",
+    node: "urn:uuid:5f0c6f0e-3a57-4b7a-9d1e-8c1b7c3d2a46",
     kind: "pc",
     features: &[
         FILE_TRANSFER,

@@ -37,8 +37,10 @@ struct Inner {
 }
 
 impl Discovery {
-    /// For somebody who is and can this. `node` is an address that names the program, as XEP-0115 §4 has it.
+    /// For somebody who is and can this. `node` is an address that names the program, as XEP-0115 §4 has it. What stands in
+    /// it from a `#` on is not told: Gajim 1.7.3 takes what follows the first one for the hash, and believes nothing then.
     pub fn new(node: &str, info: Info) -> Self {
+        let (node, _) = node.split_once('#').unwrap_or((node, ""));
         Self(Arc::new(Inner {
             node: node.to_owned(),
             info,
@@ -134,5 +136,28 @@ impl Service for Answers {
 
     fn handle_other(&mut self, other: &Envelope, _: &mut SessionManager, _: Instant) -> bool {
         self.0.with(|directory| directory.handle_presence(other))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_follows_the_first_hash_sign_is_the_hash() {
+        for node in [
+            "https://example.org/x",
+            "https://example.org/x#y",
+            "urn:x:y#z#",
+        ] {
+            let info = Info::new("client", "pc", "x", ["urn:example:x"]);
+            let ver = info.caps("").attribute("ver").map(str::to_owned);
+            let presence = Discovery::new(node, info).presence(None);
+            let caps = presence.find(crate::client::disco::CAPS, "c");
+            let caps = caps.unwrap_or_else(|| panic!("{node}: no capabilities"));
+            let told = caps.attribute("node").unwrap_or_default();
+            assert!(!told.is_empty() && !told.contains('#'), "{node}: {told}");
+            assert_eq!(caps.attribute("ver").map(str::to_owned), ver, "{node}");
+        }
     }
 }
