@@ -207,6 +207,12 @@ impl JitterBuffer {
         }
     }
 
+    /// Asks the processor for what the next frame touches, beside the buffer itself.
+    pub(crate) fn prefetch(&self) {
+        self.delay.prefetch();
+        self.frames.prefetch();
+    }
+
     /// A packet came, with as many copies as [`JitterConfig::copies`] says. `timestamp` is that of RTP; which round it
     /// belongs to is found out here.
     pub fn insert(&mut self, timestamp: u32, payload: Bytes, now: Instant) {

@@ -39,6 +39,7 @@ mod encryption;
 mod engine;
 mod info;
 mod jitter;
+mod lines;
 mod media;
 mod negotiate;
 mod payload;

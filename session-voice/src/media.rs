@@ -6,6 +6,7 @@ mod report;
 #[cfg(test)]
 mod tests;
 
+use crate::lines::{self, Lines, Start};
 use crate::rtcp::ReceivedMap;
 use crate::{
     CodecQuality, Digit, DigitError, DigitReceiver, DigitSender, JitterBuffer, JitterConfig,
@@ -17,6 +18,7 @@ use memory::Memory;
 use std::{
     collections::VecDeque,
     fmt,
+    mem::offset_of,
     time::{Duration, Instant},
 };
 use thiserror::Error;
@@ -205,24 +207,27 @@ pub struct MediaStats {
 /// }
 /// assert_eq!(bob.pull(now).0, Playout::Packet(b"\0"[..].into()));
 /// ```
+// In this order, so that what each packet touches is at the beginning.
+#[repr(C)]
 pub struct MediaStream {
+    start: Start,
     sending: Sending,
     sender: Option<SrtpSender>,
     receiver: Option<SrtpReceiver>,
-    control: Option<Box<Control>>,
     memory: Memory,
     kinds: Kinds,
+    /// Boxed, because a stream that has heard nothing yet needs little.
+    source: Option<Box<Lines<Source>>>,
+    stats: MediaStats,
     config: MediaConfig,
+    control: Option<Box<Control>>,
+    outputs: VecDeque<MediaOutput>,
     /// The time from which NTP counts in our reports (RFC 3550 §6.4.1 allows it).
     born: Instant,
     random: u64,
     digits_in: DigitReceiver,
     /// When the last digit began, and its timestamp.
     digit: Option<(Instant, u32)>,
-    /// Boxed, because a stream that has heard nothing yet needs little.
-    source: Option<Box<Source>>,
-    outputs: VecDeque<MediaOutput>,
-    stats: MediaStats,
     /// What the jitter buffer had counted at the report before.
     counted: JitterStats,
     /// Of our packets, as the peer says: how many were lost, in how many runs. Older ones count less.
@@ -293,6 +298,7 @@ impl MediaStream {
         });
         let (sender, receiver) = contexts(&protection);
         Self {
+            start: [],
             digits_in: DigitReceiver::default(),
             digit: None,
             sender,
@@ -471,6 +477,25 @@ impl MediaStream {
         match &mut self.source {
             Some(source) => source.jitter.pull(now),
             None => (Playout::Silence, Stretch::Keep),
+        }
+    }
+
+    /// Asks the processor for the memory that the next packets of this stream will touch, and does not wait for it. Who
+    /// serves thousands of calls in one thread, and knows whose turn is next, does this before it turns to the one whose turn
+    /// it is: the next one's memory is then there when it is needed. With few calls it gains nothing. It changes nothing, and
+    /// does nothing on processors that cannot be asked (others than x86 and 64-bit ARM).
+    pub fn prefetch(&self) {
+        lines::prefetch(&self.start, offset_of!(Self, control));
+        if let Some(sender) = &self.sender {
+            sender.prefetch();
+        }
+        if let Some(receiver) = &self.receiver {
+            receiver.prefetch();
+        }
+        self.memory.prefetch();
+        if let Some(source) = &self.source {
+            source.prefetch();
+            source.jitter.prefetch();
         }
     }
 

@@ -266,6 +266,11 @@ impl SrtpSender {
         &self.keys.master
     }
 
+    /// Asks the processor for its keys.
+    pub(crate) fn prefetch(&self) {
+        self.keys.rtp.prefetch();
+    }
+
     /// Encrypts a packet in place and adds its tag: [`SrtpProfile::rtp_tag`] bytes, for which a buffer with room is
     /// not moved.
     ///
@@ -363,6 +368,11 @@ impl SrtpReceiver {
     /// The key with which it was made.
     pub(crate) fn master(&self) -> &SrtpMaster {
         &self.keys.master
+    }
+
+    /// Asks the processor for its keys.
+    pub(crate) fn prefetch(&self) {
+        self.keys.rtp.prefetch();
     }
 
     /// Verifies and decrypts a packet in place, and cuts its tag off.

@@ -1,6 +1,7 @@
 //! How long packets are on their way, and how long to wait for them.
 
 use super::JitterConfig;
+use crate::lines::prefetch_some;
 use std::time::{Duration, Instant};
 
 /// Nanoseconds in a second.
@@ -69,6 +70,11 @@ impl DelayModel {
             seen: 0,
             target: config.delay_start,
         }
+    }
+
+    /// Asks the processor for the classes of the shortest delays, in which most packets are.
+    pub(super) fn prefetch(&self) {
+        prefetch_some(&self.weights[..], 0);
     }
 
     /// What to aim at.

@@ -2,7 +2,11 @@
 //! beside each other.
 
 use super::Waiting;
+use crate::lines::prefetch_some;
 use std::collections::VecDeque;
+
+/// More than wait on most networks.
+const FEW: usize = 4;
 
 /// Sorted by timestamp, each of which is there once. The names of the methods are those of a map.
 #[derive(Clone, Debug, Default)]
@@ -19,6 +23,13 @@ impl Queue {
 
     pub(super) fn clear(&mut self) {
         self.0.clear();
+    }
+
+    /// Asks the processor for the frames, and for where the next one will be.
+    pub(super) fn prefetch(&self) {
+        let (first, second) = self.0.as_slices();
+        prefetch_some(first, FEW);
+        prefetch_some(second, FEW);
     }
 
     /// The earliest timestamp.

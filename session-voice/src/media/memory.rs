@@ -1,9 +1,13 @@
 //! Memory for packets that wait: it comes back when they are gone, so that none is asked for while a call goes on.
 
+use crate::lines::prefetch_room;
 use bytes::{Bytes, BytesMut};
 
 /// Bytes of a block: some nine packets of Opus, of which three wait on most networks.
 const BLOCK: usize = 1_024;
+
+/// Bytes of a packet of sound, most often.
+const PACKET: usize = 128;
 
 /// Two blocks in turn. When one is used up, the packets that were cut from the other have been played, most often; then
 /// its memory serves again.
@@ -14,6 +18,11 @@ pub(super) struct Memory {
 }
 
 impl Memory {
+    /// Asks the processor for where the next packet will be kept.
+    pub(super) fn prefetch(&self) {
+        prefetch_room(&self.block, PACKET);
+    }
+
     /// Runs `change` on a copy of a packet, and cuts what is left of it off.
     ///
     /// # Errors

@@ -3,7 +3,7 @@
 use super::{MediaError, MediaEvent, MediaStream, Redundancy, Source};
 use crate::{
     DigitReceiver, FrameKind, JitterFrame, LossRuns, Reception, Rtcp, RtcpPacket, RtpPacket,
-    TelephoneEvent, codec::opus_packet, rtcp::ReceivedMap,
+    TelephoneEvent, codec::opus_packet, lines::Lines, rtcp::ReceivedMap,
 };
 use bytes::{Buf, Bytes, BytesMut};
 use std::time::Instant;
@@ -68,12 +68,12 @@ impl MediaStream {
             .as_ref()
             .is_some_and(|source| source.ssrc != ssrc);
         if changed || self.source.is_none() {
-            self.source = Some(Box::new(Source {
+            self.source = Some(Box::new(Lines::new(Source {
                 ssrc,
                 reception: Reception::new(self.config.receive_rate),
                 arrived: ReceivedMap::new(),
                 jitter: self.new_jitter(),
-            }));
+            })));
             self.counted = crate::JitterStats::default();
             // Another source counts its digits otherwise.
             self.digits_in = DigitReceiver::default();

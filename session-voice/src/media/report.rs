@@ -65,10 +65,10 @@ impl MediaStream {
 
     fn write_report(&mut self, writer: &mut RtcpWriter, now: Instant) {
         let ntp = self.ntp(now);
-        let report = self
-            .source
-            .as_mut()
-            .map(|source| source.reception.report(source.ssrc, now));
+        let report = self.source.as_mut().map(|source| {
+            let ssrc = source.ssrc;
+            source.reception.report(ssrc, now)
+        });
         let reports: &[ReceptionReport] = report.as_slice();
         let (packets, bytes) = self.sending.sent;
         if packets == 0 {
@@ -141,10 +141,12 @@ impl MediaStream {
 
     fn write_runs(&mut self, writer: &mut RtcpWriter) {
         let ours = self.sending.ssrc;
-        if let Some(source) = &mut self.source
-            && let Some((begin, arrived)) = source.arrived.report()
-        {
-            writer.loss_runs(ours, source.ssrc, begin as u16, arrived);
+        let Some(source) = &mut self.source else {
+            return;
+        };
+        let ssrc = source.ssrc;
+        if let Some((begin, arrived)) = source.arrived.report() {
+            writer.loss_runs(ours, ssrc, begin as u16, arrived);
         }
     }
 

@@ -3,6 +3,7 @@
 use super::SrtpProfile;
 use super::galois::{GaloisKey, NONCE_BYTES, TAG_BYTES};
 use super::mac::{MAC_BYTES, MacKey};
+use crate::lines::Lines;
 use aes::{
     Aes128Enc, Aes256Enc,
     cipher::{BlockCipherEncrypt, InnerIvInit, KeyInit, StreamCipher},
@@ -24,11 +25,6 @@ pub(super) enum Cipher {
         salt: [u8; NONCE_BYTES],
     },
 }
-
-/// Begins where a line of the processor's cache does, so that it lies in as few of them as it can: in many calls, each is one
-/// that has to come from far away.
-#[repr(align(64))]
-pub(super) struct Lines<T>(T);
 
 /// How the bytes are encrypted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,7 +61,7 @@ impl Cipher {
 
     pub(super) fn counter(key: &[u8], salt: [u8; 14], mac_key: &[u8]) -> Self {
         Self::Counter {
-            key: Box::new(Lines((
+            key: Box::new(Lines::new((
                 Aes128Enc::new(&array(key).into()),
                 MacKey::new(mac_key),
             ))),
@@ -75,7 +71,7 @@ impl Cipher {
 
     pub(super) fn galois(key: &[u8], salt: [u8; NONCE_BYTES]) -> Self {
         Self::Galois {
-            key: Box::new(Lines(GaloisKey::new(key))),
+            key: Box::new(Lines::new(GaloisKey::new(key))),
             salt,
         }
     }
@@ -84,6 +80,14 @@ impl Cipher {
         match self {
             Self::Counter { .. } => Keystream::Counter,
             Self::Galois { .. } => Keystream::Galois,
+        }
+    }
+
+    /// Asks the processor for the keys.
+    pub(super) fn prefetch(&self) {
+        match self {
+            Self::Counter { key, .. } => key.prefetch(),
+            Self::Galois { key, .. } => key.prefetch(),
         }
     }
 
@@ -96,7 +100,7 @@ impl Cipher {
         iv[..14].copy_from_slice(salt);
         xor(&mut iv[4..8], &ssrc.to_be_bytes());
         xor(&mut iv[8..14], &index.to_be_bytes()[2..]);
-        let core = CtrCore::inner_iv_init(&key.0.0, &iv.into());
+        let core = CtrCore::inner_iv_init(&key.0, &iv.into());
         Ctr128BE::from_core(core).apply_keystream(data);
     }
 
@@ -105,7 +109,7 @@ impl Cipher {
         let Self::Counter { key, .. } = self else {
             return [0; MAC_BYTES];
         };
-        key.0.1.mac(packet, rollover)
+        key.1.mac(packet, rollover)
     }
 
     /// Encrypts in Galois counter mode (RFC 7714 §8.1), authenticating also what stays in clear.
@@ -123,7 +127,7 @@ impl Cipher {
         let mut joined = [0; RTCP_CLEAR_BYTES];
         let clear = join(clear, behind, &mut joined);
         // It fails beyond 64 GiB only, and a packet is shorter.
-        let sealed = key.0.seal(nonce(salt, ssrc, index), clear, body);
+        let sealed = key.seal(nonce(salt, ssrc, index), clear, body);
         sealed.unwrap_or([0; TAG_BYTES])
     }
 
@@ -143,7 +147,7 @@ impl Cipher {
         let mut joined = [0; RTCP_CLEAR_BYTES];
         let clear = join(clear, behind, &mut joined);
         tag.first_chunk::<TAG_BYTES>()
-            .is_some_and(|tag| key.0.open(nonce(salt, ssrc, index), clear, body, *tag))
+            .is_some_and(|tag| key.open(nonce(salt, ssrc, index), clear, body, *tag))
     }
 }
 

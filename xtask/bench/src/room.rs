@@ -12,12 +12,20 @@ pub(crate) struct Room {
     pub(crate) sides: [SessionManager; 2],
     pub(crate) now: Instant,
     /// Whose each address is, by the number that is in it.
-    sockets: Vec<Option<(usize, SocketId)>>,
+    sockets: Vec<Option<Plug>>,
     addresses: HashMap<(usize, SocketId), SocketAddr>,
     /// Where datagrams go instead, if somebody carries them.
     carried: Option<Vec<Carried>>,
     /// When each wants to be called again.
     waits: [Option<Instant>; 2],
+}
+
+/// A socket of one side.
+struct Plug {
+    side: usize,
+    socket: SocketId,
+    /// Who sent to it last, with the address, so that it need not be looked for among all.
+    heard: Option<(SocketId, SocketAddr)>,
 }
 
 /// A datagram that somebody carries: the side and the socket that it comes from.
@@ -162,16 +170,20 @@ impl Room {
                         });
                         continue;
                     }
-                    let source = self.addresses.get(&(side, socket));
-                    let target = self.sockets.get(number_of(destination));
-                    if let (Some(&source), Some(&Some((to, socket)))) = (source, target) {
+                    let target = self.sockets.get_mut(number_of(destination));
+                    if let Some(Some(plug)) = target {
+                        let heard = plug.heard.filter(|(known, _)| *known == socket);
+                        let (_, source) = heard.unwrap_or_else(|| {
+                            (socket, self.addresses[&(side, socket)])
+                        });
+                        plug.heard = Some((socket, source));
                         let input = Input::Datagram {
-                            socket,
+                            socket: plug.socket,
                             source,
                             payload,
                             segment_size,
                         };
-                        self.sides[to].handle_input(input, now);
+                        self.sides[plug.side].handle_input(input, now);
                     }
                 }
                 other => unreachable!("{other:?}"),
@@ -183,7 +195,11 @@ impl Room {
     fn bind(&mut self, side: usize, socket: SocketId) {
         let [a, b, c, d] = (self.sockets.len() as u32).to_be_bytes();
         let address = SocketAddr::from(([10, a, b, c], 1024 + u16::from(d)));
-        self.sockets.push(Some((side, socket)));
+        self.sockets.push(Some(Plug {
+            side,
+            socket,
+            heard: None,
+        }));
         self.addresses.insert((side, socket), address);
         let input = Input::Bound {
             socket,

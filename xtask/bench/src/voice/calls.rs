@@ -187,13 +187,14 @@ impl Exchange {
                 if due > now {
                     break;
                 }
+                turn = (turn + 1) % order.len();
+                self.phones.prefetch(order[turn].0, order[turn].1);
                 self.phones.room().now = begun + now;
                 self.speak(at, side);
                 now = start.elapsed();
                 counts.late.push((now - due).as_secs_f64() * 1e3);
                 counts.sent += 1;
                 self.lines[at][side].next = due + FRAME;
-                turn = (turn + 1) % order.len();
             }
             let (at, side) = order[turn];
             let wait = self.lines[at][side].next.saturating_sub(start.elapsed());
@@ -201,8 +202,12 @@ impl Exchange {
             events.clear();
             epoll::wait(&self.epoll, spare_capacity(&mut events), Some(&wait)).expect("ours");
             self.phones.room().now = begun + start.elapsed();
-            for event in &events {
-                let number = event.data.u64() as usize;
+            let numbers = |event: &epoll::Event| event.data.u64() as usize;
+            for (at, event) in events.iter().enumerate() {
+                if let Some(next) = events.get(at + 1).map(numbers) {
+                    self.phones.prefetch(next / 2, next % 2);
+                }
+                let number = numbers(event);
                 counts.heard += self.hear(number / 2, number % 2) as u64;
             }
         }

@@ -114,6 +114,9 @@ impl Calls for Phones {
         let mut heard = 0;
         for call in 0..self.calls.len() {
             for side in 0..2 {
+                self.prefetch(call + 1, side);
+            }
+            for side in 0..2 {
                 self.speak(call, side);
             }
             self.room.run();
@@ -149,6 +152,13 @@ impl Phones {
                 let streams = [alice, bob];
                 return Call { sessions, streams };
             }
+        }
+    }
+
+    /// One side of a call will have its turn soon.
+    pub(super) fn prefetch(&self, call: usize, side: usize) {
+        if let Some(call) = self.calls.get(call) {
+            call.streams[side].prefetch();
         }
     }
 
