@@ -188,6 +188,7 @@ fn a_peer_that_changes_its_codec_is_followed() {
 }
 
 /// An engine that was made for early media knows only what was offered; the answer picks of that.
+#[cfg(feature = "g722")]
 #[test]
 fn the_answer_changes_what_is_spoken_and_not_what_is_heard() {
     let [g722, pcma] = [9, 8].map(codec);
