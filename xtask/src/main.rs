@@ -64,7 +64,7 @@ enum Command {
     /// Show what --trace of a program has written: who said what to whom, and why it ended
     Trace(trace::Args),
     /// Install the servers, peers and libraries that the tests meet (Debian, as root)
-    Setup,
+    Setup(setup::Args),
     /// Check that the pure crates carry no sockets, clocks or randomness in their dependency trees
     Purity,
     /// Check which crate depends on which
@@ -89,7 +89,7 @@ fn main() -> ExitCode {
         Command::Peer(args) => peer::run(&args),
         Command::Switchboard(args) => switchboard::run(&args),
         Command::Trace(args) => trace::run(&args),
-        Command::Setup => setup::run(),
+        Command::Setup(args) => setup::run(&args),
         Command::Purity => purity::run(),
         Command::Layering => layering::run(),
         Command::Tidy => tidy::run(),

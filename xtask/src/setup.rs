@@ -120,6 +120,29 @@ const PARTS: &[Part] = &[
     ),
 ];
 
+/// What is installed only when it is asked for, because of what it takes: Chromium 120 MB to fetch and 405 MB on a disk,
+/// Firefox 80 and 309.
+const BROWSERS: &[Part] = &[
+    Part::new(
+        "chromium",
+        Mark::Program("chromium"),
+        "a browser: calls and files with it",
+    ),
+    Part::new(
+        "firefox-esr",
+        Mark::Program("firefox-esr"),
+        "another browser",
+    ),
+];
+
+/// `cargo xtask setup`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Browsers, too (Chromium and Firefox, 200 MB to fetch): what meets them runs where they are installed
+    #[arg(long)]
+    browsers: bool,
+}
+
 /// Peers from PyPI, in an environment of their own below the target folder.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Python {
@@ -278,9 +301,11 @@ pub(crate) fn packages(names: &[&str]) -> Result<(), Failure> {
     install(&wanted)
 }
 
-/// Installs what is missing.
-pub(crate) fn run() -> Outcome {
-    let wanted: Vec<&Part> = PARTS.iter().filter(|part| !part.is_there()).collect();
+/// Installs what is missing, and browsers where they are asked for.
+pub(crate) fn run(args: &Args) -> Outcome {
+    let asked = if args.browsers { BROWSERS } else { &[] };
+    let parts = || PARTS.iter().chain(asked);
+    let wanted: Vec<&Part> = parts().filter(|part| !part.is_there()).collect();
     for part in &wanted {
         println!("      {:14} {}", part.package, part.about);
     }
@@ -291,8 +316,7 @@ pub(crate) fn run() -> Outcome {
     for package in NODE {
         node_package(package)?;
     }
-    let left: Vec<String> = PARTS
-        .iter()
+    let left: Vec<String> = parts()
         .filter(|part| !part.is_there())
         .map(|part| part.package.to_owned())
         .collect();
@@ -300,7 +324,7 @@ pub(crate) fn run() -> Outcome {
         return Ok(format!(
             "{} packages were missing, all {} are there",
             wanted.len(),
-            PARTS.len() + PYTHON.len() + NODE.len()
+            parts().count() + PYTHON.len() + NODE.len()
         ));
     }
     Err(Failure::findings(
@@ -313,7 +337,7 @@ pub(crate) fn run() -> Outcome {
 /// Before the tests: continuous integration installs, anybody else is told what the tests will not meet.
 pub(crate) fn prepare() -> Outcome {
     if env::var_os("CI").is_some() && has_program("apt-get") && is_root() {
-        return run();
+        return run(&Args { browsers: false });
     }
     let missing: Vec<&str> = PARTS
         .iter()

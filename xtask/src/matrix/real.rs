@@ -3,12 +3,15 @@
 //! Where something is not installed, that is said, and its cases are not run.
 
 mod aiortc;
+mod browser;
 mod gajim;
+mod jingle;
 mod libervia;
 
 use super::Row;
 use crate::lab::Folder;
 use crate::tools::Failure;
+use browser::{CHROMIUM, FIREFOX};
 use std::path::Path;
 
 /// What real clients made of us, and which of them are not here.
@@ -25,10 +28,20 @@ pub(super) fn meet(wanted: &str) -> Result<Met, Failure> {
         fn() -> Option<String>,
         fn(&Path) -> Result<Vec<Row>, String>,
     );
-    const ALL: [Client; 3] = [
+    const ALL: [Client; 5] = [
         (libervia::NAME, libervia::missing, libervia::meet),
         (gajim::NAME, gajim::missing, gajim::meet),
         (aiortc::NAME, aiortc::missing, aiortc::meet),
+        (
+            CHROMIUM.name,
+            || CHROMIUM.missing(),
+            |folder| CHROMIUM.meet(folder),
+        ),
+        (
+            FIREFOX.name,
+            || FIREFOX.missing(),
+            |folder| FIREFOX.meet(folder),
+        ),
     ];
     let mut met = Met::default();
     for (name, missing, client) in ALL {
