@@ -2,6 +2,7 @@
 //!
 //! Everything listens on loopback only, keeps its state in a folder below the target folder, and is ended by its id.
 
+pub(crate) mod network;
 pub(crate) mod sound;
 
 use std::{
@@ -9,9 +10,11 @@ use std::{
     net::{TcpListener, TcpStream},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    rc::Rc,
     time::{Duration, Instant},
 };
 
+use self::network::Network;
 use crate::setup::has_program;
 use crate::tools::{self, Failure};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
@@ -23,6 +26,9 @@ pub(crate) const DOMAIN: &str = "localhost";
 pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
 /// Who has an account; the password is the name, and `pw` behind it. All are in each other's roster.
 pub(crate) const USERS: [&str; 2] = ["romeo", "juliet"];
+
+/// Where clients look for a server of which DNS says nothing (RFC 6120 §3.2.2).
+const STANDARD_PORT: u16 = 5222;
 
 /// Something that is wanted, by its program and the package of Debian that has it.
 pub(crate) type Wanted = (&'static str, &'static str);
@@ -106,6 +112,11 @@ impl Process {
         Ok(())
     }
 
+    /// Whether it has ended.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.child.try_wait().is_ok_and(|status| status.is_some())
+    }
+
     /// Ctrl-C.
     pub(crate) fn interrupt(&self) -> Result<(), String> {
         let pid = self.child.id().to_string();
@@ -177,6 +188,26 @@ pub(crate) fn write(path: &Path, text: &str) -> Result<(), String> {
     fs::write(path, text).map_err(|error| format!("{}: {error}", path.display()))
 }
 
+/// A message bus of D-Bus, which listens at `bus` in this folder.
+pub(crate) fn message_bus(home: &Path, folder: &Path) -> Result<Process, String> {
+    let at = home.display();
+    // No folder of services: otherwise a question on the bus would start what was not asked for.
+    let bus = format!(
+        r#"<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN" "http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd">
+<busconfig><type>session</type><listen>unix:path={at}/bus</listen><auth>EXTERNAL</auth>
+<policy context="default"><allow send_destination="*" eavesdrop="true"/><allow eavesdrop="true"/><allow own="*"/></policy></busconfig>
+"#
+    );
+    write(&home.join("bus.conf"), &bus)?;
+    let mut command = Command::new("dbus-daemon");
+    command
+        .args(["--nofork", "--nopidfile"])
+        .arg(format!("--config-file={at}/bus.conf"));
+    let process = Process::start("bus", folder, &mut command)?;
+    wait("the message bus", || home.join("bus").exists())?;
+    Ok(process)
+}
+
 /// A port of loopback that is free at this moment.
 pub(crate) fn free_port() -> Result<u16, String> {
     let port = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
@@ -188,12 +219,27 @@ pub(crate) struct Prosody {
     pub(crate) port: u16,
     folder: PathBuf,
     process: Option<Process>,
+    network: Option<Rc<Network>>,
 }
 
 impl Prosody {
     /// Starts it, with these modules and settings besides, in Lua.
     pub(crate) fn start(folder: &Path, modules: &str, settings: &str) -> Result<Self, String> {
-        let port = free_port()?;
+        Self::prepare(folder, free_port()?, modules, settings, None)
+    }
+
+    /// Starts it in a network of its own, at the port where clients look for it that cannot be told another.
+    pub(crate) fn start_within(network: &Rc<Network>, folder: &Path) -> Result<Self, String> {
+        Self::prepare(folder, STANDARD_PORT, "", "", Some(Rc::clone(network)))
+    }
+
+    fn prepare(
+        folder: &Path,
+        port: u16,
+        modules: &str,
+        settings: &str,
+        network: Option<Rc<Network>>,
+    ) -> Result<Self, String> {
         let (authority, certificate, key) = certificates().map_err(|error| error.to_string())?;
         write(&folder.join("ca.pem"), &authority)?;
         let chain = format!("{certificate}{authority}");
@@ -217,6 +263,7 @@ impl Prosody {
             port,
             folder,
             process: None,
+            network,
         };
         server.run()?;
         Ok(server)
@@ -224,11 +271,19 @@ impl Prosody {
 
     /// Starts it again where it was, after [`stop`](Self::stop).
     pub(crate) fn run(&mut self) -> Result<(), String> {
-        let mut command = Command::new("prosody");
+        let mut command = match &self.network {
+            Some(network) => network.command("prosody"),
+            None => Command::new("prosody"),
+        };
         command
             .args(["-F", "--config"])
             .arg(self.folder.join("prosody.cfg.lua"));
-        self.process = Some(Process::start("prosody", &self.folder, &mut command)?);
+        let process = Process::start("prosody", &self.folder, &mut command)?;
+        let process = self.process.insert(process);
+        if self.network.is_some() {
+            // Its port is not of this network.
+            return process.hear("Activated service 'c2s'");
+        }
         let port = self.port;
         wait("Prosody", || {
             TcpStream::connect(("127.0.0.1", port)).is_ok()
@@ -283,6 +338,16 @@ pub(crate) fn prosody_version() -> String {
         .unwrap_or("of unknown version")
         .trim()
         .to_owned()
+}
+
+/// The version of a package of Debian that is installed.
+pub(crate) fn debian_version(package: &str) -> String {
+    let arguments = ["-W", "-f=${Version}", package];
+    let output = Command::new("dpkg-query").args(arguments).output();
+    let text = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
+    text.ok()
+        .filter(|text| !text.is_empty())
+        .unwrap_or_else(|| "of unknown version".into())
 }
 
 fn config(folder: &Path, port: u16, modules: &str, settings: &str) -> String {

@@ -25,6 +25,8 @@ enum Mark {
     Library(&'static str),
     /// A line of Python that ends well.
     Python(&'static str),
+    /// What Debian says that is installed.
+    Package,
 }
 
 const PARTS: &[Part] = &[
@@ -76,7 +78,39 @@ const PARTS: &[Part] = &[
     Part::new(
         "dbus-daemon",
         Mark::Program("dbus-daemon"),
-        "its message bus",
+        "the message bus of clients",
+    ),
+    Part::new(
+        "dino-im",
+        Mark::Program("dino-im"),
+        "an XMPP client: calls and files with it",
+    ),
+    Part::new(
+        "gstreamer1.0-plugins-good",
+        Mark::Package,
+        "RTP for its calls",
+    ),
+    Part::new(
+        "pulseaudio",
+        Mark::Program("pulseaudio"),
+        "a sound card for it",
+    ),
+    Part::new("xvfb", Mark::Program("Xvfb"), "a screen for it"),
+    Part::new(
+        "xdotool",
+        Mark::Program("xdotool"),
+        "its keyboard and mouse",
+    ),
+    Part::new(
+        "libglib2.0-bin",
+        Mark::Program("gdbus"),
+        "calls its actions",
+    ),
+    Part::new("sqlite3", Mark::Program("sqlite3"), "reads its database"),
+    Part::new(
+        "ca-certificates",
+        Mark::Program("update-ca-certificates"),
+        "whom it trusts",
     ),
     Part::new(
         "gajim",
@@ -176,6 +210,7 @@ impl Part {
             Mark::Program(name) => has_program(name),
             Mark::Library(name) => has_library(name),
             Mark::Python(line) => tools::succeeds(Command::new("python3").args(["-c", line])),
+            Mark::Package => has_package(self.package),
         }
     }
 }
@@ -287,6 +322,13 @@ pub(crate) fn has_program(name: &str) -> bool {
 /// Whether pkg-config finds a library to build with.
 pub(crate) fn has_library(name: &str) -> bool {
     tools::succeeds(Command::new("pkg-config").args(["--exists", name]))
+}
+
+/// Whether Debian has installed a package.
+pub(crate) fn has_package(name: &str) -> bool {
+    let mut query = Command::new("dpkg-query");
+    let status = query.args(["-W", "-f=${db:Status-Status}", name]).output();
+    status.is_ok_and(|output| output.stdout == b"installed")
 }
 
 /// Installs the packages of Debian that somebody needs now, if they are missing.
@@ -407,5 +449,6 @@ mod tests {
         assert!(has_program("cargo"));
         assert!(!has_program("no-such-program-here"));
         assert!(!has_library("no-such-library-here"));
+        assert!(!has_package("no-such-package-here"));
     }
 }

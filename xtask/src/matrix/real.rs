@@ -4,6 +4,7 @@
 
 mod aiortc;
 mod browser;
+mod dino;
 mod gajim;
 mod jingle;
 mod libervia;
@@ -28,10 +29,11 @@ pub(super) fn meet(wanted: &str) -> Result<Met, Failure> {
         fn() -> Option<String>,
         fn(&Path) -> Result<Vec<Row>, String>,
     );
-    const ALL: [Client; 5] = [
+    const ALL: [Client; 6] = [
         (libervia::NAME, libervia::missing, libervia::meet),
         (gajim::NAME, gajim::missing, gajim::meet),
         (aiortc::NAME, aiortc::missing, aiortc::meet),
+        (dino::NAME, dino::missing, dino::meet),
         (
             CHROMIUM.name,
             || CHROMIUM.missing(),

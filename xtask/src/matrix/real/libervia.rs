@@ -126,27 +126,14 @@ bridge = dbus
         write(&home.join(".config/sat/sat.conf"), &config)?;
         fs::create_dir_all(home.join("data")).map_err(|error| error.to_string())?;
         fs::create_dir_all(home.join("received")).map_err(|error| error.to_string())?;
-        // No folder of services: otherwise every question on the bus would start a second daemon.
-        let bus = format!(
-            r#"<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN" "http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd">
-<busconfig><type>session</type><listen>unix:path={at}/bus</listen><auth>EXTERNAL</auth>
-<policy context="default"><allow send_destination="*" eavesdrop="true"/><allow eavesdrop="true"/><allow own="*"/></policy></busconfig>
-"#
-        );
-        write(&home.join("bus.conf"), &bus)?;
-        let mut command = Command::new("dbus-daemon");
-        command
-            .args(["--nofork", "--nopidfile"])
-            .arg(format!("--config-file={at}/bus.conf"));
-        let bus = Process::start("bus", folder, &mut command)?;
-        wait("the message bus", || home.join("bus").exists())?;
+        let bus = lab::message_bus(&home, folder)?;
         let backend = Process::start(
             "libervia",
             folder,
             environment(&home, "libervia-backend").arg("fg"),
         )?;
         let libervia = Self {
-            version: debian_version(),
+            version: lab::debian_version("libervia-backend"),
             home,
             _backend: backend,
             _bus: bus,
@@ -219,15 +206,6 @@ fn environment(home: &Path, program: &str) -> Command {
         .env("PYTHONUNBUFFERED", "1")
         .env("XDG_RUNTIME_DIR", home);
     command
-}
-
-fn debian_version() -> String {
-    let arguments = ["-W", "-f=${Version}", "libervia-backend"];
-    let output = Command::new("dpkg-query").args(arguments).output();
-    let text = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
-    text.ok()
-        .filter(|text| !text.is_empty())
-        .unwrap_or_else(|| "of unknown version".into())
 }
 
 /// Where we log in, and with which transports.
