@@ -8,10 +8,10 @@ use bytes::Bytes;
 use faulty::{Fault, Faulty, any_fault};
 use proptest::prelude::*;
 use session_core::{
-    Config, SendError, SessionId, State,
+    Action, Config, Element, SendError, SessionId, State,
     testing::{
-        Answer, Callback, Conditions, MemoryStream, Note, RECORDER_NAMESPACE, Recorder, World,
-        memory,
+        Answer, Callback, Conditions, MemoryStream, Note, Parcel, RECORDER_NAMESPACE, Recorder,
+        World, memory,
     },
 };
 use std::{
@@ -262,6 +262,41 @@ fn when_all_are_broken_both_know_that_it_is_over() {
             }
         }
     }
+}
+
+/// Both sides can reach nobody, and the peer says so first. Dino refuses a replacement that comes before our own word.
+#[test]
+fn a_transport_says_its_last_word_before_another_takes_its_place() {
+    let mut world = world(5, &[s5b::NAMESPACE, ibb::NAMESPACE], [FINE; 2]);
+    for host in 0..2 {
+        world.network().set_refusing(host, true);
+    }
+    world.hold(true);
+    world
+        .call(0, 1, RECORDER_NAMESPACE, &Note("call".into()))
+        .unwrap();
+    world.run_for(SECOND);
+    // Bob accepts, tries, and fails, before Alice hears of any of it.
+    world.deliver(0);
+    world.run_for(10 * SECOND);
+    let mut said = Vec::new();
+    world.run_until(60 * SECOND, |world| {
+        while let Some(envelope) = world.held().first() {
+            if let (0, Parcel::Message { message, .. }) = (envelope.from, &envelope.parcel) {
+                let mut transports = message.contents.iter().flat_map(|c| &c.transports);
+                let gives_up = |t: &Element| t.find(s5b::NAMESPACE, "candidate-error").is_some();
+                said.push((message.action, transports.any(gives_up)));
+            }
+            world.deliver(0);
+        }
+        said.iter()
+            .any(|(action, _)| *action == Action::TransportReplace)
+    });
+    let replaced = said
+        .iter()
+        .position(|(action, _)| *action == Action::TransportReplace);
+    let gave_up = said.iter().position(|(_, gives_up)| *gives_up);
+    assert!(gave_up.is_some() && gave_up < replaced, "{said:?}");
 }
 
 proptest! {

@@ -93,6 +93,9 @@ impl Session {
                     self.events.push_back(SessionEvent::ChannelGone(id, name));
                     self.review_clocks(now);
                 } else {
+                    // What it said of its end goes before what takes its place: Dino 0.4 refuses a replacement that comes
+                    // before our candidate-error.
+                    self.flush_infos(now);
                     self.transport_failed(&content, error, now);
                 }
                 return ControlFlow::Break(());
