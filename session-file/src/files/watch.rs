@@ -6,11 +6,15 @@
 
 use super::{FileClient, events::lost_channel, exchange::end};
 use crate::{Direction, Phase, Transfer, transfer::Fault};
-use session_core::{Pong, Reason, ReasonCondition, Session};
+use session_core::{Pong, Reason, ReasonCondition, Session, State};
 use std::time::Instant;
 
 /// How often it is looked whether something has moved, before somebody is asked.
 const LOOKS: u32 = 4;
+
+/// How many times longer a peer has before it is asked whether it is there, while somebody decides about our offer: Gajim 1.7
+/// takes the question for an error, after which its user cannot accept any more.
+const UNDECIDED: u32 = 6;
 
 /// What a session's bytes did when somebody looked last.
 #[derive(Clone, Copy, Debug, Default)]
@@ -63,6 +67,8 @@ impl FileClient {
             return;
         };
         let watch = &mut exchange.watch;
+        let undecided = session.state() == State::SentInitiate;
+        let patience = stall * if undecided { UNDECIDED } else { 1 };
         let Some(moved) = moved else {
             *watch = Watch::default();
             return;
@@ -74,13 +80,15 @@ impl FileClient {
             watch.asked = false;
             watch.moved = moved;
             watch.since = Some(now);
-            watch.ask = now.checked_add(stall);
+            watch.ask = now.checked_add(patience);
         } else if watch.ask.is_some_and(|ask| ask <= now) {
             watch.asked = true;
-            watch.ask = now.checked_add(stall);
+            watch.ask = now.checked_add(patience);
             // Where nothing can be said, it is over.
             let _ = session.ping(now);
         }
+        // Somebody may have decided since.
+        watch.ask = watch.ask.min(now.checked_add(patience));
         watch.due = now.checked_add(stall / LOOKS);
     }
 
