@@ -92,6 +92,12 @@ pub struct PairReport {
 }
 
 impl PairReport {
+    /// Whether the other is about the same two addresses.
+    pub(super) fn is_of_pair(&self, other: &Self) -> bool {
+        let ends = |report: &Self| (report.component, report.local, report.remote);
+        ends(self) == ends(other)
+    }
+
     pub(super) fn new(pair: &Pair) -> Self {
         Self {
             component: pair.component,

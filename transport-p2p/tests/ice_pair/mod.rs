@@ -6,7 +6,7 @@
 use bytes::Bytes;
 use session_core::{Datagram, LocalSocket, Role, Transmit, TransportError, testing::epoch};
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, HashSet, VecDeque},
     net::{IpAddr, SocketAddr},
     time::{Duration, Instant},
 };
@@ -98,6 +98,11 @@ impl Pair {
         for end in [0, 1, 0, 1] {
             while let Some(output) = self.ends[end].agent.poll_output() {
                 self.carry_out(end, output);
+            }
+            let mut told = HashSet::new();
+            for pair in self.ends[end].agent.pairs() {
+                let fresh = told.insert((pair.component, pair.local, pair.remote));
+                assert!(fresh, "told twice: {pair}");
             }
         }
     }

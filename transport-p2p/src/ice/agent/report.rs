@@ -29,11 +29,14 @@ impl Agent {
         Some(SelectedPair::new(id, path))
     }
 
-    /// Those of the checklist, best first, then those that were given up.
+    /// Those of the checklist, best first, then those that were given up and are not there again.
     pub(in crate::ice) fn pair_reports(&self) -> Vec<PairReport> {
         let mut reports: Vec<_> = self.pairs.iter().map(PairReport::new).collect();
         reports.sort_by_key(|report| std::cmp::Reverse(report.priority));
-        reports.extend(self.ended.iter().cloned());
+        let lives = |ended: &PairReport| reports.iter().any(|report| report.is_of_pair(ended));
+        let ended = self.ended.iter().filter(|ended| !lives(ended));
+        let ended: Vec<_> = ended.cloned().collect();
+        reports.extend(ended);
         reports
     }
 
