@@ -7,6 +7,8 @@
     reason = "it is about files and time"
 )]
 
+#[path = "pcp/channels.rs"]
+mod channels;
 #[cfg(feature = "jet")]
 #[path = "pcp/encrypted.rs"]
 mod encrypted;

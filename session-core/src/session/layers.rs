@@ -1,9 +1,9 @@
 //! The layers above a content's transports, as channels name them.
 
-use super::Session;
+use super::{Session, content::Carrier};
 use crate::{
     ChannelLayer, ContentSpec, Element, Misuse, PeerError, State, TransportAnswer, TransportError,
-    layer::Moment,
+    TransportKind, layer::Moment,
 };
 use std::{sync::Arc, time::Instant};
 
@@ -92,7 +92,9 @@ impl Session {
         let init = self.state == State::Init;
         let content = &mut self.contents[host];
         let open = content.offer.as_ref().filter(|_| content.answer.is_some());
-        for carrier in &mut content.carriers {
+        // What streams has no layers of ours, whatever its offer has in it.
+        let has_layers = |carrier: &&mut Carrier| carrier.kind == TransportKind::Datagram;
+        for carrier in content.carriers.iter_mut().filter(has_layers) {
             let moment = match open {
                 _ if init => Moment::Early,
                 Some(offer) => Moment::Offered(offer),
@@ -103,7 +105,7 @@ impl Session {
                 said.into_iter().for_each(|child| answer.push(child));
             }
         }
-        if let Some(carrier) = &mut content.replacing {
+        if let Some(carrier) = content.replacing.as_mut().filter(has_layers) {
             let moment = Moment::Late(&carrier.namespace);
             carrier.layers.join(layer, &context, moment)?;
         }

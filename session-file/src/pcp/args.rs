@@ -219,7 +219,9 @@ impl Work {
             Self::Send(order, to) => {
                 let found = online.find(&to, &[crate::FILE_TRANSFER]).await?;
                 let ours = found.info.has(crate::OWN);
-                order.run(hand, &found.device, ours).await
+                order
+                    .run(&hand.towards(&found.info), &found.device, ours)
+                    .await
             }
             Self::Receive(inbox, count) => {
                 hand.view().waiting(online.address.as_str(), &inbox);
@@ -227,7 +229,7 @@ impl Work {
             }
             Self::Get(order, whom) => {
                 let found = online.find(&whom, &[crate::FILE_TRANSFER]).await?;
-                order.run(hand, &found.device).await
+                order.run(&hand.towards(&found.info), &found.device).await
             }
             Self::List(whom) => {
                 let listed = hand.list(&whom).await?;

@@ -11,14 +11,16 @@ use session_core::{ChannelLayer, LayerChoice, Peer, ReasonCondition, SessionId};
 use session_xmpp::{
     Endpoint,
     cli::{Exit, Problem, Program, TransportName},
+    client::Info,
     endpoint::LinkState,
 };
 use std::{fmt, sync::Arc, time::Duration};
 use transport_p2p::{
     dtls::{self, DtlsLayer},
+    ice::IceTransportFactory,
     pseudotcp::PseudoTcpLayer,
     quic::{self, Identity, QuicLayer},
-    sctp::{DataChannelConfig, DataChannelLayer},
+    sctp::{self, DataChannelConfig, DataChannelLayer, DataChannelTransportFactory},
 };
 
 /// What `pcp` is, and tells others that it is.
@@ -47,10 +49,12 @@ const WINDOW: u32 = 4 << 20;
 pub struct Ways {
     plaintext: bool,
     layer: Arc<dyn ChannelLayer>,
+    /// What protects data channels.
+    records: Arc<DtlsLayer>,
 }
 
 impl Ways {
-    /// QUIC between two of ours, data channels with others (XEP-0343); with `plaintext` also ways that are not encrypted.
+    /// QUIC between two of ours, data channels with others (XEP-0343, or as Conversations has them); with `plaintext` also ways that are not encrypted.
     ///
     /// # Errors
     /// When no certificate could be made for this run.
@@ -73,7 +77,10 @@ impl Ways {
         // Ours have both; other people's clients have data channels at best.
         let mut layers: Vec<Arc<dyn ChannelLayer>> = vec![
             Arc::new(QuicLayer::new(identity, fast)),
-            Arc::new(DataChannelLayer::new(records, DataChannelConfig::default())),
+            Arc::new(DataChannelLayer::new(
+                records.clone(),
+                DataChannelConfig::default(),
+            )),
         ];
         if plaintext {
             layers.push(Arc::new(PseudoTcpLayer::default()));
@@ -81,14 +88,19 @@ impl Ways {
         Ok(Self {
             plaintext,
             layer: Arc::new(LayerChoice::new(layers)),
+            records,
         })
     }
 
-    /// Leaves out of an account's ways what may not be gone.
+    /// Leaves out of an account's ways what may not be gone, and adds data channels as Conversations has them.
     ///
     /// # Errors
     /// When none is left.
     pub fn restrict(&self, ways: &mut session_xmpp::cli::Ways) -> Result<(), Problem> {
+        let this = self.clone();
+        ways.add_above_ice(sctp::TRANSPORT_NAMESPACE, move |ice| {
+            this.data_channels(ice)
+        });
         if self.plaintext {
             return Ok(());
         }
@@ -105,6 +117,12 @@ impl Ways {
             "none of these transports is",
             "add ice, or --allow-plaintext, if whoever is on the way may read it",
         ))
+    }
+
+    /// Data channels above this ICE, as Conversations has them.
+    pub fn data_channels(&self, ice: IceTransportFactory) -> DataChannelTransportFactory {
+        let config = DataChannelConfig::default();
+        DataChannelTransportFactory::new(Arc::new(ice), self.records.clone(), config)
     }
 
     /// What makes streams of datagrams.
@@ -142,6 +160,19 @@ pub struct Hand {
     endpoint: Endpoint,
     view: Arc<View>,
     limit: Arc<Limit>,
+    /// Data channels as Conversations has them are offered first, and otherwise not at all.
+    data_channels: bool,
+}
+
+/// The transports to offer, best first, of those that there are.
+fn transports(known: &[Arc<str>], data_channels: bool) -> Vec<&str> {
+    let known = known.iter().map(|namespace| &**namespace);
+    let (channels, mut others): (Vec<_>, Vec<_>) =
+        known.partition(|namespace| *namespace == sctp::TRANSPORT_NAMESPACE);
+    if data_channels {
+        others.splice(..0, channels);
+    }
+    others
 }
 
 impl Hand {
@@ -151,6 +182,17 @@ impl Hand {
             endpoint,
             view,
             limit: Arc::new(Limit::new(rate)),
+            data_channels: false,
+        }
+    }
+
+    /// The same end, towards a device that can this. One with data channels as Conversations has them is offered these
+    /// first, unless it is one of ours; others are not offered them, because where ICE itself has failed they would, too.
+    #[must_use]
+    pub fn towards(&self, info: &Info) -> Self {
+        Self {
+            data_channels: info.has(sctp::TRANSPORT_NAMESPACE) && !info.has(crate::OWN),
+            ..self.clone()
         }
     }
 
@@ -186,9 +228,12 @@ impl Hand {
         let what = format!("begin a session with {to}");
         let id = self.endpoint.update(|manager, now| {
             let session = manager.create_session(local, FILE_TRANSFER, now)?;
-            let chosen = manager.session(session);
-            if let (Some(sid), Some(session)) = (sid, chosen) {
-                session.set_sid(sid)?;
+            if let Some(session) = manager.session(session) {
+                let known = session.potential_transports();
+                session.set_potential_transports(&transports(&known, self.data_channels))?;
+                if let Some(sid) = sid {
+                    session.set_sid(sid)?;
+                }
             }
             let opened = FileClient::open(manager, session, to.clone(), vec![proposal], now);
             if opened.is_err() {

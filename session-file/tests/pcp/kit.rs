@@ -96,8 +96,12 @@ pub(crate) fn side_at(
     static SEED: AtomicU64 = AtomicU64::new(0);
     let seed = SEED.fetch_add(1, Ordering::Relaxed) + (u64::from(std::process::id()) << 32);
     let mut manager = SessionManager::new(Config::default(), SeededEntropy::new(seed));
+    let ways = Ways::new(via != Via::Ice).unwrap();
+    let ice = || IceTransportFactory::new(IceConfig::new(vec![HERE]));
     let added = match via {
-        Via::Ice => manager.add_transport(IceTransportFactory::new(IceConfig::new(vec![HERE]))),
+        Via::Ice => manager
+            .add_transport(ice())
+            .and_then(|()| manager.add_transport(ways.data_channels(ice()))),
         Via::RawUdp => manager.add_transport(RawUdp::new((HERE, 0).into())),
         Via::S5b => manager.add_transport(S5b::new(S5bConfig {
             listen: vec![HERE],
@@ -106,7 +110,6 @@ pub(crate) fn side_at(
         Via::Ibb => manager.add_transport(Ibb::new()),
     };
     added.unwrap();
-    let ways = Ways::new(via != Via::Ice).unwrap();
     manager.add_client(client(&ways)).unwrap();
     let mut options = Options::default();
     options.service = service;

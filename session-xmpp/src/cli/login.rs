@@ -172,6 +172,7 @@ impl Account {
                 TransportName::RawUdp => features.insert(raw_udp::NAMESPACE),
             };
         }
+        features.extend(self.ways.above_ice());
         if google {
             features.insert(ns::GOOGLE_SESSION);
             if self.ways.has_ice() {

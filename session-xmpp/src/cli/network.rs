@@ -2,7 +2,7 @@
 
 use super::{AccountArgs, Problem, TransportName, account::place, relays::Relays};
 use crate::endpoint::Endpoint;
-use session_core::{Misuse, SessionManager};
+use session_core::{Misuse, SessionManager, TransportFactory};
 use std::{
     fmt,
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -36,6 +36,13 @@ pub(super) const STUNS_PORT: u16 = 5349;
 
 type Adjust = Box<dyn Fn(&mut IceConfig) + Send + Sync>;
 
+/// A transport that has ICE within it.
+struct AboveIce {
+    namespace: &'static str,
+    register:
+        Box<dyn Fn(&mut SessionManager, IceTransportFactory) -> Result<(), Misuse> + Send + Sync>,
+}
+
 /// How to reach peers: what `--transports`, `--relay-only`, `--stun` and `--turn` say.
 #[non_exhaustive]
 pub struct Ways {
@@ -51,6 +58,8 @@ pub struct Ways {
     pub(super) turn: Vec<Relay>,
     /// Changes the configuration of ICE before it is used.
     adjust: Option<Adjust>,
+    /// Registered behind ICE, where that is among the transports.
+    above_ice: Vec<AboveIce>,
 }
 
 /// A relay, by name.
@@ -103,12 +112,33 @@ impl Ways {
             stun: stun.collect::<Result<_, _>>()?,
             turn: turn.collect::<Result<_, _>>()?,
             adjust: None,
+            above_ice: Vec::new(),
         })
     }
 
     /// Lets a program change the configuration of ICE: its companion, say, or limits.
     pub fn adjust_ice(&mut self, adjust: impl Fn(&mut IceConfig) + Send + Sync + 'static) {
         self.adjust = Some(Box::new(adjust));
+    }
+
+    /// Lets a program have a transport with ICE within it, by its namespace: `make` gets that of ICE over UDP. It is tried
+    /// behind ICE itself, and told to others, where ICE is among the transports.
+    pub fn add_above_ice<F: TransportFactory + 'static>(
+        &mut self,
+        namespace: &'static str,
+        make: impl Fn(IceTransportFactory) -> F + Send + Sync + 'static,
+    ) {
+        self.above_ice.push(AboveIce {
+            namespace,
+            register: Box::new(move |manager, ice| manager.add_transport(make(ice))),
+        });
+    }
+
+    /// The namespaces of transports with ICE within them that there are.
+    pub(super) fn above_ice(&self) -> impl Iterator<Item = &'static str> {
+        let has_ice = self.transports.contains(&TransportName::Ice);
+        let above = self.above_ice.iter().filter(move |_| has_ice);
+        above.map(|above| above.namespace)
     }
 
     /// Whether an offer of ours is not to tell where we are.
@@ -158,7 +188,10 @@ impl Ways {
         for name in &self.transports {
             match name {
                 TransportName::Ice => {
-                    manager.add_transport(IceTransportFactory::new(ice.clone()))?
+                    manager.add_transport(IceTransportFactory::new(ice.clone()))?;
+                    for above in &self.above_ice {
+                        (above.register)(manager, IceTransportFactory::new(ice.clone()))?;
+                    }
                 }
                 TransportName::IceTcp => {
                     manager.add_transport(IceTransportFactory::with_tcp(ice.clone()))?;
