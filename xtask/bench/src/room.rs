@@ -173,9 +173,8 @@ impl Room {
                     let target = self.sockets.get_mut(number_of(destination));
                     if let Some(Some(plug)) = target {
                         let heard = plug.heard.filter(|(known, _)| *known == socket);
-                        let (_, source) = heard.unwrap_or_else(|| {
-                            (socket, self.addresses[&(side, socket)])
-                        });
+                        let (_, source) =
+                            heard.unwrap_or_else(|| (socket, self.addresses[&(side, socket)]));
                         plug.heard = Some((socket, source));
                         let input = Input::Datagram {
                             socket: plug.socket,
