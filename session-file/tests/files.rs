@@ -5,7 +5,7 @@ mod filekit;
 
 use filekit::*;
 use proptest::prelude::*;
-use session_core::{Cause, Reason, ReasonCondition, testing::Parcel};
+use session_core::{Reason, ReasonCondition, testing::Parcel};
 use session_file::{
     Acceptance, Completeness, Decision, Direction, Fault, File, FileClient, FileError, FileRange,
     FileVerdict, HashAlgorithm, Integrity, NameError, Outcome, Phase, Proposal, Read, TransferId,
@@ -345,29 +345,6 @@ fn a_receiver_that_has_something_else_in_front_is_told_before_a_byte_is_sent() {
     let id = other(&mut world, ALICE, &ids[0]);
     assert!(both[BOB].received[&id].is_empty());
     assert!(matches!(both[BOB].ends[&id], Read::Broken(_)));
-}
-
-/// A program that has all that it wanted lets go at once. What the peer hears is not that it was cancelled.
-#[test]
-fn who_has_everything_and_lets_go_ends_the_session_with_success() {
-    let mut world = world(Carrier::Stream);
-    accept_all(&mut world, BOB);
-    let ids = offer(&mut world, &[("f", 5_000)]);
-    let mut both = apps(&[("f", 5_000)]);
-    both[BOB].reads = Some(0);
-    world.run_until(Duration::from_secs(9), |world| {
-        both[ALICE].step(world, ALICE);
-        both[BOB].step(world, BOB);
-        false
-    });
-    let id = other(&mut world, ALICE, &ids[0]);
-    let cause = world.update(BOB, |manager, now| {
-        while let Read::Bytes(_) = FileClient::read(manager, &id, 1_000, now).unwrap() {}
-        FileClient::release(manager, id.session, now).unwrap();
-        manager.peek(id.session)?.cause().cloned()
-    });
-    let success = Reason::new(ReasonCondition::Success);
-    assert_eq!(cause, Some(Cause::Local(success)));
 }
 
 #[test]

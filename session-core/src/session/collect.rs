@@ -83,21 +83,7 @@ impl Session {
             ChannelOutput::Finished => self.events.push_back(SessionEvent::Finished(id)),
             ChannelOutput::Delivered => self.events.push_back(SessionEvent::Delivered(id)),
             ChannelOutput::Failed(error) => {
-                let (content, name) = (channel.content.clone(), channel.name.clone());
-                let over = self.ends_by_failure(at);
-                self.collect_rest(at, now);
-                self.release(at);
-                if over {
-                    // Peers close a stream as soon as they have all of it, which arrives before their word does. No
-                    // other transport could go on with it either.
-                    self.events.push_back(SessionEvent::ChannelGone(id, name));
-                    self.review_clocks(now);
-                } else {
-                    // What it said of its end goes before what takes its place: Dino 0.4 refuses a replacement that comes
-                    // before our candidate-error.
-                    self.flush_infos(now);
-                    self.transport_failed(&content, error, now);
-                }
+                self.take_failure(at, error, now);
                 return ControlFlow::Break(());
             }
             sockets @ (ChannelOutput::Transmit(_)
@@ -110,6 +96,25 @@ impl Session {
             | ChannelOutput::Close(_)) => self.take_socket_output(at, id, sockets),
         }
         ControlFlow::Continue(())
+    }
+
+    fn take_failure(&mut self, at: usize, error: TransportError, now: Instant) {
+        let channel = &self.channels[at];
+        let (id, content, name) = (channel.id, channel.content.clone(), channel.name.clone());
+        let over = self.ends_by_failure(at);
+        self.collect_rest(at, now);
+        self.release(at);
+        if over {
+            // Peers close a stream as soon as they have all of it, which arrives before their word does. No other
+            // transport could go on with it either.
+            self.events.push_back(SessionEvent::ChannelGone(id, name));
+            self.review_clocks(now);
+        } else {
+            // What it said of its end goes before what takes its place: Dino 0.4 refuses a replacement that comes before
+            // our candidate-error.
+            self.flush_infos(now);
+            self.transport_failed(&content, error, now);
+        }
     }
 
     fn take_request(&mut self, at: usize, request: Outgoing, now: Instant) -> ControlFlow<()> {
