@@ -122,12 +122,19 @@ const STEPS: &[Step] = &[
     },
 ];
 
-/// What runs only when it is named, because of what it takes to build.
-const BY_NAME: &[Step] = &[Step {
-    name: "benches",
-    about: "the benchmarks compile, with their peers, without a warning",
-    run: benches,
-}];
+/// What runs only when it is named, because of what it takes.
+const BY_NAME: &[Step] = &[
+    Step {
+        name: "benches",
+        about: "the benchmarks compile, with their peers, without a warning",
+        run: benches,
+    },
+    Step {
+        name: "clients",
+        about: "Dino, Gajim, Chromium and Firefox, as far as they are installed",
+        run: matrix::clients,
+    },
+];
 
 /// Runs the steps, each named and timed; the first failure ends the run.
 pub(crate) fn run(args: &Args) -> Outcome {

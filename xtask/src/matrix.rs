@@ -15,6 +15,7 @@ mod stage;
 mod transcripts;
 
 use crate::tools::{self, Failure, Outcome};
+use real::Which;
 use session_core::{
     Role,
     testing::persona::{Persona, catalogue},
@@ -70,7 +71,7 @@ pub(crate) fn run(args: &Args) -> Outcome {
     let mut rows = simulated(&wanted);
     let mut absent = Vec::new();
     if args.real {
-        let met = real::meet(&wanted)?;
+        let met = real::meet(Which::Named(&wanted))?;
         rows.extend(met.rows);
         absent = met.absent;
         absent.iter().for_each(|absent| eprintln!("{absent}"));
@@ -120,9 +121,17 @@ pub(crate) fn check() -> Outcome {
     Ok(summary(&rows))
 }
 
-/// Meets the real ones, as a step of `cargo xtask test`.
+/// Meets real ones that have no screen, as a step of `cargo xtask test`.
 pub(crate) fn peers() -> Outcome {
-    let met = real::meet("")?;
+    judge(real::meet(Which::Bare)?)
+}
+
+/// Meets real ones that people use, as a step that runs when it is named.
+pub(crate) fn clients() -> Outcome {
+    judge(real::meet(Which::Screened)?)
+}
+
+fn judge(met: real::Met) -> Outcome {
     let bad = |row: &&Row| !row.ok;
     let bad: Vec<String> = met.rows.iter().filter(bad).map(json).collect();
     if !bad.is_empty() {

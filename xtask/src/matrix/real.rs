@@ -22,31 +22,53 @@ pub(super) struct Met {
     pub(super) absent: Vec<String>,
 }
 
-/// Meets those whose name begins so, in lower case.
-pub(super) fn meet(wanted: &str) -> Result<Met, Failure> {
-    type Client = (
-        &'static str,
-        fn() -> Option<String>,
-        fn(&Path) -> Result<Vec<Row>, String>,
-    );
-    const ALL: [Client; 6] = [
-        (libervia::NAME, libervia::missing, libervia::meet),
-        (gajim::NAME, gajim::missing, gajim::meet),
-        (aiortc::NAME, aiortc::missing, aiortc::meet),
-        (dino::NAME, dino::missing, dino::meet),
-        (
-            CHROMIUM.name,
-            || CHROMIUM.missing(),
-            |folder| CHROMIUM.meet(folder),
-        ),
-        (
-            FIREFOX.name,
-            || FIREFOX.missing(),
-            |folder| FIREFOX.meet(folder),
-        ),
-    ];
+/// One of them: its name, why it is not here, and what meets it.
+type Client = (
+    &'static str,
+    fn() -> Option<String>,
+    fn(&Path) -> Result<Vec<Row>, String>,
+);
+
+/// Those without a screen, which do what they are told.
+const BARE: &[Client] = &[
+    (libervia::NAME, libervia::missing, libervia::meet),
+    (aiortc::NAME, aiortc::missing, aiortc::meet),
+];
+
+/// What people use, on a screen of its own. A click may go astray on another machine, so they are met when they are asked for.
+const SCREENED: &[Client] = &[
+    (gajim::NAME, gajim::missing, gajim::meet),
+    (dino::NAME, dino::missing, dino::meet),
+    (
+        CHROMIUM.name,
+        || CHROMIUM.missing(),
+        |folder| CHROMIUM.meet(folder),
+    ),
+    (
+        FIREFOX.name,
+        || FIREFOX.missing(),
+        |folder| FIREFOX.meet(folder),
+    ),
+];
+
+/// Which of them.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Which<'a> {
+    Bare,
+    Screened,
+    /// Whose name begins so, in lower case.
+    Named(&'a str),
+}
+
+/// Meets them.
+pub(super) fn meet(which: Which<'_>) -> Result<Met, Failure> {
+    let (clients, wanted) = match which {
+        Which::Bare => (vec![BARE], ""),
+        Which::Screened => (vec![SCREENED], ""),
+        Which::Named(name) => (vec![BARE, SCREENED], name),
+    };
     let mut met = Met::default();
-    for (name, missing, client) in ALL {
+    for (name, missing, client) in clients.into_iter().flatten() {
         if !name.to_lowercase().starts_with(wanted) {
             continue;
         }
@@ -57,7 +79,11 @@ pub(super) fn meet(wanted: &str) -> Result<Met, Failure> {
         let rows = Folder::new("matrix").and_then(|folder| client(folder.path()));
         met.rows.extend(rows.map_err(|why| {
             let what = format!("cargo xtask matrix --real {name}");
-            Failure::new(what, why, "cargo xtask setup installs what it takes")
+            Failure::new(
+                what,
+                why,
+                "cargo xtask setup --clients installs what it takes",
+            )
         })?);
     }
     Ok(met)

@@ -65,7 +65,7 @@ impl Browser {
             .or_else(python)
             .or_else(|| {
                 let missing = !has_program(self.program);
-                let how = "not installed (cargo xtask setup --browsers)";
+                let how = "not installed (cargo xtask setup --clients)";
                 missing.then(|| format!("{} not run: {} {how}", self.name, self.program))
             })
     }
