@@ -15,7 +15,7 @@ use std::{
 };
 
 use self::network::Network;
-use crate::setup::has_program;
+use crate::setup::{self, has_program};
 use crate::tools::{self, Failure};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use serde_json::Value;
@@ -40,9 +40,8 @@ pub(crate) fn missing(who: &str, wanted: &[Wanted]) -> Option<String> {
         .filter(|(program, _)| !has_program(program))
         .map(|(_, package)| *package)
         .collect();
-    let packages = missing.join(" ");
-    (!missing.is_empty())
-        .then(|| format!("{who} not run: {packages} not installed (cargo xtask setup)"))
+    let (packages, how) = (missing.join(" "), setup::command(&missing));
+    (!missing.is_empty()).then(|| format!("{who} not run: {packages} not installed ({how})"))
 }
 
 /// A folder below the target folder, which goes away with this value.

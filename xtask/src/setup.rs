@@ -328,6 +328,15 @@ pub(crate) fn has_library(name: &str) -> bool {
     tools::succeeds(Command::new("pkg-config").args(["--exists", name]))
 }
 
+/// What installs these packages.
+pub(crate) fn command(packages: &[&str]) -> &'static str {
+    let of_clients = |package: &&str| CLIENTS.iter().any(|part| part.package == *package);
+    match packages.iter().any(of_clients) {
+        true => "cargo xtask setup --clients",
+        false => "cargo xtask setup",
+    }
+}
+
 /// Whether Debian has installed a package.
 pub(crate) fn has_package(name: &str) -> bool {
     let mut query = Command::new("dpkg-query");

@@ -5,7 +5,7 @@ use super::{
     jingle::{Begins, Place, THEIRS, Talk, Talked, hash_of, make_file, row},
 };
 use crate::lab::{self, program, sound};
-use crate::setup::{Python, has_program};
+use crate::setup::{self, Python, has_program};
 use serde_json::Value;
 use std::{
     fs,
@@ -65,8 +65,9 @@ impl Browser {
             .or_else(python)
             .or_else(|| {
                 let missing = !has_program(self.program);
-                let how = "not installed (cargo xtask setup --clients)";
-                missing.then(|| format!("{} not run: {} {how}", self.name, self.program))
+                let how = setup::command(&[self.program]);
+                let what = format!("{} not run: {}", self.name, self.program);
+                missing.then(|| format!("{what} not installed ({how})"))
             })
     }
 

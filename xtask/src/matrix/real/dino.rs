@@ -12,7 +12,7 @@ mod desk;
 
 use super::Row;
 use crate::lab::{self, DOMAIN, Process, Prosody, network::Network, program, sound};
-use crate::setup::has_package;
+use crate::setup::{self, has_package};
 use desk::Dino;
 use std::{
     fs,
@@ -52,16 +52,17 @@ const WANTED: [lab::Wanted; 9] = [
     ("update-ca-certificates", "ca-certificates"),
 ];
 
-/// Without it Dino does not call.
-const RTP: &str = "gstreamer1.0-plugins-good";
+/// Without these Dino does not call.
+const SOUND: [&str; 2] = ["gstreamer1.0-plugins-good", "gstreamer1.0-pulseaudio"];
 
 pub(super) fn missing() -> Option<String> {
-    let rtp = || {
-        let text = format!("{NAME} not run: {RTP} not installed (cargo xtask setup)");
-        (!has_package(RTP)).then_some(text)
+    let sound = || {
+        let package = SOUND.into_iter().find(|package| !has_package(package))?;
+        let how = setup::command(&[package]);
+        Some(format!("{NAME} not run: {package} not installed ({how})"))
     };
     lab::missing(NAME, &WANTED)
-        .or_else(rtp)
+        .or_else(sound)
         .or_else(|| Network::missing(NAME))
 }
 
