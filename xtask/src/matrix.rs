@@ -66,6 +66,26 @@ struct Row {
     transcript: Vec<String>,
 }
 
+impl Row {
+    /// What a real one came to: how it went, or why it did not.
+    fn real(
+        (peer, version): (&'static str, &str),
+        (case, role): (&'static str, &'static str),
+        came: Result<String, String>,
+    ) -> Self {
+        Self {
+            peer,
+            real: true,
+            version: version.to_owned(),
+            case,
+            role,
+            ok: came.is_ok(),
+            why: came.unwrap_or_else(|why| why),
+            transcript: Vec::new(),
+        }
+    }
+}
+
 pub(crate) fn run(args: &Args) -> Outcome {
     let wanted = args.peer.as_deref().unwrap_or_default().to_lowercase();
     let mut rows = simulated(&wanted);

@@ -91,22 +91,9 @@ pub(super) fn meet(folder: &Path) -> Result<Vec<Row>, String> {
         ("call given up", "initiator", Place::give_up),
         ("call given up", "responder", Place::given_up),
     ];
-    let rows = cases.into_iter().map(|(case, role, run)| {
-        let (ok, why) = match run(&place) {
-            Ok(how) => (true, how),
-            Err(why) => (false, why),
-        };
-        Row {
-            peer: NAME,
-            real: true,
-            version: version.clone(),
-            case,
-            role,
-            ok,
-            why,
-            transcript: Vec::new(),
-        }
-    });
+    let rows = cases
+        .into_iter()
+        .map(|(case, role, run)| Row::real((NAME, &version), (case, role), run(&place)));
     Ok(rows.collect())
 }
 

@@ -86,20 +86,7 @@ pub(super) fn meet(folder: &Path) -> Result<Vec<Row>, String> {
     };
     let mut rows = Vec::new();
     for (case, role, run) in CASES {
-        let (ok, why) = match run(&place) {
-            Ok(how) => (true, how),
-            Err(why) => (false, why),
-        };
-        rows.push(Row {
-            peer: NAME,
-            real: true,
-            version: version.clone(),
-            case,
-            role,
-            ok,
-            why,
-            transcript: Vec::new(),
-        });
+        rows.push(Row::real((NAME, &version), (case, role), run(&place)));
     }
     Ok(rows)
 }

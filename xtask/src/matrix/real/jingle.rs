@@ -267,20 +267,7 @@ pub(super) fn row(
     begins: Begins,
     came: Result<String, String>,
 ) -> Row {
-    let (ok, why) = match came {
-        Ok(how) => (true, how),
-        Err(why) => (false, why),
-    };
-    Row {
-        peer,
-        real: true,
-        version: version.to_owned(),
-        case,
-        role: begins.role(),
-        ok,
-        why,
-        transcript: Vec::new(),
-    }
+    Row::real((peer, version), (case, begins.role()), came)
 }
 
 /// A file of so many bytes, and its hash of SHA-256 in digits.

@@ -81,21 +81,11 @@ pub(super) fn meet(folder: &Path) -> Result<Vec<Row>, String> {
         } else {
             s5b::NAMESPACE
         };
-        let (ok, why) = match outcome {
-            Ok((transport, why)) if transport == wanted => (true, why),
-            Ok((transport, why)) => (false, format!("{why}, but over {transport}")),
-            Err(why) => (false, why),
-        };
-        rows.push(Row {
-            peer: NAME,
-            real: true,
-            version: version.clone(),
-            case,
-            role,
-            ok,
-            why,
-            transcript: Vec::new(),
+        let came = outcome.and_then(|(transport, why)| match transport == wanted {
+            true => Ok(why),
+            false => Err(format!("{why}, but over {transport}")),
         });
+        rows.push(Row::real((NAME, &version), (case, role), came));
     }
     Ok(rows)
 }
