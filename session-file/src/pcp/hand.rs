@@ -54,7 +54,8 @@ pub struct Ways {
 }
 
 impl Ways {
-    /// QUIC between two of ours, data channels with others (XEP-0343, or as Conversations has them); with `plaintext` also ways that are not encrypted.
+    /// QUIC between two of ours, data channels with others (XEP-0343, or as Conversations has them); with `plaintext` also
+    /// ways that are not encrypted.
     ///
     /// # Errors
     /// When no certificate could be made for this run.
