@@ -36,11 +36,13 @@ pub(super) const STUNS_PORT: u16 = 5349;
 
 type Adjust = Box<dyn Fn(&mut IceConfig) + Send + Sync>;
 
+type Register =
+    Box<dyn Fn(&mut SessionManager, IceTransportFactory) -> Result<(), Misuse> + Send + Sync>;
+
 /// A transport that has ICE within it.
 struct AboveIce {
     namespace: &'static str,
-    register:
-        Box<dyn Fn(&mut SessionManager, IceTransportFactory) -> Result<(), Misuse> + Send + Sync>,
+    register: Register,
 }
 
 /// How to reach peers: what `--transports`, `--relay-only`, `--stun` and `--turn` say.
