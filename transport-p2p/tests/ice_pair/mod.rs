@@ -6,7 +6,7 @@
 use bytes::Bytes;
 use session_core::{Datagram, LocalSocket, Role, Transmit, TransportError, testing::epoch};
 use std::{
-    collections::{BTreeMap, HashSet, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     net::{IpAddr, SocketAddr},
     time::{Duration, Instant},
 };
@@ -99,7 +99,7 @@ impl Pair {
             while let Some(output) = self.ends[end].agent.poll_output() {
                 self.carry_out(end, output);
             }
-            let mut told = HashSet::new();
+            let mut told = BTreeSet::new();
             for pair in self.ends[end].agent.pairs() {
                 let fresh = told.insert((pair.component, pair.local, pair.remote));
                 assert!(fresh, "told twice: {pair}");
