@@ -108,6 +108,7 @@ mod message;
 mod registry;
 mod secured;
 mod session;
+mod session_map;
 mod shared;
 mod signal;
 pub mod state;
@@ -140,6 +141,7 @@ pub use secured::{Fingerprint, HandshakeSide, KeyingMaterial, Secured, SrtpKeys,
 pub use session::{
     Content, ContentSpec, ContentState, DEFAULT_CONTENT, Pong, Session, TRANSPORT_FAILED,
 };
+pub use session_map::SessionMap;
 pub use shared::Config;
 pub use signal::{Notice, SIGNAL_CAPACITY, Signal, Slot};
 pub use state::{Event, State};

@@ -29,6 +29,7 @@ use channels::Channel;
 use clocks::Timers;
 use requests::{Deferred, Pending};
 pub(crate) use requests::{Outgoing, is_last_word};
+use rest::Passing;
 pub(crate) use rest::{Spare, Way};
 use std::{collections::VecDeque, fmt, sync::Arc, task::Waker, time::Instant};
 
@@ -41,7 +42,7 @@ use std::{collections::VecDeque, fmt, sync::Arc, task::Waker, time::Instant};
 /// Methods come in three kinds: getters, which are nouns; calls of the application, which return [`Misuse`] when they
 /// make no sense now and then change nothing; and signals, to connect to.
 pub struct Session {
-    id: SessionId,
+    passing: Passing,
     sid: Arc<str>,
     local: Peer,
     remote: Peer,
@@ -433,7 +434,7 @@ impl Session {
             ContentState::Offered,
         );
         Self {
-            id,
+            passing: Passing::new(id),
             sid,
             local,
             remote,
@@ -676,7 +677,7 @@ fn reason_for(cause: &Cause) -> ReasonCondition {
 impl fmt::Debug for Session {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Session")
-            .field("id", &self.id)
+            .field("id", &self.passing.id)
             .field("sid", &self.sid)
             .field("local", &self.local)
             .field("remote", &self.remote)

@@ -2,10 +2,10 @@
 
 use crate::{
     ContentChange, ConversationId, Crypto, PayloadType, Protection, RtpDescription, SrtpMaster,
-    payload::TELEPHONE_EVENT,
+    lines, payload::TELEPHONE_EVENT,
 };
 use session_core::{Cause, ChannelId, Peer, Role, Secured, Signal};
-use std::time::Instant;
+use std::{slice, time::Instant};
 
 /// A call. It is there from the offer until [`VoiceClient::release`](crate::VoiceClient::release), also when its session
 /// is gone.
@@ -41,6 +41,7 @@ pub struct Call {
 /// What each packet asks: whether it may pass, and by which channel. Together, because the memory of thousands of calls is
 /// far away.
 #[derive(Clone, Copy, Debug)]
+#[repr(align(64))]
 pub(crate) struct Gate {
     pub(crate) rtp: Option<ChannelId>,
     pub(crate) rtcp: Option<ChannelId>,
@@ -49,6 +50,13 @@ pub(crate) struct Gate {
     pub(crate) early: bool,
     /// When something came last.
     pub(crate) heard_at: Option<Instant>,
+}
+
+impl Gate {
+    /// Asks the processor for it.
+    pub(crate) fn prefetch(&self) {
+        lines::prefetch_all(slice::from_ref(self));
+    }
 }
 
 /// Where a call is in its life.

@@ -26,9 +26,9 @@ use config::KeySource;
 use secure::create_channel;
 use session_core::{
     Cause, ChannelId, Element, Misuse, Modification, PeerError, Pong, Reason, ReasonCondition,
-    Role, Secured, Session, SessionClient, SessionId, Signal, State,
+    Role, Secured, Session, SessionClient, SessionId, SessionMap, Signal, State,
 };
-use std::{collections::BTreeMap, fmt, marker::PhantomData, time::Instant};
+use std::{fmt, marker::PhantomData, time::Instant};
 
 /// The name of the channel of RTP (libjingle `voicechannel.cc`).
 pub const RTP_CHANNEL: &str = "rtp";
@@ -74,8 +74,8 @@ type OtherSink = Box<dyn FnMut(SessionId, ChannelId, Bytes, Instant) + Send>;
 ///   [`Call::contents`] tells of them.
 pub struct VoiceClient<F: CallForm = JingleForm> {
     config: CallConfig,
-    /// Each in a place of its own: a node of the map has room for eleven, and most hold one.
-    calls: BTreeMap<SessionId, Box<Call>>,
+    /// Each in a place of its own, as the map has room for more than there are.
+    calls: SessionMap<Box<Call>>,
     policy: Option<Policing>,
     keys: Option<KeySource>,
     sink: Option<Sink>,
@@ -94,7 +94,7 @@ impl<F: CallForm> VoiceClient<F> {
     pub fn new(config: CallConfig) -> Self {
         Self {
             config,
-            calls: BTreeMap::new(),
+            calls: SessionMap::new(),
             policy: None,
             keys: None,
             sink: None,
@@ -151,12 +151,12 @@ impl<F: CallForm> VoiceClient<F> {
 
     /// A call to look at.
     pub fn call(&self, session: SessionId) -> Option<&Call> {
-        self.calls.get(&session).map(|call| &**call)
+        self.calls.get(session).map(|call| &**call)
     }
 
     /// All calls that were not released.
     pub fn sessions(&self) -> impl Iterator<Item = SessionId> {
-        self.calls.keys().copied()
+        self.calls.ids()
     }
 }
 
@@ -330,12 +330,12 @@ impl<F: CallForm> VoiceClient<F> {
 
     fn answer_in(&mut self, session: &mut Session, now: Instant) -> Result<(), CallError> {
         let id = session.id();
-        let call = self.calls.get(&id).ok_or(CallError::Unknown(id))?;
+        let call = self.calls.get(id).ok_or(CallError::Unknown(id))?;
         if call.gate.phase != CallPhase::Offered {
             return Err(CallError::NotOffered(id));
         }
         self.settle_others(session, now);
-        let call = self.calls.get_mut(&id).ok_or(CallError::Unknown(id))?;
+        let call = self.calls.get_mut(id).ok_or(CallError::Unknown(id))?;
         session.accept_with(F::write(&call.local), now)?;
         call.agreed = Some(call.local.clone());
         self.opened(session, now);
@@ -345,7 +345,7 @@ impl<F: CallForm> VoiceClient<F> {
     /// Both sides have accepted.
     fn opened(&mut self, session: &mut Session, now: Instant) {
         let layer = self.layer();
-        let Some(call) = self.calls.get_mut(&session.id()) else {
+        let Some(call) = self.calls.get_mut(session.id()) else {
             return;
         };
         if !matches!(call.gate.phase, CallPhase::Offered | CallPhase::Calling) {
@@ -383,7 +383,7 @@ impl<F: CallForm> VoiceClient<F> {
 
     fn receive_accept(&mut self, session: &mut Session, now: Instant) {
         let id = session.id();
-        let Some(offer) = self.calls.get(&id).map(|call| call.local.clone()) else {
+        let Some(offer) = self.calls.get(id).map(|call| call.local.clone()) else {
             return;
         };
         let Some(Ok(answer)) = session.remote_description().map(F::read) else {
@@ -392,7 +392,7 @@ impl<F: CallForm> VoiceClient<F> {
         };
         match self.judge_answer(&offer, &answer) {
             Ok((agreed, security)) => {
-                if let Some(call) = self.calls.get_mut(&id) {
+                if let Some(call) = self.calls.get_mut(id) {
                     call.agreed = Some(agreed);
                     call.security = Some(security);
                 }
@@ -403,7 +403,7 @@ impl<F: CallForm> VoiceClient<F> {
     }
 
     fn receive_info(&mut self, session: &Session, element: &Element) -> Result<bool, PeerError> {
-        let Some(call) = self.calls.get_mut(&session.id()) else {
+        let Some(call) = self.calls.get_mut(session.id()) else {
             return Ok(false);
         };
         if element.is(DTMF, "dtmf") {
@@ -479,7 +479,7 @@ impl<F: CallForm> SessionClient for VoiceClient<F> {
         now: Instant,
     ) {
         let id = session.id();
-        let Some(call) = self.calls.get_mut(&id) else {
+        let Some(call) = self.calls.get_mut(id) else {
             return;
         };
         call.gate.heard_at = Some(now);
@@ -518,7 +518,7 @@ impl<F: CallForm> SessionClient for VoiceClient<F> {
         writable: bool,
         now: Instant,
     ) {
-        if let Some(call) = self.calls.get_mut(&session.id())
+        if let Some(call) = self.calls.get_mut(session.id())
             && call.gate.rtp == Some(channel)
             && call.connected != writable
         {
@@ -535,7 +535,7 @@ impl<F: CallForm> SessionClient for VoiceClient<F> {
         _: &str,
         now: Instant,
     ) {
-        let Some(call) = self.calls.get_mut(&session.id()) else {
+        let Some(call) = self.calls.get_mut(session.id()) else {
             return;
         };
         if call.gate.rtcp == Some(channel) {
@@ -573,7 +573,7 @@ impl<F: CallForm> SessionClient for VoiceClient<F> {
     }
 
     fn on_timer(&mut self, session: &mut Session, now: Instant) {
-        let call = self.calls.get(&session.id());
+        let call = self.calls.get(session.id());
         if call.is_some_and(|call| call.gate.phase == CallPhase::Calling) {
             let reason = Reason::new(ReasonCondition::Timeout);
             end(session, reason.with_text("nobody answered"), now);
@@ -589,7 +589,7 @@ impl<F: CallForm> SessionClient for VoiceClient<F> {
     fn on_session_destroy(&mut self, session: &mut Session, _: Instant) {
         let id = session.id();
         let cause = session.cause().cloned();
-        let Some(call) = self.calls.get_mut(&id) else {
+        let Some(call) = self.calls.get_mut(id) else {
             return;
         };
         let gone = || Cause::Local(Reason::new(ReasonCondition::Gone));
@@ -597,7 +597,7 @@ impl<F: CallForm> SessionClient for VoiceClient<F> {
         call.ended(cause.unwrap_or_else(gone));
         if was_offer {
             // Nobody has taken it up, so that nobody will release it.
-            self.calls.remove(&id);
+            self.calls.remove(id);
         }
     }
 }

@@ -16,16 +16,17 @@ pub(crate) fn prefetch(start: &Start, bytes: usize) {
     }
 }
 
-/// Asks for so many bytes from where these begin, which may be more than they are.
+/// Asks for so many bytes from where these begin, which may be more than they are. They may begin anywhere in a line.
 pub(crate) fn prefetch_room(bytes: &[u8], room: usize) {
-    for at in (0..room).step_by(LINE) {
+    for at in (0..room).step_by(LINE).chain([room]) {
         prefetch_index(bytes, at);
     }
 }
 
-/// Asks for the first elements of a slice, and the place behind them.
-pub(crate) fn prefetch_some<T>(slice: &[T], most: usize) {
-    for at in 0..=slice.len().min(most) {
+/// Asks for all of a slice, which begins where it likes.
+pub(crate) fn prefetch_all<T>(slice: &[T]) {
+    let step = (LINE / size_of::<T>().max(1)).max(1);
+    for at in (0..slice.len()).step_by(step).chain([slice.len()]) {
         prefetch_index(slice, at);
     }
 }

@@ -218,6 +218,8 @@ pub struct MediaStream {
     kinds: Kinds,
     /// Boxed, because a stream that has heard nothing yet needs little.
     source: Option<Box<Lines<Source>>>,
+    arrivals: Arrivals,
+    // From here on, what few packets touch.
     stats: MediaStats,
     config: MediaConfig,
     control: Option<Box<Control>>,
@@ -232,6 +234,13 @@ pub struct MediaStream {
     counted: JitterStats,
     /// Of our packets, as the peer says: how many were lost, in how many runs. Older ones count less.
     runs: (f64, f64),
+}
+
+/// Packets of the peer.
+#[derive(Clone, Copy, Default)]
+struct Arrivals {
+    taken: u64,
+    refused: u64,
 }
 
 /// What protects RTCP that has keys of its own.
@@ -260,12 +269,15 @@ struct Sending {
     room: BytesMut,
 }
 
-/// What payload types mean, of which there are 128: bit n is number n.
+/// What payload types mean, of which there are 128: bit n is number n. And what their packets say of themselves.
 #[derive(Clone, Copy)]
 struct Kinds {
     sound: u128,
     digits: u128,
     noise: u128,
+    /// [`MediaConfig::redundancy`] and [`MediaConfig::unit_bytes`].
+    redundancy: Redundancy,
+    unit_bytes: u32,
 }
 
 impl Kinds {
@@ -277,6 +289,8 @@ impl Kinds {
             sound: bits(&mut config.receive_types.iter()),
             digits: bits(&mut config.digits.iter().chain(&config.receive_digits)),
             noise: bits(&mut config.noise.iter()),
+            redundancy: config.redundancy,
+            unit_bytes: config.unit_bytes,
         }
     }
 }
@@ -324,6 +338,7 @@ impl MediaStream {
             memory: Memory::default(),
             source: None,
             outputs: VecDeque::new(),
+            arrivals: Arrivals::default(),
             stats: MediaStats::default(),
             counted: JitterStats::default(),
             runs: (0.0, 0.0),
@@ -485,7 +500,7 @@ impl MediaStream {
     /// it is: the next one's memory is then there when it is needed. With few calls it gains nothing. It changes nothing, and
     /// does nothing on processors that cannot be asked (others than x86 and 64-bit ARM).
     pub fn prefetch(&self) {
-        lines::prefetch(&self.start, offset_of!(Self, control));
+        lines::prefetch(&self.start, offset_of!(Self, stats));
         if let Some(sender) = &self.sender {
             sender.prefetch();
         }
@@ -532,6 +547,8 @@ impl MediaStream {
     pub fn stats(&self, now: Instant) -> MediaStats {
         let mut stats = self.stats;
         stats.sent = self.sending.sent;
+        stats.received = self.arrivals.taken;
+        stats.refused = self.arrivals.refused;
         if let Some(source) = &self.source {
             stats.jitter = source.reception.jitter();
             stats.buffer = source.jitter.delay(now).unwrap_or_default();

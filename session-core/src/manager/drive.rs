@@ -28,6 +28,8 @@ impl SessionManager {
             {
                 return output;
             }
+            // Begins where it did: in as little memory as it needs.
+            self.passing.clear();
             if self.link
                 && let Some(output) = self.replies.pop_front().or_else(|| self.next_farewell(now))
             {
@@ -161,7 +163,7 @@ impl SessionManager {
             && slot.generation == id.generation
             && let Some(session) = slot.session.as_deref_mut()
         {
-            let client = self.clients[slot.client].as_mut();
+            let client = self.clients[slot.client as usize].as_mut();
             while let Some(event) = session.events.pop_front() {
                 tell(client, session, event, now);
             }
@@ -265,9 +267,11 @@ impl SessionManager {
             && due <= now
         {
             self.deadlines.pop();
-            let current = self.slot_mut(id).filter(|slot| slot.deadline == Some(due));
+            let current = self
+                .slot_mut(id)
+                .filter(|slot| slot.filed.deadline == Some(due));
             if let Some(slot) = current {
-                slot.deadline = None;
+                slot.filed.deadline = None;
                 if let Some(session) = self.session(id) {
                     session.handle_timeout(now);
                 }
@@ -348,10 +352,10 @@ impl SessionManager {
         };
         slot.way = session.reviewed();
         let deadline = session.poll_timeout();
-        if slot.deadline == deadline {
+        if slot.filed.deadline == deadline {
             return;
         }
-        slot.deadline = deadline;
+        slot.filed.deadline = deadline;
         if let Some(deadline) = deadline {
             self.deadlines.push(Reverse((deadline, id)));
         }
@@ -359,7 +363,7 @@ impl SessionManager {
             let slots = &self.slots;
             self.deadlines.retain(|Reverse((due, id))| {
                 let slot = &slots[id.slot as usize];
-                slot.generation == id.generation && slot.deadline == Some(*due)
+                slot.generation == id.generation && slot.filed.deadline == Some(*due)
             });
         }
     }
@@ -368,7 +372,7 @@ impl SessionManager {
         while let Some(&Reverse((due, id))) = self.deadlines.peek() {
             if self
                 .slot_mut(id)
-                .is_some_and(|slot| slot.deadline == Some(due))
+                .is_some_and(|slot| slot.filed.deadline == Some(due))
             {
                 break;
             }

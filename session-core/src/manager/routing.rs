@@ -67,7 +67,7 @@ impl SessionManager {
         let (Some(channel), Some(session)) = (channel, slot.session.as_deref_mut()) else {
             return Some(datagram);
         };
-        let client = self.clients[slot.client].as_mut();
+        let client = self.clients[slot.client as usize].as_mut();
         for packet in datagram.batch() {
             client.on_packet(session, channel, packet, now);
         }
@@ -192,7 +192,7 @@ impl SessionManager {
             .filter(|info| info.namespace() != TRANSPORT_FAILED);
         if message.action == Action::SessionInfo && infos.clone().next().is_some() {
             let info: Arc<[Element]> = infos.map(Element::detach).collect();
-            self.clients[slot.client].on_info(session, &info, now)?;
+            self.clients[slot.client as usize].on_info(session, &info, now)?;
             session.announce_info(info);
             session.settle(now);
         }

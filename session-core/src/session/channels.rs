@@ -390,7 +390,7 @@ impl Session {
                 }
             }
         }
-        let id = self.id;
+        let id = self.passing.id;
         let channel = &mut self.channels[at];
         for socket in std::mem::take(&mut channel.sockets) {
             self.data.push_back(Output::Close {
@@ -516,7 +516,7 @@ impl Session {
     ) {
         self.asked = self.asked.saturating_sub(1);
         let socket = SocketId {
-            session: self.id,
+            session: self.passing.id,
             channel,
             epoch,
             socket: LocalSocket(0),

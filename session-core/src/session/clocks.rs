@@ -14,8 +14,6 @@ pub(super) struct Timers {
     application: Option<Instant>,
     /// Until when the offer or the answer waits for its candidates.
     pub(super) gathering: Option<Instant>,
-    /// The manager knows when the first of all clocks runs out, those of channels included.
-    pub(super) reviewed: bool,
 }
 
 impl Session {

@@ -131,7 +131,10 @@ impl Session {
     }
 
     pub(super) fn take_socket_output(&mut self, at: usize, id: ChannelId, output: ChannelOutput) {
-        let (session, room) = (self.id, self.data.len() < self.limits().queued_outputs);
+        let (session, room) = (
+            self.passing.id,
+            self.data.len() < self.limits().queued_outputs,
+        );
         let channel = &mut self.channels[at];
         let epoch = channel.epoch;
         let on = |socket| SocketId {

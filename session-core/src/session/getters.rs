@@ -11,7 +11,7 @@ use std::sync::Arc;
 impl Session {
     /// Its place in the manager.
     pub fn id(&self) -> SessionId {
-        self.id
+        self.passing.id
     }
 
     /// Its name on the wire (libjingle SessionID's id).

@@ -1,11 +1,29 @@
 //! A session at rest: what it keeps, and the data that passes by without waking it.
 
 use super::{Session, SessionEvent, channels::Channel};
-use crate::{ChannelId, Datagram, DirectPath, Output, SessionId, SocketId};
-use std::{collections::VecDeque, net::SocketAddr};
+use crate::{ChannelId, Datagram, DirectPath, LocalSocket, Output, SessionId, SocketId};
+use prefetch_index::prefetch_index;
+use std::{collections::VecDeque, net::SocketAddr, slice};
 
 /// The largest payload of a UDP datagram over IPv4: what may be larger is the channel's to refuse.
 const DATAGRAM_MAX: usize = 65_507;
+
+/// What is asked of a session when data passes by it: together, so that it is one line of the cache.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Passing {
+    pub(super) id: SessionId,
+    /// The manager knows when the first of all clocks runs out, those of channels included.
+    reviewed: bool,
+}
+
+impl Passing {
+    pub(super) fn new(id: SessionId) -> Self {
+        Self {
+            id,
+            reviewed: false,
+        }
+    }
+}
 
 /// Empty queues with room in them.
 #[derive(Debug)]
@@ -45,25 +63,30 @@ impl Session {
     /// Something other than data has happened: clocks and paths are to be looked at again, also when it was the client that
     /// did it while it heard of data.
     pub(crate) fn stir(&mut self) {
-        self.timers.reviewed = false;
+        self.passing.reviewed = false;
     }
 
     /// The manager has looked at the clocks: where data may pass by until the session is stirred again.
     pub(crate) fn reviewed(&mut self) -> Option<Way> {
-        self.timers.reviewed = true;
+        self.passing.reviewed = true;
         self.channels.iter().find_map(Way::of)
+    }
+
+    /// Asks the processor for what data that passes by touches.
+    pub(crate) fn prefetch(&self) {
+        prefetch_index(slice::from_ref(&self.passing), 0);
     }
 
     /// Whether the manager has something to do, or to look at.
     pub(crate) fn is_stirred(&self) -> bool {
         debug_assert!(
-            !self.timers.reviewed
+            !self.passing.reviewed
                 || self.events.is_empty()
                     && self.data.is_empty()
                     && self.manager_requests.is_empty(),
             "what is put into a queue stirs the session"
         );
-        !self.timers.reviewed
+        !self.passing.reviewed
     }
 }
 
@@ -72,8 +95,10 @@ impl Session {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Way {
     channel: ChannelId,
+    socket: LocalSocket,
+    remote: SocketAddr,
     epoch: u16,
-    path: DirectPath,
+    first_byte: u8,
 }
 
 impl Way {
@@ -81,10 +106,17 @@ impl Way {
     fn of(channel: &Channel) -> Option<Self> {
         let flows = !channel.paused && !channel.finished;
         let implementation = channel.implementation.as_ref().filter(|_| flows)?;
+        let DirectPath {
+            socket,
+            remote,
+            first_byte,
+        } = implementation.direct()?;
         Some(Self {
             channel: channel.id,
+            socket,
+            remote,
             epoch: channel.epoch,
-            path: implementation.direct()?,
+            first_byte,
         })
     }
 
@@ -102,21 +134,20 @@ impl Way {
             session,
             channel,
             epoch: self.epoch,
-            socket: self.path.socket,
+            socket: self.socket,
         };
-        Some((socket, self.path.remote))
+        Some((socket, self.remote))
     }
 
     /// The channel whose application gets these datagrams as they are.
     pub(crate) fn arrives(&self, socket: SocketId, datagram: &Datagram) -> Option<ChannelId> {
-        let path = &self.path;
         let known = (socket.channel, socket.epoch) == (self.channel, self.epoch)
-            && path.socket == datagram.socket
-            && path.remote == datagram.source;
+            && self.socket == datagram.socket
+            && self.remote == datagram.source;
         let is_data = |packet: &[u8]| {
             packet
                 .first()
-                .is_some_and(|first| *first >= path.first_byte)
+                .is_some_and(|first| *first >= self.first_byte)
         };
         let all_data = match datagram.segment_size {
             0 => is_data(&datagram.payload),

@@ -25,7 +25,7 @@ impl<F: CallForm> VoiceClient<F> {
     ) -> Result<(), CallError> {
         let (client, session) = both::<F>(manager, session)?;
         let id = session.id();
-        if client.calls.contains_key(&id) {
+        if client.calls.contains(id) {
             return Err(CallError::InUse(id));
         }
         client.check_room()?;
@@ -53,7 +53,7 @@ impl<F: CallForm> VoiceClient<F> {
         now: Instant,
     ) -> Result<(), CallError> {
         let (client, session) = both::<F>(manager, session)?;
-        match client.calls.get(&session.id()).map(|call| call.phase()) {
+        match client.calls.get(session.id()).map(|call| call.phase()) {
             Some(CallPhase::Offered) => tell(session, &CallInfo::Ringing, now),
             Some(_) => return Err(CallError::NotOffered(session.id())),
             None => return Err(CallError::Unknown(session.id())),
@@ -86,13 +86,13 @@ impl<F: CallForm> VoiceClient<F> {
     ) -> Result<(), CallError> {
         let (client, session) = both::<F>(manager, session)?;
         let id = session.id();
-        match client.calls.get(&id).map(|call| call.phase()) {
+        match client.calls.get(id).map(|call| call.phase()) {
             Some(CallPhase::Offered) => {}
             Some(_) => return Err(CallError::NotOffered(id)),
             None => return Err(CallError::Unknown(id)),
         }
         session.reject(reason, now)?;
-        client.calls.remove(&id);
+        client.calls.remove(id);
         Ok(())
     }
 
@@ -106,7 +106,7 @@ impl<F: CallForm> VoiceClient<F> {
         reason: Reason,
         now: Instant,
     ) -> Result<(), CallError> {
-        let call = client::<F>(manager)?.calls.get(&session);
+        let call = client::<F>(manager)?.calls.get(session);
         let phase = call.ok_or(CallError::Unknown(session))?.phase();
         if let Some(session) = manager.session(session) {
             match phase {
@@ -127,7 +127,7 @@ impl<F: CallForm> VoiceClient<F> {
         session: SessionId,
         now: Instant,
     ) -> Result<(), CallError> {
-        let call = client::<F>(manager)?.calls.remove(&session);
+        let call = client::<F>(manager)?.calls.remove(session);
         let call = call.ok_or(CallError::Unknown(session))?;
         if let Some(session) = manager.session(session) {
             match call.phase() {
@@ -234,6 +234,17 @@ impl<F: CallForm> VoiceClient<F> {
     ) -> Result<(), CallError> {
         send::<F>(manager, session, packet, Call::control_channel, now)
     }
+
+    /// Asks the processor for the memory that the next packets of a call will touch in the manager and here, and does not wait
+    /// for it: beside [`MediaStream::prefetch`](crate::MediaStream::prefetch), and for the same who.
+    pub fn prefetch(manager: &mut SessionManager, session: SessionId) {
+        manager.prefetch(session);
+        if let Ok(client) = client::<F>(manager)
+            && let Some(call) = client.calls.get(session)
+        {
+            call.gate.prefetch();
+        }
+    }
 }
 
 fn send<F: CallForm>(
@@ -243,7 +254,7 @@ fn send<F: CallForm>(
     channel: impl FnOnce(&Call) -> Option<session_core::ChannelId>,
     now: Instant,
 ) -> Result<(), CallError> {
-    let call = client::<F>(manager)?.calls.get(&session);
+    let call = client::<F>(manager)?.calls.get(session);
     let call = call.ok_or(CallError::Unknown(session))?;
     let Some(channel) = channel(call) else {
         let ended = call.cause().cloned().map(CallError::Ended);
@@ -267,7 +278,7 @@ pub(super) fn both<F: CallForm>(
 ) -> Result<(&mut VoiceClient<F>, &mut Session), CallError> {
     let cause = client::<F>(manager)?
         .calls
-        .get(&session)
+        .get(session)
         .and_then(|call| call.cause());
     if let Some(cause) = cause {
         return Err(CallError::Ended(cause.clone()));
@@ -282,7 +293,7 @@ fn answered<F: CallForm>(
 ) -> Result<(&mut Call, &mut Session), CallError> {
     let (client, session) = both::<F>(manager, session)?;
     let id = session.id();
-    match client.calls.get_mut(&id) {
+    match client.calls.get_mut(id) {
         Some(call) if call.gate.phase == CallPhase::Answered => Ok((call, session)),
         Some(_) => Err(CallError::NotConnected),
         None => Err(CallError::Unknown(id)),

@@ -270,13 +270,13 @@ impl<F: CallForm> VoiceClient<F> {
     }
 
     fn follow(&mut self, session: &Session) {
-        if let Some(call) = self.calls.get_mut(&session.id()) {
+        if let Some(call) = self.calls.get_mut(session.id()) {
             call.follow(session);
         }
     }
 
     pub(super) fn tell_content(&mut self, session: &Session, change: ContentChange) {
-        if let Some(call) = self.calls.get_mut(&session.id()) {
+        if let Some(call) = self.calls.get_mut(session.id()) {
             call.contents.emit(change);
         }
     }

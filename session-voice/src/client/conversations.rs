@@ -26,14 +26,14 @@ pub enum Focus {
 impl<F: CallForm> VoiceClient<F> {
     /// The conversation that a call belongs to.
     pub fn conversation(&self, session: SessionId) -> Option<ConversationId> {
-        self.calls.get(&session).map(|call| call.conversation())
+        self.calls.get(session).map(|call| call.conversation())
     }
 
     /// The calls of a conversation.
     pub fn calls_of(&self, conversation: ConversationId) -> impl Iterator<Item = SessionId> {
         let of = self.calls.iter();
         of.filter(move |(_, call)| call.conversation == conversation)
-            .map(|(id, _)| *id)
+            .map(|(id, _)| id)
     }
 
     /// Who is heard.
@@ -71,7 +71,7 @@ impl<F: CallForm> VoiceClient<F> {
         let voice = client::<F>(manager)?;
         voice.check(into)?;
         voice.check(from)?;
-        let calls = voice.calls.values_mut();
+        let calls = voice.calls.iter_mut().map(|(_, call)| call);
         for call in calls.filter(|call| call.conversation == from) {
             call.conversation = into;
         }
@@ -130,7 +130,7 @@ impl<F: CallForm> VoiceClient<F> {
 
     /// Tells all peers what the focus means for them.
     fn refocus(manager: &mut SessionManager, now: Instant) -> Result<(), CallError> {
-        let ids: Vec<SessionId> = client::<F>(manager)?.calls.keys().copied().collect();
+        let ids: Vec<SessionId> = client::<F>(manager)?.calls.ids().collect();
         for id in ids {
             if let Some((voice, session)) = manager.client::<Self>(id) {
                 voice.settle_hold(session, now);
@@ -142,7 +142,7 @@ impl<F: CallForm> VoiceClient<F> {
     /// Says whether the peer is on hold, if that has changed: because somebody wants it, or because others have the focus.
     pub(super) fn settle_hold(&mut self, session: &mut Session, now: Instant) {
         let focus = self.focus;
-        let Some(call) = self.calls.get_mut(&session.id()) else {
+        let Some(call) = self.calls.get_mut(session.id()) else {
             return;
         };
         if call.gate.phase != CallPhase::Answered {

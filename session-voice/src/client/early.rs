@@ -23,7 +23,7 @@ impl<F: CallForm> VoiceClient<F> {
     pub fn speak_early(manager: &mut SessionManager, session: SessionId) -> Result<(), CallError> {
         let (client, session) = both::<F>(manager, session)?;
         let id = session.id();
-        let call = client.calls.get_mut(&id).ok_or(CallError::Unknown(id))?;
+        let call = client.calls.get_mut(id).ok_or(CallError::Unknown(id))?;
         match call.phase() {
             CallPhase::Offered => prepare(session, call.gate.rtp)?,
             CallPhase::Calling if client.config.dtls && client.config.layer.is_some() => {}

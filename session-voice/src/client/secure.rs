@@ -40,7 +40,7 @@ impl<F: CallForm> VoiceClient<F> {
         secured: &Secured,
         now: Instant,
     ) {
-        let Some(call) = self.calls.get_mut(&session.id()) else {
+        let Some(call) = self.calls.get_mut(session.id()) else {
             return;
         };
         let refuse = |text: &str| Reason::new(ReasonCondition::SecurityError).with_text(text);

@@ -71,7 +71,7 @@ impl<F: CallForm> VoiceClient<F> {
     }
 
     fn answered(&mut self, session: &Session) -> Option<&mut Call> {
-        let call = self.calls.get_mut(&session.id())?;
+        let call = self.calls.get_mut(session.id())?;
         (call.gate.phase == CallPhase::Answered).then_some(&mut **call)
     }
 }

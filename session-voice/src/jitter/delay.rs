@@ -1,7 +1,7 @@
 //! How long packets are on their way, and how long to wait for them.
 
 use super::JitterConfig;
-use crate::lines::prefetch_some;
+use crate::lines::prefetch_all;
 use std::time::{Duration, Instant};
 
 /// Nanoseconds in a second.
@@ -72,9 +72,12 @@ impl DelayModel {
         }
     }
 
-    /// Asks the processor for the classes of the shortest delays, in which most packets are.
+    /// Asks the processor for the classes of the shortest delays, in which most packets are, or for all of them where they will be
+    /// looked at.
     pub(super) fn prefetch(&self) {
-        prefetch_some(&self.weights[..], 0);
+        let looks = self.seen.wrapping_add(1).is_multiple_of(LOOK_EVERY);
+        let most = if looks { CLASSES } else { 1 };
+        prefetch_all(&self.weights[..most]);
     }
 
     /// What to aim at.

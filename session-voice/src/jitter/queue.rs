@@ -1,16 +1,15 @@
 //! The frames that wait, by their timestamps: few, nearly always in order, and touched with every packet, so that they lie
-//! beside each other.
+//! beside each other, always in the same place.
 
 use super::Waiting;
-use crate::lines::prefetch_some;
-use std::collections::VecDeque;
+use crate::lines::prefetch_all;
 
 /// More than wait on most networks.
 const FEW: usize = 4;
 
 /// Sorted by timestamp, each of which is there once. The names of the methods are those of a map.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Queue(VecDeque<(u64, Waiting)>);
+pub(super) struct Queue(Vec<(u64, Waiting)>);
 
 impl Queue {
     pub(super) fn len(&self) -> usize {
@@ -27,14 +26,12 @@ impl Queue {
 
     /// Asks the processor for the frames, and for where the next one will be.
     pub(super) fn prefetch(&self) {
-        let (first, second) = self.0.as_slices();
-        prefetch_some(first, FEW);
-        prefetch_some(second, FEW);
+        prefetch_all(&self.0[..self.0.len().min(FEW)]);
     }
 
     /// The earliest timestamp.
     pub(super) fn first(&self) -> Option<u64> {
-        self.0.front().map(|(timestamp, _)| *timestamp)
+        self.0.first().map(|(timestamp, _)| *timestamp)
     }
 
     pub(super) fn contains(&self, timestamp: u64) -> bool {
@@ -55,16 +52,16 @@ impl Queue {
 
     pub(super) fn remove(&mut self, timestamp: u64) -> Option<Waiting> {
         let at = self.position(timestamp).ok()?;
-        self.0.remove(at).map(|(_, frame)| frame)
+        Some(self.0.remove(at).1)
     }
 
     pub(super) fn pop_first(&mut self) -> Option<(u64, Waiting)> {
-        self.0.pop_front()
+        (!self.0.is_empty()).then(|| self.0.remove(0))
     }
 
     /// Where it is, or where it belongs: most often at one of the ends.
     fn position(&self, timestamp: u64) -> Result<usize, usize> {
-        match (self.0.front(), self.0.back()) {
+        match (self.0.first(), self.0.last()) {
             (_, Some((last, _))) if *last < timestamp => Err(self.0.len()),
             (Some((first, _)), _) if *first == timestamp => Ok(0),
             _ => self.0.binary_search_by_key(&timestamp, |(known, _)| *known),

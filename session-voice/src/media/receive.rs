@@ -28,7 +28,7 @@ impl MediaStream {
             Ok(packet) => self.take_rtp(packet, now),
             Err(error) => Err(error.into()),
         };
-        self.stats.refused += u64::from(result.is_err());
+        self.arrivals.refused += u64::from(result.is_err());
         result
     }
 
@@ -42,7 +42,7 @@ impl MediaStream {
         now: Instant,
     ) -> Result<Option<MediaEvent>, MediaError> {
         let result = self.take_rtcp(packet, now);
-        self.stats.refused += u64::from(result.is_err());
+        self.arrivals.refused += u64::from(result.is_err());
         result
     }
 
@@ -83,7 +83,7 @@ impl MediaStream {
         let Some(source) = &mut self.source else {
             return Ok(None);
         };
-        self.stats.received += 1;
+        self.arrivals.taken += 1;
         let extended = source.reception.on_packet(sequence, timestamp, now);
         source.arrived.insert(extended);
         if is_digit {
@@ -97,8 +97,8 @@ impl MediaStream {
 
     /// What a payload says of itself.
     fn frame(&self, timestamp: u32, payload_type: u8, payload: Bytes) -> JitterFrame {
-        let is_opus = self.config.redundancy == Redundancy::Opus;
-        let copies = match self.config.redundancy {
+        let is_opus = self.kinds.redundancy == Redundancy::Opus;
+        let copies = match self.kinds.redundancy {
             Redundancy::None => 0,
             Redundancy::Next => 1,
             Redundancy::Opus if opus_packet::has_extension(&payload) => DEEP,
@@ -111,12 +111,12 @@ impl MediaStream {
         } else {
             FrameKind::Sound
         };
-        let length = match self.config.redundancy {
+        let length = match self.kinds.redundancy {
             _ if kind == FrameKind::Noise => 0,
             Redundancy::Opus => opus_packet::samples(&payload),
             Redundancy::None | Redundancy::Next => {
                 let bytes = u32::try_from(payload.len()).unwrap_or(u32::MAX);
-                bytes.checked_div(self.config.unit_bytes).unwrap_or(0)
+                bytes.checked_div(self.kinds.unit_bytes).unwrap_or(0)
             }
         };
         JitterFrame {

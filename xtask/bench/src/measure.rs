@@ -10,12 +10,12 @@ const SAMPLE: Duration = Duration::from_millis(2);
 /// How many samples are taken of each.
 const SAMPLES: usize = 101;
 
-/// The CPU time of one call, in nanoseconds.
+/// The CPU time of one call in nanoseconds, or what else was measured several times.
 #[derive(Debug, Clone, Copy)]
-struct Time {
-    median: f64,
+pub(crate) struct Time {
+    pub(crate) median: f64,
     /// Half the distance between the quartiles, as a share of the median.
-    spread: f64,
+    pub(crate) spread: f64,
 }
 
 /// Measures ours and a peer's, A B A B, by the CPU time of this thread, and prints the figure.
@@ -116,7 +116,8 @@ fn sample(call: &mut impl FnMut(), calls: u32) -> f64 {
     start.elapsed().as_nanos() as f64 / f64::from(calls)
 }
 
-fn summarise(mut samples: Vec<f64>) -> Time {
+/// Of samples, of which there is one at least.
+pub(crate) fn summarise(mut samples: Vec<f64>) -> Time {
     samples.sort_unstable_by(f64::total_cmp);
     let at = |share: f64| samples[((samples.len() - 1) as f64 * share) as usize];
     let median = at(0.5);

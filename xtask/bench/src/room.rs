@@ -22,10 +22,10 @@ pub(crate) struct Room {
 
 /// A socket of one side.
 struct Plug {
-    side: usize,
     socket: SocketId,
-    /// Who sent to it last, with the address, so that it need not be looked for among all.
-    heard: Option<(SocketId, SocketAddr)>,
+    side: u8,
+    /// The number of who sent to it last, so that it need not be looked for among all.
+    heard: u32,
 }
 
 /// A datagram that somebody carries: the side and the socket that it comes from.
@@ -170,19 +170,14 @@ impl Room {
                         });
                         continue;
                     }
-                    let target = self.sockets.get_mut(number_of(destination));
-                    if let Some(Some(plug)) = target {
-                        let heard = plug.heard.filter(|(known, _)| *known == socket);
-                        let (_, source) =
-                            heard.unwrap_or_else(|| (socket, self.addresses[&(side, socket)]));
-                        plug.heard = Some((socket, source));
+                    if let Some((side, target, source)) = self.route(side, socket, destination) {
                         let input = Input::Datagram {
-                            socket: plug.socket,
+                            socket: target,
                             source,
                             payload,
                             segment_size,
                         };
-                        self.sides[plug.side].handle_input(input, now);
+                        self.sides[side].handle_input(input, now);
                     }
                 }
                 other => unreachable!("{other:?}"),
@@ -191,13 +186,32 @@ impl Room {
         }
     }
 
+    /// Whose socket it is that something is sent to, and from where it comes.
+    fn route(
+        &mut self,
+        side: usize,
+        socket: SocketId,
+        destination: SocketAddr,
+    ) -> Option<(usize, SocketId, SocketAddr)> {
+        let target = number_of(destination);
+        let heard = self.sockets.get(target)?.as_ref()?.heard;
+        let is_same = |plug: &Plug| usize::from(plug.side) == side && plug.socket == socket;
+        let known = self.sockets.get(heard as usize).and_then(Option::as_ref);
+        let source = match known {
+            Some(plug) if is_same(plug) => address_of(heard),
+            Some(_) | None => self.addresses[&(side, socket)],
+        };
+        let plug = self.sockets.get_mut(target)?.as_mut()?;
+        plug.heard = number_of(source) as u32;
+        Some((usize::from(plug.side), plug.socket, source))
+    }
+
     fn bind(&mut self, side: usize, socket: SocketId) {
-        let [a, b, c, d] = (self.sockets.len() as u32).to_be_bytes();
-        let address = SocketAddr::from(([10, a, b, c], 1024 + u16::from(d)));
+        let address = address_of(self.sockets.len() as u32);
         self.sockets.push(Some(Plug {
-            side,
             socket,
-            heard: None,
+            side: side as u8,
+            heard: u32::MAX,
         }));
         self.addresses.insert((side, socket), address);
         let input = Input::Bound {
@@ -206,6 +220,11 @@ impl Room {
         };
         self.sides[side].handle_input(input, self.now);
     }
+}
+
+fn address_of(number: u32) -> SocketAddr {
+    let [a, b, c, d] = number.to_be_bytes();
+    SocketAddr::from(([10, a, b, c], 1024 + u16::from(d)))
 }
 
 /// The number that an address of the room has in it.

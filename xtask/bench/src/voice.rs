@@ -8,7 +8,10 @@ mod setup;
 mod srtp;
 mod theirs;
 
-use crate::{Figure, measure::in_huge_pages};
+use crate::{
+    Figure,
+    measure::{in_huge_pages, summarise},
+};
 use cpu_time::ThreadTime;
 use std::time::Duration;
 
@@ -20,10 +23,13 @@ pub(crate) const FIGURES: &[Figure] = &[
     ("voice.srtp_libsrtp", srtp::counter_libsrtp),
     ("voice.srtp_gcm_libsrtp", srtp::galois_libsrtp),
     ("voice.packet_40", |name| {
-        in_huge_pages(name, || packet(name, 40))
+        in_huge_pages(name, || packet(name, COUNTS[0]))
     }),
     ("voice.packet_2000", |name| {
-        in_huge_pages(name, || packet(name, 2_000))
+        in_huge_pages(name, || packet(name, COUNTS[1]))
+    }),
+    ("voice.packet_growth", |name| {
+        in_huge_pages(name, || growth(name))
     }),
     ("voice.idle_bytes", idle_bytes),
     ("voice.calls", |name| {
@@ -40,6 +46,10 @@ const PAYLOAD: usize = 80;
 const PACKETS: usize = 40_000;
 /// Samples of each, in turn.
 const SAMPLES: usize = 5;
+/// Pairs of samples that are set against each other.
+const PAIRS: usize = 11;
+/// Endpoints in few calls and in many.
+const COUNTS: [usize; 2] = [40, 2_000];
 /// Until everything that happens after the beginning has happened.
 const SETTLE: Duration = Duration::from_secs(10);
 
@@ -71,6 +81,38 @@ fn packet(name: &str, endpoints: usize) {
         "bench {name} ours={mine:.0}ns peer={peers:.0}ns ratio={:.2} peer_is=str0m",
         peers / mine
     );
+}
+
+/// By how much a packet costs more with 2,000 endpoints than with 40: what their memory costs, as it does not fit into the cache.
+/// Both are measured in turn, so that whatever else the machine does meets both.
+fn growth(name: &str) {
+    let mut ours: [ours::Phones; 2] = COUNTS.map(|endpoints| connect(endpoints / 2));
+    let mut theirs: [theirs::Phones; 2] = COUNTS.map(|endpoints| connect(endpoints / 2));
+    let (mut mine, mut peers) = (Vec::new(), Vec::new());
+    for _ in 0..PAIRS {
+        mine.push(grown(&mut ours));
+        peers.push(grown(&mut theirs));
+    }
+    let (mine, peers) = (summarise(mine), summarise(peers));
+    println!(
+        "bench {name} ours={:.2} peer={:.2} ratio={:.2} spread={:.0}%/{:.0}% peer_is=str0m",
+        mine.median,
+        peers.median,
+        peers.median / mine.median,
+        100.0 * mine.spread,
+        100.0 * peers.spread,
+    );
+}
+
+/// What a packet costs in the second of these, measured in what it costs in the first.
+fn grown(calls: &mut [impl Calls; 2]) -> f64 {
+    let [few, many] = [0, 1].map(|which| {
+        let calls = &mut calls[which];
+        // The others had the cache.
+        calls.frame();
+        sample(calls, COUNTS[which])
+    });
+    many / few
 }
 
 /// Heap bytes of one endpoint with an encrypted session that nobody uses. The peer is str0m.

@@ -156,9 +156,10 @@ impl Phones {
     }
 
     /// One side of a call will have its turn soon.
-    pub(super) fn prefetch(&self, call: usize, side: usize) {
+    pub(super) fn prefetch(&mut self, call: usize, side: usize) {
         if let Some(call) = self.calls.get(call) {
             call.streams[side].prefetch();
+            Client::prefetch(&mut self.room.sides[side], call.sessions[side]);
         }
     }
 
