@@ -11,11 +11,11 @@ use std::{collections::BTreeMap, fmt};
 ///
 /// ```
 /// use session_core::{Config, SeededEntropy, SessionManager, SessionMap};
-/// # use session_core::testing::{epoch, TestClient};
+/// # use session_core::testing::{epoch, Recorder, RECORDER_NAMESPACE};
 /// # let mut manager = SessionManager::new(Config::default(), SeededEntropy::new(1));
-/// # manager.add_client(TestClient::new("urn:example")).unwrap();
+/// # manager.add_client(Recorder::new()).unwrap();
 /// let mut packets = SessionMap::new();
-/// let id = manager.create_session("a@a.example/1".into(), "urn:example", epoch()).unwrap();
+/// let id = manager.create_session("a@a.example/1".into(), RECORDER_NAMESPACE, epoch()).unwrap();
 /// packets.insert(id, 0_u64);
 /// *packets.get_mut(id).unwrap() += 1;
 /// assert_eq!(packets.remove(id), Some(1));
