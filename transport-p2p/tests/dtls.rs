@@ -8,7 +8,7 @@
 
 use bytes::Bytes;
 use session_core::testing::{
-    Answer, Callback, Conditions, Conformance, Envelope, MemoryDatagram, Note, Parcel,
+    Answer, Callback, Conditions, Conformance, Deed, Envelope, MemoryDatagram, Note, Parcel,
     RECORDER_NAMESPACE, Recorder, World,
 };
 use session_core::*;
@@ -202,6 +202,37 @@ fn it_runs_over_ice_and_over_raw_udp() {
         let layers = [0, 1].map(|_| DtlsLayer::data(identity()));
         let mut over = scene(layers, transport);
         over.assert_carries(b"data");
+    }
+}
+
+/// Who answers may have a path and begin to shake hands before the answer is here, which takes the longer way.
+#[test]
+fn what_the_peer_says_before_our_own_check_is_answered_at_once() {
+    let mut world = World::new(11);
+    for (host, name) in ["alice@example.org/a", "bob@example.org/b"]
+        .into_iter()
+        .enumerate()
+    {
+        let config = Config {
+            speculative: host == ALICE,
+            ..Config::default()
+        };
+        let ice = IceConfig::new(vec![[10, 0, 0, host as u8 + 1].into()]);
+        world.add_host(name, config, |manager| {
+            manager.add_transport(IceTransportFactory::new(ice))?;
+            let layer = Arc::new(DtlsLayer::srtp(identity()));
+            manager.add_client(Recorder::new().with_layered("rtp", layer))
+        });
+    }
+    world.set_wire(Conditions::with_delay(Duration::from_millis(75)));
+    world.set_network(Conditions::with_delay(Duration::from_millis(20)));
+    let mut scene = call(world);
+    scene.world.run_for(Duration::from_secs(1));
+    let bob = scene.world.sessions(BOB)[0];
+    assert!(scene.world.act(BOB, bob, &Deed::Accept));
+    scene.world.run_for(Duration::from_millis(400));
+    for host in BOTH {
+        scene.only(host);
     }
 }
 

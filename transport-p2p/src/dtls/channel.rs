@@ -32,6 +32,9 @@ const RECORD_OVERHEAD: usize = 13 + 8 + 16;
 /// What belongs to DTLS begins with less (RFC 9443 §3).
 const AFTER_DTLS: u8 = 64;
 
+/// Datagrams of a handshake that wait for a path: a flight or two, with a chain of certificates.
+const UNSENT_MAX: usize = 16;
+
 /// A channel that shakes hands when its path is there, and carries data from then on.
 pub(super) struct DtlsChannel {
     inner: Box<dyn TransportChannel>,
@@ -50,6 +53,8 @@ pub(super) struct DtlsChannel {
     carries: bool,
     /// What the channel below says about its path, if it does.
     path: Option<bool>,
+    /// What the handshake has said while there was no path.
+    unsent: VecDeque<Bytes>,
     outputs: VecDeque<ChannelOutput>,
     room: BytesMut,
     /// Bytes that an event may take: as many as one has needed.
@@ -93,9 +98,33 @@ impl DtlsChannel {
             keys: None,
             carries: false,
             path: None,
+            unsent: VecDeque::new(),
             outputs: VecDeque::new(),
             room: BytesMut::new(),
             size: ROOM,
+        }
+    }
+
+    /// What the peer said may have come before our own check of the path has: then the answer waits for that, and not for the
+    /// second after which a handshake repeats itself.
+    fn send_handshake(&mut self, datagram: Bytes, now: Instant) {
+        if self.carries || self.stage != Stage::Closed {
+            // What the path does not take is lost, and sent again in time.
+            let _ = self.inner.send(datagram, now);
+            return;
+        }
+        if self.unsent.len() >= UNSENT_MAX {
+            self.unsent.pop_front();
+        }
+        self.unsent.push_back(datagram);
+    }
+
+    fn send_unsent(&mut self) {
+        let unsent = std::mem::take(&mut self.unsent);
+        if let Some(now) = self.now {
+            for datagram in unsent {
+                self.send_handshake(datagram, now);
+            }
         }
     }
 
@@ -108,6 +137,7 @@ impl DtlsChannel {
             self.stage = Stage::Failed;
             self.endpoint = None;
             self.due = None;
+            self.unsent = VecDeque::new();
             self.outputs.push_back(ChannelOutput::Failed(error));
         }
     }
@@ -131,6 +161,7 @@ impl DtlsChannel {
             ChannelOutput::Writable(writable) => {
                 self.carries = writable;
                 if writable {
+                    self.send_unsent();
                     self.start();
                 }
                 return (self.stage == Stage::Open).then_some(ChannelOutput::Writable(writable));
@@ -229,8 +260,7 @@ impl DtlsChannel {
             match endpoint.poll(&mut self.room) {
                 Event::Datagram(bytes) => {
                     let datagram = self.room.split_to(bytes).freeze();
-                    // What the path does not take is lost, and sent again in time.
-                    let _ = self.inner.send(datagram, now);
+                    self.send_handshake(datagram, now);
                 }
                 Event::Data(bytes) => {
                     let data = self.room.split_to(bytes).freeze();
@@ -460,6 +490,7 @@ impl TransportChannel for DtlsChannel {
         self.stage = Stage::Failed;
         self.endpoint = None;
         self.due = None;
+        self.unsent = VecDeque::new();
         self.inner.close();
         self.outputs.clear();
         self.outputs.extend(below::last_words(&mut *self.inner));
