@@ -446,6 +446,9 @@ impl StreamChannel {
         let (Some(channels), Some(channel)) = (&mut self.channels, self.channel) else {
             return Err(SendError::NotWritable);
         };
+        if !channels.is_open(channel) {
+            return Err(SendError::NoSuchChannel);
+        }
         let buffered = channels.association().buffered();
         if buffered >= self.config.association.send_buffer as u64 {
             // Asks to be told.

@@ -1,6 +1,9 @@
 //! The layer above channels that are joined by the test.
 
-use crate::sctp::{Config, DataChannelConfig, DataChannelLayer, INIT_NAMESPACE, NAMESPACE};
+use crate::sctp::{
+    Association, ChannelEvent, Config, DataChannelConfig, DataChannelLayer, DataChannels,
+    INIT_NAMESPACE, NAMESPACE,
+};
 use bytes::{Bytes, BytesMut};
 use session_core::{
     Batch, ChannelLayer, ChannelOutput, Datagram, Dialect, Element, LayerNegotiation, LocalSocket,
@@ -411,6 +414,61 @@ fn a_paused_reader_holds_the_sender_back() {
     let now = world.now;
     world.ends[1].channel.pause(false, now);
     assert!(world.run_until(|world| world.ends[1].received.len() == 5_000_000));
+}
+
+/// Browsers close a channel that somebody else has opened; what is full may not have been told so yet.
+#[test]
+fn a_channel_that_the_peer_closes_takes_nothing_also_when_it_is_full() {
+    let small = |send_buffer, receive_buffer| Config {
+        send_buffer,
+        receive_buffer,
+        ..Config::default()
+    };
+    let ours = DataChannelConfig {
+        association: small(100_000, 1_000_000),
+        ..plain()
+    };
+    let World { ends, mut now, .. } = World::new([ours, plain()]);
+    let [mut end, _] = ends;
+    let mut association = Association::new(small(100_000, 20_000), [9; 32], now);
+    association.connect(now);
+    let mut peer = DataChannels::new(association, true);
+    let piece = Bytes::from(vec![7; 100_000]);
+    let mut theirs = None;
+    for step in 0..1_000 {
+        now += Duration::from_millis(5);
+        match (step, theirs) {
+            // The last one that there is room for.
+            (100, _) => end.channel.send(vec![7; 5_000_000].into(), now).unwrap(),
+            (150, Some(channel)) => peer.close(channel),
+            _ => {}
+        }
+        end.channel.handle_timeout(now);
+        while let Some(output) = end.channel.poll_output() {
+            if output == ChannelOutput::Writable(true) {
+                end.channel.send(piece.clone(), now).unwrap();
+            }
+        }
+        for batch in std::mem::take(&mut end.below.lock().unwrap().sent) {
+            peer.association_mut().handle_batch(&batch, now);
+        }
+        peer.association_mut().handle_timeout(now);
+        if theirs.is_none() {
+            peer.read(now);
+        }
+        while let Some(event) = peer.poll_event() {
+            if let ChannelEvent::Opened(channel, _) = event {
+                theirs = Some(channel);
+            }
+        }
+        while let Some(batch) = peer.association_mut().poll_transmit(now, 10) {
+            let arrived = ChannelOutput::Packet(batch);
+            end.below.lock().unwrap().outputs.push_back(arrived);
+        }
+    }
+    assert!(theirs.is_some());
+    let sent = end.channel.send(piece, now);
+    assert_eq!(sent, Err(SendError::NoSuchChannel));
 }
 
 /// The peer has opened its channel, sent something or nothing, and closed it before anything of that was read. It may be
