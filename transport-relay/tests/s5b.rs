@@ -340,6 +340,48 @@ fn attempts_are_staggered_and_bounded() {
     assert_eq!(said, Some(4_700), "when the last has had its 4 seconds");
 }
 
+/// A better one may still be under way when what was ready breaks: it has the time that it would have had.
+#[test]
+fn what_breaks_after_it_was_ready_takes_no_time_from_a_better_one() {
+    let mut alice = End::new(Role::Initiator, &S5b::default());
+    let sid = alice.transport.offer().attribute("sid").unwrap().to_owned();
+    let said = answer(&sid)
+        .child(candidate("192.0.2.2", 80, 2))
+        .child(candidate("192.0.2.3", 80, 3));
+    alice.transport.accept_answer(&said).unwrap();
+    alice.connect();
+    alice.pass(Duration::from_millis(300));
+    let sockets: Vec<_> = alice
+        .take()
+        .into_iter()
+        .filter_map(|output| match output {
+            ChannelOutput::Connect(socket, _) => Some(socket),
+            _ => None,
+        })
+        .collect();
+    let [better, worse] = sockets[..] else {
+        panic!("two are tried: {sockets:?}");
+    };
+    let greet = |alice: &mut End, socket| {
+        let own = "192.0.2.9:5000".parse().unwrap();
+        alice.event(socket, StreamEvent::Connected(Ok(own)));
+        alice.event(socket, StreamEvent::Data(Bytes::from_static(&[5, 0])));
+        let (request, _) = written(&alice.take(), socket);
+        let mut reply = request[request.len() - 47..].to_vec();
+        reply[1] = 0;
+        alice.event(socket, StreamEvent::Data(reply.into()));
+    };
+    greet(&mut alice, worse);
+    alice.pass(Duration::from_millis(100));
+    alice.event(worse, StreamEvent::Closed(None));
+    alice.pass(Duration::from_secs(1));
+    greet(&mut alice, better);
+    alice.pass(Duration::from_secs(1));
+    let used = |output: &ChannelOutput| matches!(output, ChannelOutput::Info(info) if info.name() == "candidate-used" && info.attribute("cid") == Some("c3"));
+    let outputs = alice.take();
+    assert!(outputs.iter().any(used), "{outputs:?}");
+}
+
 /// Some listeners want the name of whose candidate it is first, some the initiator's.
 #[test]
 fn the_other_order_of_names_is_tried() {

@@ -184,9 +184,8 @@ impl S5bChannel {
             return;
         };
         let ready = attempts.iter().position(Attempt::is_ready);
-        if ready.is_some() && self.ready.is_none() {
-            self.ready = Some(now);
-        }
+        // From the first one on, as long as there is one: what was ready may break.
+        self.ready = ready.and(self.ready.or(Some(now)));
         // What is no better than what the peer reached, or we did, is not worth the time.
         let floor = match &self.their_word {
             Some(Word::Used(cid)) => self.plan.own(cid).map(|c| c.priority),
