@@ -120,6 +120,63 @@ fn who_roams_keeps_the_session_with_a_peer_that_refuses_to_restart() {
     }
 }
 
+/// Some acknowledge whatever they are told, and know but the first credentials; others take their time.
+#[test]
+fn who_roams_keeps_the_session_with_a_peer_that_ignores_a_restart() {
+    let for_ever = Duration::from_secs(3_600);
+    for end in 0..2 {
+        for time in [for_ever, Duration::from_secs(8)] {
+            let mut world = World::connected(&Setup::new(Nat::None, Nat::None));
+            world.ignores_restarts = Some((1 - end, time));
+            world.run_for(Duration::from_secs(10));
+            roam(&world, end);
+            world.run_for(Duration::from_secs(7));
+            assert!(world.ends[end].writable[0], "{end}: {:?}", world.describe());
+            // The other one sends where nobody is any more, until that has no consent.
+            world.run_for(Duration::from_secs(120));
+            assert!(world.all_writable(), "{end}: {:?}", world.describe());
+            world.assert_carries();
+            let said = world.ends.iter().flat_map(|end| &end.told);
+            let names: std::collections::BTreeSet<_> =
+                said.filter_map(|info| info.attribute("ufrag")).collect();
+            assert!(names.len() <= 4, "it goes on for ever: {names:?}");
+        }
+    }
+}
+
+/// An IPv6 address can be bound about a second after it has come (RFC 4862 §5.4).
+#[test]
+fn who_roams_to_an_address_that_is_not_ready_yet_waits_for_it() {
+    for end in 0..2 {
+        let mut setup = Setup::new(Nat::None, Nat::None);
+        setup.relay = false;
+        let mut world = World::connected(&setup);
+        world.unready = Some((other_address(end as u8), 1));
+        world.run_for(Duration::from_secs(10));
+        roam(&world, end);
+        world.run_for(Duration::from_secs(4));
+        assert!(world.all_writable(), "{end}: {:?}", world.describe());
+        world.assert_carries();
+    }
+}
+
+/// The first address of a new network cannot be had at all, and another one comes later.
+#[test]
+fn an_address_that_comes_later_is_used() {
+    let mut setup = Setup::new(Nat::None, Nat::None);
+    setup.relay = false;
+    let mut world = World::connected(&setup);
+    world.unready = Some((other_address(0), 100));
+    world.run_for(Duration::from_secs(10));
+    roam(&world, 0);
+    world.run_for(Duration::from_secs(3));
+    let both = vec![other_address(0), other_address(1)];
+    world.ends[0].interfaces.update(both);
+    world.run_for(Duration::from_secs(4));
+    assert!(world.all_writable(), "{:?}", world.describe());
+    world.assert_carries();
+}
+
 #[test]
 fn an_address_more_changes_nothing_and_its_loss_neither() {
     let mut world = World::connected(&Setup::new(Nat::None, Nat::None));

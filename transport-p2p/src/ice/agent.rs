@@ -44,6 +44,8 @@ pub(super) struct Agent {
     pub(super) local: Credentials,
     /// Of the generation before: the peer may still ask with them.
     old_local: Option<Credentials>,
+    /// Those of a restart that the peer has not answered in time: it may yet.
+    given_up: Option<Credentials>,
     remote: Option<Credentials>,
     /// The last user name that checks were sent with.
     username: Arc<str>,
@@ -111,6 +113,8 @@ pub(super) enum Output {
 struct Restart {
     /// The peer has acknowledged the offer: what comes now answers it, and does not cross it.
     acknowledged: bool,
+    /// When the peer is taken for one that has understood nothing of it.
+    ignored_at: Option<Instant>,
     /// The peer's candidates before, for a peer that refuses to restart.
     remotes: Vec<Remote>,
 }
@@ -139,6 +143,7 @@ impl Agent {
             local: random.credentials(),
             random,
             old_local: None,
+            given_up: None,
             remote: None,
             username: "".into(),
             old_remote: None,
@@ -275,12 +280,19 @@ impl Agent {
             .iter()
             .filter_map(|pair| Some(pair.check.as_ref()?.clock.poll_timeout()));
         let patience = self.patience_until();
-        [self.next_check, triggered, patience, self.restart_at]
-            .into_iter()
-            .flatten()
-            .chain(checks)
-            .chain(self.components.values().filter_map(Component::poll_timeout))
-            .min()
+        let ignored = self.ignored_at();
+        [
+            self.next_check,
+            triggered,
+            patience,
+            self.restart_at,
+            ignored,
+        ]
+        .into_iter()
+        .flatten()
+        .chain(checks)
+        .chain(self.components.values().filter_map(Component::poll_timeout))
+        .min()
     }
 
     /// Draws the conclusions of whatever has happened.

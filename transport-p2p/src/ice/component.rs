@@ -63,6 +63,10 @@ pub(super) struct Socket {
     pub(super) number: LocalSocket,
     pub(super) ip: IpAddr,
     pub(super) state: SocketState,
+    /// How many times it was asked for before.
+    pub(super) tries: u8,
+    /// When it is asked for again.
+    pub(super) again_at: Option<Instant>,
 }
 
 pub(super) enum SocketState {

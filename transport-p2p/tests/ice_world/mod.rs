@@ -10,15 +10,17 @@
 
 mod internet;
 mod relay;
+mod setup;
 mod tcp;
 
 pub use internet::{Internet, Nat, Shared, home};
+pub use setup::Setup;
 
 use bytes::Bytes;
 use session_core::testing::epoch;
 use session_core::{
     BindKind, ChannelOutput, Datagram, Dialect, Element, Finding, InfoTarget, Inquiry, LocalSocket,
-    PeerError, Role, SeededEntropy, SocketError, StanzaError, StreamEvent, Transmit, Transport,
+    PeerError, SeededEntropy, SocketError, StanzaError, StreamEvent, Transmit, Transport,
     TransportChannel, TransportContext, TransportError, TransportFactory,
 };
 use std::{
@@ -44,7 +46,7 @@ pub struct Key {
 }
 
 enum Event {
-    Bound(Key, SocketAddr),
+    Bound(Key, Result<SocketAddr, SocketError>),
     /// In the network where it was sent to an address.
     Datagram {
         network: usize,
@@ -57,6 +59,11 @@ enum Event {
     /// What a relay's client wrote.
     Relay(Key, Bytes),
     Info {
+        to: usize,
+        info: Element,
+    },
+    /// One that was acknowledged long ago.
+    Late {
         to: usize,
         info: Element,
     },
@@ -103,6 +110,10 @@ pub struct World {
     pub deaf: Option<usize>,
     /// Who refuses to restart.
     pub refuses_restarts: Option<usize>,
+    /// Who acknowledges restarts and does nothing, for so long.
+    pub ignores_restarts: Option<(usize, Duration)>,
+    /// How many times binding an address fails.
+    pub unready: Option<(IpAddr, u32)>,
     /// Restarts that were refused because they crossed.
     pub tie_breaks: u32,
     /// Whether both are on one local network, as far as names go.
@@ -116,34 +127,6 @@ pub struct World {
     sockets: BTreeMap<SocketAddr, Key>,
     streams: tcp::Streams,
     relayed: BTreeMap<SocketAddr, (Key, BTreeSet<IpAddr>)>,
-}
-
-/// How the two ends are made.
-pub struct Setup {
-    pub nats: [Nat; 2],
-    pub shared: Shared,
-    /// Whether the agents speak `ice:0`, and thus of TCP.
-    pub tcp: bool,
-    pub roles: [Role; 2],
-    pub relay: bool,
-    pub channels: usize,
-    pub seed: u64,
-    pub configure: fn(usize, &mut IceConfig),
-}
-
-impl Setup {
-    pub fn new(a: Nat, b: Nat) -> Self {
-        Self {
-            nats: [a, b],
-            shared: Shared::Nothing,
-            tcp: false,
-            roles: [Role::Initiator, Role::Responder],
-            relay: true,
-            channels: 1,
-            seed: 1,
-            configure: |_, _| {},
-        }
-    }
 }
 
 impl World {
@@ -163,6 +146,8 @@ impl World {
             silent: false,
             deaf: None,
             refuses_restarts: None,
+            ignores_restarts: None,
+            unready: None,
             tie_breaks: 0,
             one_lan: true,
             names: Vec::new(),
@@ -331,7 +316,7 @@ impl World {
         match event {
             Event::Bound(key, address) => {
                 self.with_channel(key, |channel, now| {
-                    channel.handle_bound(key.socket, Ok(address), now);
+                    channel.handle_bound(key.socket, address, now);
                 });
             }
             Event::Stream(key, event) => {
@@ -346,8 +331,21 @@ impl World {
                 });
             }
             Event::Relay(key, frame) => self.relay_frame(key, &frame),
+            Event::Late { to, info } => drop(self.info(to, &info)),
             Event::Info { to, info } => {
-                let refused = self.info(to, &info);
+                let refused = match self.ignores_restarts {
+                    Some((who, time)) if who == to && !self.is_first(to, &info) => {
+                        self.push(
+                            time,
+                            Event::Late {
+                                to,
+                                info: info.clone(),
+                            },
+                        );
+                        None
+                    }
+                    _ => self.info(to, &info),
+                };
                 let to = 1 - to;
                 if !self.silent {
                     self.push(self.signalling, Event::Reply { to, info, refused });
@@ -369,6 +367,12 @@ impl World {
             call(channel.as_mut(), now);
             self.drain(key.end, key.channel);
         }
+    }
+
+    /// Whether the peer says this with its first credentials.
+    fn is_first(&self, to: usize, info: &Element) -> bool {
+        let first = self.ends[1 - to].told.first();
+        first.is_none_or(|first| first.attribute("ufrag") == info.attribute("ufrag"))
     }
 
     /// A `<transport/>` of the peer; how it is refused.
@@ -465,7 +469,14 @@ impl World {
                     BindKind::TcpListener => self.streams.listeners.push((address, on(socket))),
                     BindKind::TcpReserved => {}
                 }
-                self.push(Duration::ZERO, Event::Bound(on(socket), address));
+                let ready = match &mut self.unready {
+                    Some((ip, times)) if *ip == address.ip() && *times > 0 => {
+                        *times -= 1;
+                        Err(refused())
+                    }
+                    _ => Ok(address),
+                };
+                self.push(Duration::ZERO, Event::Bound(on(socket), ready));
             }
             ChannelOutput::Close(socket) => self.close(on(socket)),
             ChannelOutput::Transmit(transmit) => self.transmit(on(transmit.socket), transmit),
@@ -627,55 +638,6 @@ impl World {
                     );
                 }
             }
-        }
-    }
-}
-
-impl End {
-    fn new(setup: &Setup, number: usize) -> Self {
-        let nat = setup.nats[number];
-        let interfaces = Interfaces::from(vec![home(number, nat)]);
-        let mut config = IceConfig::new(interfaces.clone());
-        config.stun_servers = vec![STUN];
-        if setup.relay {
-            config.relays = vec![Arc::new(relay::FakeRelayFactory(RELAY))];
-            if setup.tcp {
-                let web = relay::FakeRelayFactory(RELAY_WEB);
-                config.relays.push(Arc::new(web));
-            }
-        }
-        (setup.configure)(number, &mut config);
-        let mut seed = [number as u8 + 1; 32];
-        seed[..8].copy_from_slice(&setup.seed.to_le_bytes());
-        let factory = if setup.tcp {
-            IceTransportFactory::with_tcp(config)
-        } else {
-            IceTransportFactory::new(config)
-        };
-        let transport = factory.create(&TransportContext {
-            role: setup.roles[number],
-            local: format!("{number}@a.example/x").as_str().into(),
-            remote: format!("{}@a.example/x", 1 - number).as_str().into(),
-            sid: "sid".into(),
-            content: "main".into(),
-            dialect: Dialect::JINGLE,
-            seed,
-            waker: Waker::noop().clone(),
-        });
-        Self {
-            transport,
-            channels: Vec::new(),
-            interfaces,
-            packets: Vec::new(),
-            writable: Vec::new(),
-            paths: Vec::new(),
-            failed: Vec::new(),
-            connected_after: None,
-            told: Vec::new(),
-            maps_ports: false,
-            early: Vec::new(),
-            nat,
-            ports: 40_000,
         }
     }
 }

@@ -16,8 +16,14 @@ use session_core::{
 use std::{
     net::{IpAddr, SocketAddr},
     sync::Arc,
-    time::Instant,
+    time::{Duration, Instant},
 };
+
+/// After this, an address that cannot be bound during a handover is asked for again.
+const BIND_AGAIN: Duration = Duration::from_secs(2);
+
+/// How many times it is asked for again.
+const BIND_AGAIN_MAX: u8 = 3;
 
 impl Agent {
     /// A component's channel begins.
@@ -34,7 +40,7 @@ impl Agent {
         };
         component.connected = true;
         for ip in &addresses {
-            component.open(*ip);
+            component.open(*ip, 0);
         }
         for (number, (factory, seed)) in relays.iter().zip(seeds).enumerate() {
             component.relays.push(Relay {
@@ -72,7 +78,12 @@ impl Agent {
                     socket.state = SocketState::Open(address);
                     self.socket_opened(id, number, address, now);
                 }
-                Err(error) => socket.state = SocketState::Failed(error),
+                Err(error) => {
+                    socket.state = SocketState::Failed(error);
+                    // An address that has just come may not be ready yet (RFC 4862 §5.4).
+                    let again = component.had_path && socket.tries < BIND_AGAIN_MAX;
+                    socket.again_at = again.then(|| now + BIND_AGAIN);
+                }
             }
         } else {
             self.listening(id, number, address, now);
@@ -143,9 +154,13 @@ impl Agent {
                 component.set_path(None);
                 lost_path = true;
             }
+            // What has failed may do now.
+            component
+                .sockets
+                .retain(|socket| !matches!(socket.state, SocketState::Failed(_)));
             for ip in &addresses {
                 if !component.sockets.iter().any(|socket| socket.ip == *ip) {
-                    component.open(*ip);
+                    component.open(*ip, 0);
                 }
             }
             for number in 0..component.relays.len() {
@@ -184,6 +199,7 @@ impl Agent {
     pub(super) fn gather_timeout(&mut self, now: Instant) {
         let keepalive = self.config.keepalive;
         for component in self.components.values_mut().filter(|c| !c.failed) {
+            component.open_again(now);
             let mut again = Vec::new();
             for gather in &mut component.gathers {
                 if let GatherState::Asking { clock, bytes, .. } = &mut gather.state {
@@ -535,11 +551,11 @@ impl Agent {
         {
             let mut why = None;
             let dead = component.sockets.iter().all(|socket| match &socket.state {
-                SocketState::Failed(error) => {
+                SocketState::Failed(error) if socket.again_at.is_none() => {
                     why.get_or_insert_with(|| error.to_string());
                     true
                 }
-                SocketState::Open(_) | SocketState::Binding => false,
+                SocketState::Open(_) | SocketState::Binding | SocketState::Failed(_) => false,
             });
             let relays_dead = component.relays.iter().all(|relay| relay.failed.is_some());
             if relay_only && relays_dead {
@@ -556,8 +572,17 @@ impl Agent {
 }
 
 impl Component {
+    /// Asks again for sockets that failed.
+    fn open_again(&mut self, now: Instant) {
+        let is_due = |socket: &mut Socket| socket.again_at.is_some_and(|at| at <= now);
+        let due: Vec<_> = self.sockets.extract_if(.., is_due).collect();
+        for socket in due {
+            self.open(socket.ip, socket.tries + 1);
+        }
+    }
+
     /// Asks for a socket at an address.
-    fn open(&mut self, ip: IpAddr) {
+    fn open(&mut self, ip: IpAddr, tries: u8) {
         let number = LocalSocket(self.next_socket);
         if Self::relay_socket(0, number).is_none() {
             return;
@@ -567,6 +592,8 @@ impl Component {
             number,
             ip,
             state: SocketState::Binding,
+            tries,
+            again_at: None,
         });
         self.push(ChannelOutput::Bind(
             number,
@@ -613,7 +640,9 @@ impl Component {
             .path
             .as_ref()
             .map(|path| path.consent_at.min(path.consent_until));
+        let sockets = self.sockets.iter().filter_map(|socket| socket.again_at);
         gathers
+            .chain(sockets)
             .chain(relays.filter_map(|relay| relay.source.poll_timeout()))
             .chain(self.keepalive_at)
             .chain(self.commit_at)

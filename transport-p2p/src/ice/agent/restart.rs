@@ -12,7 +12,7 @@ use crate::ice::{
     description::Description,
 };
 use session_core::Role;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// What the peer answers to a description of ours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +25,9 @@ pub(in crate::ice) enum Reply {
     Refused,
 }
 
+/// How long a peer that has acknowledged a restart has until it answers with its own new credentials.
+const ANSWER_MAX: Duration = Duration::from_secs(5);
+
 impl Agent {
     /// Begins anew with new credentials. Data flows on along the old path until there is a new one.
     pub(super) fn restart(&mut self, now: Instant) {
@@ -33,6 +36,7 @@ impl Agent {
         }
         self.restarting = Some(Restart {
             acknowledged: false,
+            ignored_at: None,
             remotes: std::mem::take(&mut self.remotes),
         });
         self.old_remote = self.remote.take();
@@ -50,6 +54,18 @@ impl Agent {
                 self.restart(now);
             }
         }
+        if self.ignored_at().is_some_and(|at| at <= now) {
+            self.restart_refused();
+            self.given_up.clone_from(&self.old_local);
+        }
+    }
+
+    /// When a peer that has acknowledged our restart and said nothing since is taken for one that cannot restart: it knows its
+    /// first credentials and no others, and only with those there is a path.
+    pub(super) fn ignored_at(&self) -> Option<Instant> {
+        let lost = |c: &Component| c.path.is_none() && c.had_path && !c.failed;
+        let at = self.restarting.as_ref()?.ignored_at?;
+        self.components.values().any(lost).then_some(at)
     }
 
     /// Whether what the peer said offers a restart that crosses ours, which goes on.
@@ -78,7 +94,10 @@ impl Agent {
             return;
         };
         match reply {
-            Reply::Taken => restart.acknowledged = true,
+            Reply::Taken => {
+                restart.acknowledged = true;
+                restart.ignored_at.get_or_insert(now + ANSWER_MAX);
+            }
             // The initiator's own offer has arrived, or is about to.
             Reply::Crossed => {}
             Reply::Refused if bare => self.restart_refused(),
@@ -155,7 +174,11 @@ impl Agent {
                 let accepted = restarts && differs(current);
                 if accepted {
                     self.old_remote = self.remote.replace(new.clone());
-                    self.renew(now);
+                    match self.given_up.take() {
+                        // The late answer to ours, not a restart of the peer's, which would go on for ever.
+                        Some(ours) => self.renew_with(ours, now),
+                        None => self.renew(now),
+                    }
                     self.answer_restart();
                 }
                 accepted
@@ -175,11 +198,14 @@ impl Agent {
 
     /// New credentials of ours, and nothing left of the old checks.
     fn renew(&mut self, now: Instant) {
-        self.old_local = Some(std::mem::replace(
-            &mut self.local,
-            self.random.credentials(),
-        ));
+        let new = self.random.credentials();
         self.generation += 1;
+        self.renew_with(new, now);
+    }
+
+    fn renew_with(&mut self, new: Credentials, now: Instant) {
+        self.old_local = Some(std::mem::replace(&mut self.local, new));
+        self.given_up = None;
         self.restart_at = None;
         self.stats.restarts += 1;
         self.ended.clear();
