@@ -21,16 +21,15 @@ use session_core::testing::epoch;
 use session_core::{
     BindKind, ChannelOutput, Datagram, Dialect, Element, Finding, InfoTarget, Inquiry, LocalSocket,
     PeerError, SeededEntropy, SocketError, StanzaError, StreamEvent, Transmit, Transport,
-    TransportChannel, TransportContext, TransportError, TransportFactory,
+    TransportChannel, TransportError,
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::Arc,
-    task::Waker,
     time::{Duration, Instant},
 };
-use transport_p2p::ice::{IceConfig, IceTransportFactory, Interfaces};
+use transport_p2p::ice::Interfaces;
 use transport_p2p::stun::{Attribute, Class, MessageBuilder, Method, Scan};
 
 pub const STUN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(198, 51, 100, 1)), 3_478);
