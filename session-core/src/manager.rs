@@ -212,8 +212,8 @@ impl SessionManager {
     }
 
     /// Decides for each new session whether its channels may connect before it is accepted, where
-    /// [`Config::speculative`] allows that at all. A stranger who calls learns none of our addresses then until the call is
-    /// accepted.
+    /// [`Config::speculative`] allows that at all: by who offers it, or by whom it is offered to. A stranger who
+    /// calls learns none of our addresses then until the call is accepted.
     pub fn set_speculation_policy(&mut self, policy: impl Fn(&Peer) -> bool + Send + 'static) {
         self.shared.set_speculation_policy(Box::new(policy));
     }

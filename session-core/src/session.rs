@@ -53,6 +53,7 @@ pub struct Session {
     dialect_chosen: bool,
     state: State,
     speculative: bool,
+    speculative_chosen: bool,
     /// Whether candidates travel in the offer or the answer.
     batches: bool,
     contents: Vec<Content>,
@@ -179,12 +180,13 @@ impl Session {
                 max,
             });
         }
-        let before = (self.dialect, std::mem::replace(&mut self.remote, to));
+        let before = (self.dialect, self.speculative, self.remote.clone());
+        self.address(to);
         if !self.dialect_chosen {
             self.dialect = self.shared.dialect_for(&self.remote);
         }
         if let Err(misuse) = self.check_contents().and_then(|()| self.prepare_offers()) {
-            (self.dialect, self.remote) = before;
+            (self.dialect, self.speculative, self.remote) = before;
             return Err(misuse);
         }
         if self.dialect.errors != before.0.errors {
@@ -427,7 +429,8 @@ impl Session {
             Role::Initiator => local.clone(),
             Role::Responder => remote.clone(),
         };
-        let speculative = shared.speculates(&remote);
+        // Whom one of ours goes to is not known yet: the policy is asked about it then.
+        let speculative = role == Role::Responder && shared.speculates(&remote);
         let content = Content::new(
             DEFAULT_CONTENT.into(),
             Role::Initiator,
@@ -445,6 +448,7 @@ impl Session {
             dialect_chosen: role == Role::Responder,
             state: State::Init,
             speculative,
+            speculative_chosen: false,
             batches: false,
             contents: vec![content],
             groups: Vec::new(),

@@ -626,3 +626,56 @@ fn a_peer_that_replaces_for_ever_what_is_refused_for_ever_is_left() {
         }
     }
 }
+
+#[test]
+fn the_policy_decides_about_whom_we_call_whether_we_connect_before_the_answer() {
+    let told = |t: &Table| {
+        t.said
+            .iter()
+            .filter(|l| *l == "Alice transport-info")
+            .count()
+    };
+    for (admitted, decided, connects) in [
+        ("bob@example.org/lap", None, true),
+        ("carol@example.org/lap", None, false),
+        ("carol@example.org/lap", Some(true), true),
+        ("bob@example.org/lap", Some(false), false),
+    ] {
+        let mut t = Table::new(Setup::default());
+        let policy = move |peer: &Peer| peer.as_str() == admitted;
+        t.alice.manager.set_speculation_policy(policy);
+        let (name, to, now) = (t.alice.name.clone(), t.bob.name.clone(), t.now);
+        let id = t.alice.manager.create_session(name, TYPE, now).unwrap();
+        let session = t.alice.manager.session(id).unwrap();
+        if let Some(decided) = decided {
+            session.set_speculative(decided).unwrap();
+        }
+        let offer = description("offer");
+        session.initiate_with(to, vec![], offer, now).unwrap();
+        t.settle();
+        assert_eq!(told(&t) > 0, connects, "{admitted} {decided:?}");
+    }
+}
+
+#[test]
+fn the_policy_is_asked_again_about_whom_we_are_sent_to() {
+    for (admitted, connects) in [("lap", [true, false]), ("phone", [false, true])] {
+        let mut t = Table::new(Setup::default());
+        let policy = move |peer: &Peer| peer.device() == Some(admitted);
+        t.alice.manager.set_speculation_policy(policy);
+        let tells = |t: &mut Table| {
+            t.settle();
+            let said = std::mem::take(&mut t.said);
+            said.iter().any(|line| line == "Alice transport-info")
+        };
+        t.call();
+        let first = tells(&mut t);
+        let mut message = t.message(Bob, Action::Redirect);
+        message.redirect = Some(Redirect {
+            target: "bob@example.org/phone".into(),
+            cookie: None,
+        });
+        assert_eq!(t.inject(Alice, message), "result");
+        assert_eq!([first, tells(&mut t)], connects, "{admitted}");
+    }
+}

@@ -1,7 +1,7 @@
 //! What channels tell each other (transport-info): to ours, and from ours.
 
 use super::{Outgoing, Session};
-use crate::{Action, Element, InfoTarget, Message, Misuse, PeerError, Role, State};
+use crate::{Action, Element, InfoTarget, Message, Misuse, Peer, PeerError, Role, State};
 use std::{sync::Arc, time::Instant};
 
 /// From the peer's channels to ours.
@@ -220,14 +220,23 @@ impl Session {
 
 /// Candidates in the offer or the answer itself, for peers that cannot take them one by one.
 impl Session {
-    /// Whether channels connect before the session is accepted: see [`Config::speculative`](crate::Config::speculative).
+    /// Whether channels connect before the session is accepted: see [`Config::speculative`](crate::Config::speculative). The
+    /// [policy](crate::SessionManager::set_speculation_policy) is not asked then.
     ///
     /// # Errors
     /// [`Misuse::TooLate`] after [`State::Init`].
     pub fn set_speculative(&mut self, speculative: bool) -> Result<(), Misuse> {
         self.only_in_init()?;
-        self.speculative = speculative;
+        (self.speculative, self.speculative_chosen) = (speculative, true);
         Ok(())
+    }
+
+    /// Whom the offer goes to: the policy decides about it, unless the application has.
+    pub(super) fn address(&mut self, to: Peer) {
+        self.remote = to;
+        if !self.speculative_chosen {
+            self.speculative = self.shared.speculates(&self.remote);
+        }
     }
 
     /// Whether candidates travel in the offer, or in the answer, which then waits for them: until all channels know

@@ -115,7 +115,7 @@ impl Session {
         if known || self.state != State::SentInitiate {
             return self.fail(Cause::BadRedirect(target), true, now);
         }
-        self.remote = target;
+        self.address(target);
         self.extra.extend(cookie);
         self.renew_transports();
         self.reoffer(now);
