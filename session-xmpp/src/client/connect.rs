@@ -19,6 +19,9 @@ const PORT: u16 = 5222;
 /// What a direct TLS connection is for (XEP-0368 §2).
 const ALPN: &[u8] = b"xmpp-client";
 
+/// How long one server may take at most where others can be tried.
+const TARGET_MAX: Duration = Duration::from_secs(8);
+
 /// The most addresses of one server that are tried.
 const ADDRESSES_MAX: usize = 16;
 
@@ -94,33 +97,32 @@ impl Authorities {
 /// # Errors
 /// [`LoginError::UnknownHost`], [`LoginError::Unreachable`], and those of TLS.
 pub(super) async fn connect(options: &Options) -> Result<Connected, LoginError> {
-    let domain = &options.login.domain;
-    let unknown = |why: String| LoginError::UnknownHost {
-        domain: domain.as_str().into(),
-        why: why.into(),
-    };
-    let ascii = idna::domain_to_ascii(domain).map_err(|error| unknown(error.to_string()))?;
-    let targets = match &options.server {
+    let ascii = idna::domain_to_ascii(&options.login.domain);
+    let ascii = ascii.map_err(|error| unknown(options, error.to_string()))?;
+    match &options.server {
         Server::At {
             host,
             port,
             direct_tls,
-        } => vec![Target {
-            host: host.clone(),
-            port: *port,
-            direct_tls: *direct_tls,
-        }],
+        } => {
+            let target = Target {
+                host: host.clone(),
+                port: *port,
+                direct_tls: *direct_tls,
+            };
+            // Nothing follows it: it has all the time.
+            reach(&target, options).await
+        }
         #[cfg(feature = "websocket")]
-        Server::WebSocket { url } => return super::websocket::connect(url, options).await,
+        Server::WebSocket { url } => super::websocket::connect(url, options).await,
         Server::Discover => {
             let found = match discover(&ascii).await {
                 Ok(targets) => try_all(targets, options).await,
                 Err(error) => Err(error),
             };
-            return found_by_web(found, options).await;
+            found_by_web(found, options).await
         }
-    };
-    try_all(targets, options).await
+    }
 }
 
 /// Where no server could be reached: by the WebSocket that the domain's web server names (XEP-0156).
@@ -150,46 +152,57 @@ async fn found_by_web(
     std::future::ready(found).await
 }
 
-/// Connects to the first of these that can be reached.
+/// Connects to the first of these that can be reached. Each has a share of the time of the login, so that one which does not
+/// answer leaves enough to the others and to the web (RFC 6120 §3.2.1).
 async fn try_all(targets: Vec<Target>, options: &Options) -> Result<Connected, LoginError> {
-    let domain = &options.login.domain;
-    let unknown = |why: String| LoginError::UnknownHost {
-        domain: domain.as_str().into(),
-        why: why.into(),
-    };
-    let mut last = unknown("it has no server".to_owned());
+    // One share for the search that found them, and one for the web.
+    let shares = u32::try_from(targets.len()).map_or(u32::MAX, |count| count.saturating_add(2));
+    let share = (options.login.login_timeout / shares).min(TARGET_MAX);
+    let mut last = unknown(options, "it has no server".to_owned());
     for target in targets {
-        let addresses = tokio::net::lookup_host((target.host.as_str(), target.port)).await;
-        let addresses = match addresses {
-            Ok(addresses) => interleave(addresses.collect()),
-            Err(error) => {
-                last = unknown(format!("{}: {error}", target.host));
-                continue;
+        let reached = timeout(share, reach(&target, options)).await;
+        last = match reached {
+            Ok(Err(error @ (LoginError::UnknownHost { .. } | LoginError::Unreachable(_)))) => error,
+            Ok(reached) => return reached,
+            Err(_) => {
+                let why = format!("{} port {} does not answer", target.host, target.port);
+                LoginError::Unreachable(why.into())
             }
         };
-        let stream = match race(&addresses).await {
-            Ok(stream) => stream,
-            Err(error) => {
-                let why = format!("{} port {}: {error}", target.host, target.port);
-                last = LoginError::Unreachable(why.into());
-                continue;
-            }
-        };
-        // Signalling is small messages that wait for one another.
-        let _ = stream.set_nodelay(true);
-        if !target.direct_tls {
-            return Ok(Connected {
-                connection: Connection::Plain(stream),
-                secured: None,
-            });
-        }
-        let (tls, secured) = secure(stream, options, true).await?;
-        return Ok(Connected {
-            connection: Connection::Tls(Box::new(tls)),
-            secured: Some(secured),
-        });
     }
     Err(last)
+}
+
+/// Connects to one, with TLS where that begins at once.
+async fn reach(target: &Target, options: &Options) -> Result<Connected, LoginError> {
+    let addresses = tokio::net::lookup_host((target.host.as_str(), target.port)).await;
+    let addresses =
+        addresses.map_err(|error| unknown(options, format!("{}: {error}", target.host)))?;
+    let stream = race(&interleave(addresses.collect())).await;
+    let stream = stream.map_err(|error| {
+        let why = format!("{} port {}: {error}", target.host, target.port);
+        LoginError::Unreachable(why.into())
+    })?;
+    // Signalling is small messages that wait for one another.
+    let _ = stream.set_nodelay(true);
+    if !target.direct_tls {
+        return Ok(Connected {
+            connection: Connection::Plain(stream),
+            secured: None,
+        });
+    }
+    let (tls, secured) = secure(stream, options, true).await?;
+    Ok(Connected {
+        connection: Connection::Tls(Box::new(tls)),
+        secured: Some(secured),
+    })
+}
+
+fn unknown(options: &Options, why: String) -> LoginError {
+    LoginError::UnknownHost {
+        domain: options.login.domain.as_str().into(),
+        why: why.into(),
+    }
 }
 
 #[cfg(feature = "srv")]
@@ -395,6 +408,57 @@ mod tests {
         let silent = "192.0.2.1:5222".parse().unwrap();
         let stream = timeout(Duration::from_secs(5), race(&[silent, live])).await;
         assert_eq!(stream.unwrap().unwrap().peer_addr().unwrap(), live);
+    }
+
+    /// A login that lasts so long at most.
+    fn options(login_timeout: Duration) -> Options {
+        let mut options = Options::anonymous("a.example");
+        options.login.login_timeout = login_timeout;
+        options
+    }
+
+    fn target(address: SocketAddr, direct_tls: bool) -> Target {
+        Target {
+            host: address.ip().to_string(),
+            port: address.port(),
+            direct_tls,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_server_that_is_silent_leaves_time_to_the_next() {
+        let [silent, listener] = [
+            TcpListener::bind("127.0.0.1:0").await.unwrap(),
+            TcpListener::bind("127.0.0.1:0").await.unwrap(),
+        ];
+        let live = listener.local_addr().unwrap();
+        // It is there, and never says a word of TLS.
+        let silent = target(silent.local_addr().unwrap(), true);
+        let time = Duration::from_secs(4);
+        let options = options(time);
+        let found = try_all(vec![silent, target(live, false)], &options);
+        let found = timeout(time, found).await.expect("within the login's time");
+        let Ok(Connection::Plain(stream)) = found.map(|found| found.connection) else {
+            panic!("the live one is there");
+        };
+        assert_eq!(stream.peer_addr().unwrap(), live);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn servers_that_are_silent_leave_time_to_the_web() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let silent = target(listener.local_addr().unwrap(), true);
+        for (count, seconds) in [(1, 8), (4, 20), (30, 28)] {
+            let start = tokio::time::Instant::now();
+            let options = options(Duration::from_secs(30));
+            let found = timeout(
+                options.login.login_timeout,
+                try_all(vec![silent.clone(); count], &options),
+            );
+            let why = found.await.expect("within the login's time").err();
+            assert!(matches!(why, Some(LoginError::Unreachable(_))), "{why:?}");
+            assert_eq!(start.elapsed().as_secs(), seconds, "{count}");
+        }
     }
 
     #[test]
