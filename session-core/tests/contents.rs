@@ -14,6 +14,8 @@ use std::{
     time::Duration,
 };
 
+const THREE: &str = "https://example.org/three";
+
 /// Two that know two transports.
 fn pair() -> Table {
     let transports = || vec![fake(ONE), fake(TWO)];
@@ -119,6 +121,16 @@ impl Table {
     fn bundled(&mut self, who: Who, name: &str) -> Option<String> {
         let content = self.only(who).content(name).unwrap();
         content.bundled_with().map(str::to_owned)
+    }
+
+    /// Says something about the transport of a content, as the other would.
+    fn tell(&mut self, to: Who, action: Action, content: &str, transport: &str) -> String {
+        let mut message = self.message(to.other(), action);
+        message.contents.push(ContentPart {
+            transports: vec![Element::new(transport, "transport")],
+            ..ContentPart::named(content)
+        });
+        self.inject(to, message)
     }
 
     /// Lets time pass. Everything is carried but what channels tell each other.
@@ -479,4 +491,32 @@ fn an_offer_that_is_redirected_has_transports_of_its_own() {
         assert_eq!(t.only(Alice).transport(), Some(TWO));
         assert!(t.saw(Alice, "writable a true"));
     }
+}
+
+#[test]
+fn a_refusal_that_comes_again_is_not_one_of_the_next_proposal() {
+    let transports = || vec![fake(ONE), fake(TWO), fake(THREE)];
+    let mut t = Table::new(Setup {
+        alice: transports(),
+        bob: transports(),
+        channels: vec!["data"],
+        ..Setup::default()
+    });
+    t.call();
+    t.settle();
+    t.answer();
+    t.settle();
+    assert!(t.act(Alice, |s, now| s.fall_back("main", now)));
+    t.alice.out.clear();
+    for _ in 0..2 {
+        let reply = t.tell(Alice, Action::TransportReject, "main", TWO);
+        assert_eq!(reply, "result");
+    }
+    t.live(60);
+    for side in [Alice, Bob] {
+        assert_eq!(t.state(side), State::InProgress);
+        assert_eq!(t.only(side).transport(), Some(THREE), "{side:?}");
+    }
+    let proposals = t.said.iter().filter(|l| l.contains("transport-replace"));
+    assert_eq!(proposals.count(), 1, "the first was answered: {:?}", t.said);
 }

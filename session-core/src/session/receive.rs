@@ -135,8 +135,7 @@ impl Session {
             Action::TransportReject => {
                 for part in &message.contents {
                     let at = self.known(part)?;
-                    let name = self.contents[at].name.clone();
-                    self.replace_refused(Some(&name), now);
+                    self.receive_replace_rejected(at, part, now);
                 }
                 Ok(())
             }

@@ -105,7 +105,9 @@ impl Session {
             if self.role == Role::Initiator {
                 return Err(PeerError::TieBreak);
             }
-            // The initiator's goes on; ours is answered with a tie-break, which finds nothing to do.
+            // The initiator's goes on, and ours is not said again.
+            let name = self.contents[at].name.clone();
+            self.abandon(|asked| asked.is(Action::TransportReplace, &name));
             self.contents[at].replacing = None;
         }
         let usable = self.usable_factories(at);
@@ -166,9 +168,23 @@ impl Session {
                 return Err(blame);
             }
         };
+        // Its answer says that it arrived: it need not be acknowledged, too.
+        let name = self.contents[at].name.clone();
+        self.abandon(|asked| asked.is(Action::TransportReplace, &name));
         match self.contents[at].replacing.take() {
             Some(carrier) => self.switch(at, carrier, infos, now),
             None => Ok(()),
+        }
+    }
+
+    /// The peer declines a replacement: the one that is open, if it says of which it speaks.
+    pub(crate) fn receive_replace_rejected(&mut self, at: usize, part: &ContentPart, now: Instant) {
+        let content = &self.contents[at];
+        let open = content.replacing.as_ref().map(|c| &*c.namespace);
+        let mut named = part.transports.iter().map(Element::namespace);
+        if part.transports.is_empty() || named.any(|named| Some(named) == open) {
+            let name = content.name.clone();
+            self.replace_refused(Some(&name), now);
         }
     }
 
@@ -225,6 +241,8 @@ impl Session {
             content.retired.push(carrier.namespace);
         }
         let name = self.contents[at].name.clone();
+        // It is answered: neither its acknowledgement nor its silence is about what follows.
+        self.abandon(|asked| asked.is(Action::TransportReplace, &name));
         let works = self
             .channels
             .iter()
