@@ -469,3 +469,46 @@ fn information_that_overtakes_the_offer_does_not_end_it() {
     assert_eq!(world.sessions(1).len(), 1);
     world.check();
 }
+
+/// Hands over the first that waits for this host, and says whether there was one.
+fn hand_over(world: &mut World, which: impl Fn(&Envelope) -> bool) -> bool {
+    let at = world.held().iter().position(which);
+    at.is_some_and(|at| {
+        world.deliver(at);
+        true
+    })
+}
+
+#[test]
+fn a_change_of_senders_that_is_said_again_does_not_undo_a_newer_one() {
+    let (mut world, id, other) = running(FINE);
+    world.hold(true);
+    set_senders(&mut world, 0, id, Senders::None);
+    assert!(hand_over(&mut world, |e| e.to == 1));
+    set_senders(&mut world, 1, other, Senders::Both);
+    world.run_for(16 * SECOND);
+    assert!(hand_over(&mut world, |e| e.to == 1), "it was said again");
+    assert_eq!(senders(&world, 1, other), Senders::Both);
+    world.hold(false);
+    world.deliver_all();
+    world.run_for(20 * SECOND);
+    agree_on(&world, [id, other], Senders::Both);
+}
+
+#[test]
+fn a_change_of_senders_that_is_said_again_is_no_tie() {
+    let (mut world, id, other) = running(FINE);
+    world.hold(true);
+    set_senders(&mut world, 1, other, Senders::None);
+    assert!(hand_over(&mut world, |e| e.to == 0));
+    lose(&mut world, 1);
+    set_senders(&mut world, 0, id, Senders::Initiator);
+    let is_message = |e: &Envelope| matches!(e.parcel, Parcel::Message { .. });
+    // What the initiator asks is lost until it is given up; its answers arrive.
+    for _ in 0..60 {
+        while hand_over(&mut world, |e| e.to == 0 || !is_message(e)) {}
+        lose(&mut world, 1);
+        world.run_for(SECOND);
+    }
+    agree_on(&world, [id, other], Senders::None);
+}

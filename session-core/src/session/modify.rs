@@ -411,6 +411,14 @@ impl Session {
                 problem: "missing",
             });
         };
+        let name = self.contents[at].name.clone();
+        if self
+            .senders_before(&name)
+            .is_some_and(|before| *before == senders)
+        {
+            // Said again, because our acknowledgement was not there in time: our own change was made upon it, and goes on.
+            return Ok(());
+        }
         let crossing = self
             .pending
             .iter()
@@ -418,7 +426,6 @@ impl Session {
         if crossing && self.role == Role::Initiator {
             return Err(PeerError::TieBreak);
         }
-        let name = self.contents[at].name.clone();
         // Ours, if there is one, lost: it must not be said again.
         self.abandon(|asked| asked.is(Action::ContentModify, &name));
         self.contents[at].senders_wanted = None;
@@ -432,19 +439,25 @@ impl Session {
     /// The peer's accept says who sends. It knew nothing of a change of ours that is under way: that one goes on, and
     /// what was accepted is what it is taken back to.
     pub(crate) fn senders_accepted(&mut self, content: &str, senders: Senders) {
-        let waiting = self.outbox.iter_mut().filter_map(super::Outgoing::undo);
-        let mut undos = self
-            .pending
-            .iter_mut()
-            .filter_map(super::Pending::undo)
-            .chain(waiting);
-        if let Some((_, before)) = undos.find(|(name, _)| **name == *content) {
+        if let Some(before) = self.senders_before(content) {
             *before = senders;
         } else if let Some(at) = self.content_position(content)
             && !self.contents[at].senders_changed
         {
             self.contents[at].senders = senders;
         }
+    }
+
+    /// What a change of ours that is under way is taken back to.
+    fn senders_before(&mut self, content: &str) -> Option<&mut Senders> {
+        let waiting = self.outbox.iter_mut().filter_map(super::Outgoing::undo);
+        let mut undos = self
+            .pending
+            .iter_mut()
+            .filter_map(super::Pending::undo)
+            .chain(waiting);
+        let found = undos.find(|(name, _)| **name == *content);
+        found.map(|(_, before)| before)
     }
 
     /// The accept says who sends: no change under way is to be taken back.
