@@ -133,6 +133,11 @@ impl Table {
         self.inject(to, message)
     }
 
+    fn count(&self, who: Who, line: &str) -> usize {
+        let lines = self.lines(who);
+        lines.iter().filter(|l| l.starts_with(line)).count()
+    }
+
     /// Lets time pass. Everything is carried but what channels tell each other.
     fn live_without_candidates(&mut self, seconds: u64) {
         for _ in 0..seconds {
@@ -519,4 +524,20 @@ fn a_refusal_that_comes_again_is_not_one_of_the_next_proposal() {
     }
     let proposals = t.said.iter().filter(|l| l.contains("transport-replace"));
     assert_eq!(proposals.count(), 1, "the first was answered: {:?}", t.said);
+}
+
+#[test]
+fn a_replacement_that_comes_again_is_made_once() {
+    let mut t = running();
+    for _ in 0..2 {
+        let reply = t.tell(Bob, Action::TransportReplace, "main", TWO);
+        assert_eq!(reply, "result");
+    }
+    let said = t.bob.out.iter();
+    let accepts = said.filter(|output| match output {
+        Output::Message { message, .. } => message.action == Action::TransportAccept,
+        _ => false,
+    });
+    assert_eq!(accepts.count(), 1);
+    assert_eq!(t.count(Bob, "modify TransportReplaced"), 1);
 }

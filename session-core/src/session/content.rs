@@ -31,6 +31,8 @@ pub struct Content {
     pub(crate) deferred: bool,
     /// Our transport-replace that awaits its answer.
     pub(crate) replacing: Option<Carrier>,
+    /// The peer's transport-replace that was accepted last.
+    pub(crate) taken: Option<Element>,
     /// Replacements of the peer that were refused in a row.
     pub(crate) refused: u8,
     /// The answer to the peer's offer, for the accept.
@@ -183,6 +185,7 @@ impl Content {
             untried: VecDeque::new(),
             deferred: false,
             replacing: None,
+            taken: None,
             refused: 0,
             answer: None,
             offer: None,

@@ -101,7 +101,13 @@ impl Session {
                 problem: "exactly one is needed",
             });
         };
-        if self.contents[at].replacing.is_some() {
+        let content = &self.contents[at];
+        let again = content.taken.as_ref() == Some(offer);
+        if again && self.is_asked(Action::TransportAccept, &content.name) {
+            // Our answer was not there in time. It is said again by itself, and what it says is in use.
+            return Ok(());
+        }
+        if content.replacing.is_some() {
             if self.role == Role::Initiator {
                 return Err(PeerError::TieBreak);
             }
@@ -123,6 +129,7 @@ impl Session {
             return Ok(());
         };
         self.contents[at].refused = 0;
+        self.contents[at].taken = Some(offer.detach());
         let mut reply = self.contents[at].part();
         reply.transports.push(answer);
         let message = Message {
