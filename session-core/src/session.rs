@@ -1,5 +1,6 @@
 //! [`Session`]: one conversation with one peer, from the offer to the end.
 
+mod bundle;
 mod channels;
 mod clocks;
 mod collect;

@@ -29,7 +29,10 @@ fn pair() -> Table {
 
 /// Offers contents of these names, the first of them as the default one.
 fn offered(names: [&str; 2], bundle: bool) -> Table {
-    let mut t = pair();
+    offered_at(pair(), names, bundle)
+}
+
+fn offered_at(mut t: Table, names: [&str; 2], bundle: bool) -> Table {
     let (name, to, now) = (t.alice.name.clone(), t.bob.name.clone(), t.now);
     let id = t.alice.manager.create_session(name, TYPE, now).unwrap();
     let session = t.alice.manager.session(id).unwrap();
@@ -51,6 +54,21 @@ fn running() -> Table {
     t.answer();
     t.settle();
     assert_eq!([t.state(Alice), t.state(Bob)], [State::InProgress; 2]);
+    t
+}
+
+/// As [`offered`], with a channel in each, and accepted.
+fn running_two(t: Table, names: [&str; 2], bundle: bool) -> Table {
+    let mut t = offered_at(t, names, bundle);
+    for who in [Alice, Bob] {
+        t.act(who, |s, now| {
+            s.create_channel_in(names[1], "side", None, now)
+        })
+        .unwrap();
+        t.settle();
+    }
+    t.answer();
+    t.settle();
     t
 }
 
@@ -136,6 +154,12 @@ impl Table {
     fn count(&self, who: Who, line: &str) -> usize {
         let lines = self.lines(who);
         lines.iter().filter(|l| l.starts_with(line)).count()
+    }
+
+    fn side_is_writable(&mut self, who: Who, content: &str) -> bool {
+        let session = self.only(who);
+        let channel = session.channel_in(content, "side").unwrap();
+        session.writable(channel)
     }
 
     /// Lets time pass. Everything is carried but what channels tell each other.
@@ -540,4 +564,86 @@ fn a_replacement_that_comes_again_is_made_once() {
     });
     assert_eq!(accepts.count(), 1);
     assert_eq!(t.count(Bob, "modify TransportReplaced"), 1);
+}
+
+#[test]
+fn a_bundle_goes_over_to_another_transport_as_a_whole() {
+    for who in [Alice, Bob] {
+        let mut t = running_two(pair(), ["main", "more"], true);
+        let before = [Alice, Bob].map(|side| t.count(side, "writable side true"));
+        t.act(who, |s, now| s.replace_transport("main", TWO, now))
+            .unwrap();
+        t.settle();
+        for (side, before) in [Alice, Bob].into_iter().zip(before) {
+            assert_eq!(t.only(side).transport(), Some(TWO));
+            assert_eq!(t.bundled(side, "more"), Some("main".into()));
+            assert!(t.side_is_writable(side, "more"));
+            let after = t.count(side, "writable side true");
+            assert_eq!(after, before + 1, "{who:?} {side:?}");
+        }
+    }
+}
+
+#[test]
+fn a_bundle_falls_back_as_a_whole() {
+    for speculative in [true, false] {
+        let broken = Fake {
+            broken: true,
+            ..fake(ONE)
+        };
+        let t = Table::new(Setup {
+            alice: vec![broken, fake(TWO)],
+            bob: vec![fake(ONE), fake(TWO)],
+            channels: vec!["data"],
+            config: Config {
+                speculative,
+                ..Config::default()
+            },
+            ..Setup::default()
+        });
+        let mut t = running_two(t, ["main", "more"], true);
+        for side in [Alice, Bob] {
+            assert_eq!(t.state(side), State::InProgress, "{speculative}");
+            assert_eq!(t.only(side).transport(), Some(TWO));
+            assert_eq!(t.bundled(side, "more"), Some("main".into()));
+            assert!(t.side_is_writable(side, "more"));
+        }
+    }
+}
+
+#[test]
+fn a_member_of_a_bundle_gives_up_the_transport_of_all() {
+    for who in [Alice, Bob] {
+        let mut t = running_two(pair(), ["main", "more"], true);
+        assert!(t.act(who, |s, now| s.fall_back("more", now)), "{who:?}");
+        t.settle();
+        for side in [Alice, Bob] {
+            assert_eq!(t.state(side), State::InProgress);
+            assert_eq!(t.only(side).transport(), Some(TWO), "{who:?}");
+            assert_eq!(t.bundled(side, "more"), Some("main".into()));
+            assert!(t.side_is_writable(side, "more"));
+        }
+    }
+}
+
+#[test]
+fn the_transport_of_a_bundle_outlives_its_first_content() {
+    for who in [Alice, Bob] {
+        let mut t = running_two(pair(), ["main", "more"], true);
+        t.act(who, |s, now| s.remove_content("main", decline(), now))
+            .unwrap();
+        t.settle();
+        for side in [Alice, Bob] {
+            assert_eq!(t.bundled(side, "more"), None);
+            assert_eq!(t.only(side).transport(), Some(ONE));
+            assert!(t.side_is_writable(side, "more"));
+        }
+        t.act(who, |s, now| s.replace_transport("more", TWO, now))
+            .unwrap();
+        t.settle();
+        for side in [Alice, Bob] {
+            assert_eq!(t.only(side).transport(), Some(TWO));
+            assert!(t.side_is_writable(side, "more"));
+        }
+    }
 }

@@ -376,14 +376,15 @@ fn a_content_that_is_added_later_has_its_layer_in_its_proposal() {
     scene.world.check();
 }
 
-#[test]
-fn contents_that_share_a_transport_share_its_layer() {
+/// Two contents that share a transport, with these layers for this key.
+fn bundle(layers: fn(&'static str) -> [Layer; 2]) -> Scene {
     let mut world = World::new(5);
     for (name, key) in [("alice@example.org/a", "a"), ("bob@example.org/b", "b")] {
         world.add_host(name, Config::default(), |manager| {
             manager.add_transport(MemoryDatagram::new())?;
-            let shared = layer(seal(ONE, key));
-            let recorder = Recorder::new().with_layered("data", Arc::clone(&shared));
+            manager.add_transport(MemoryDatagram::new().with_namespace(SECOND))?;
+            let [first, second] = layers(key);
+            let recorder = Recorder::new().with_layered("data", first);
             manager.add_client(recorder.with_reaction(move |session, callback, now| {
                 let calls = *callback == Callback::Created(false);
                 let rings = *callback == Callback::State(State::ReceivedInitiate);
@@ -393,9 +394,9 @@ fn contents_that_share_a_transport_share_its_layer() {
                     session.bundle(&[DEFAULT_CONTENT, "more"]).unwrap();
                 }
                 if calls || rings {
-                    let shared = Some(Arc::clone(&shared));
+                    let second = Some(Arc::clone(&second));
                     session
-                        .create_channel_in("more", "more", shared, now)
+                        .create_channel_in("more", "more", second, now)
                         .unwrap();
                 }
                 if rings {
@@ -408,7 +409,16 @@ fn contents_that_share_a_transport_share_its_layer() {
         .call(ALICE, BOB, RECORDER_NAMESPACE, &Note("hi".into()))
         .unwrap();
     world.run_for(Duration::from_secs(10));
-    let mut scene = Scene { world, session };
+    Scene { world, session }
+}
+
+#[test]
+fn contents_that_share_a_transport_share_its_layer() {
+    let mut scene = bundle(|key| {
+        let shared = layer(seal(ONE, key));
+        [Arc::clone(&shared), shared]
+    });
+    let session = scene.session;
     let leader = scene.world.with_session(ALICE, session, |session, _| {
         let content = session.content("more").unwrap();
         content.bundled_with().map(str::to_owned)
@@ -421,6 +431,23 @@ fn contents_that_share_a_transport_share_its_layer() {
     );
     assert!(scene.secured(ALICE).len() >= 2, "both channels have it");
     scene.assert_talks();
+}
+
+#[test]
+fn contents_that_share_a_transport_take_their_layers_to_another() {
+    for who in [ALICE, BOB] {
+        let mut scene = bundle(|key| [layer(seal(ONE, key)), layer(seal(TWO, key))]);
+        let before = [ALICE, BOB].map(|host| scene.secured(host).len());
+        let session = [scene.session, scene.world.sessions(BOB)[0]][who];
+        let replaced = scene.world.with_session(who, session, |session, now| {
+            session.replace_transport(DEFAULT_CONTENT, SECOND, now)
+        });
+        assert_eq!(replaced, Some(Ok(())));
+        scene.world.run_for(Duration::from_secs(10));
+        let after = [ALICE, BOB].map(|host| scene.secured(host).len());
+        assert_eq!(after, before.map(|before| before + 2), "both channels anew");
+        scene.assert_talks();
+    }
 }
 
 #[test]

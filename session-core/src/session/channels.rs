@@ -465,8 +465,8 @@ impl Session {
     /// Whether a stream that fails now has ended by that: we have said our last on it, and it cannot go on elsewhere.
     pub(super) fn ends_by_failure(&self, at: usize) -> bool {
         let channel = &self.channels[at];
-        let host = self.content_position(&channel.content);
-        let last = host.is_none_or(|host| self.contents[host].untried.is_empty());
+        let at = self.content_position(&channel.content);
+        let last = at.is_none_or(|at| self.contents[self.host_of(at)].untried.is_empty());
         let moves = channel.movable
             && self.dialect.has_modify
             && (self.role == crate::Role::Responder || !last);

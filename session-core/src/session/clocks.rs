@@ -125,7 +125,8 @@ impl Session {
                 return false;
             }
             // One that was lost has a clock of its own, but not while the answer to a proposal decides.
-            let unwatched = |c: &Channel| c.path_lost.is_none() || content.replacing.is_some();
+            let replacing = self.replacing_for(at).is_some();
+            let unwatched = |c: &Channel| c.path_lost.is_none() || replacing;
             let mut channels = self
                 .channels
                 .iter()
@@ -144,7 +145,7 @@ impl Session {
                 .filter(|c| c.content == self.contents[at].name)
         };
         // While another transport is proposed, its answer decides.
-        if self.contents[at].replacing.is_some() || channels().any(|c| c.path) {
+        if self.replacing_for(at).is_some() || channels().any(|c| c.path) {
             return None;
         }
         channels().filter_map(|c| c.path_lost).max()

@@ -132,9 +132,7 @@ impl Session {
     /// A content, and the one that has its transport.
     fn layer_hosts(&self, content: &str) -> Option<(usize, usize)> {
         let at = self.content_position(content)?;
-        let leader = self.contents[at].bundled.as_deref();
-        let host = leader.and_then(|name| self.content_position(name));
-        Some((at, host.unwrap_or(at)))
+        Some((at, self.host_of(at)))
     }
 
     /// The peer accepts a transport without a word about it.

@@ -7,7 +7,7 @@ use super::{
 use crate::{
     Action, Cause, ContentCapacity, ContentPart, Element, Event, Group, Message, Misuse, Offers,
     Peer, PeerError, Redirect, State, TransportAnswer, TransportError, TransportFactory,
-    TransportKind,
+    TransportKind, layer::Layers,
 };
 use std::{sync::Arc, time::Instant};
 
@@ -63,8 +63,11 @@ impl Session {
     }
 
     pub(super) fn usable_factories(&self, at: usize) -> Vec<Arc<dyn TransportFactory>> {
-        let layers = &self.contents[at].layers;
-        let datagrams = layers.iter().any(|l| l.kind() == TransportKind::Datagram);
+        let hosted = (0..self.contents.len()).filter(|&other| self.host_of(other) == at);
+        let datagrams = hosted
+            .chain([at])
+            .flat_map(|at| &self.contents[at].layers)
+            .any(|layer| layer.kind() == TransportKind::Datagram);
         self.potential_transports()
             .iter()
             .filter_map(|namespace| self.registry.factory(namespace))
@@ -77,7 +80,14 @@ impl Session {
     pub(super) fn carrier(&self, at: usize, factory: &Arc<dyn TransportFactory>) -> Carrier {
         let name = self.contents[at].name.clone();
         let context = self.transport_context(&name);
-        Carrier::new(factory.as_ref(), &self.contents[at].layers, &context)
+        let mut carrier = Carrier::new(factory.as_ref(), &self.contents[at].layers, &context);
+        let others = self.contents.iter();
+        for other in others.filter(|other| other.bundled.as_ref() == Some(&name)) {
+            let context = self.transport_context(&other.name);
+            let layers = Layers::new(&other.layers, carrier.kind, &context);
+            carrier.layers.adopt(layers);
+        }
+        carrier
     }
 
     /// Sends the initiate and lets the channels of the preferred transports connect.
@@ -347,6 +357,7 @@ impl Session {
         let layers = content.carriers.drain(..).next().map(|c| c.layers);
         content.infos.clear();
         content.untried.clear();
+        content.deferred = false;
         content.bundled = Some(leader.clone());
         let early = std::mem::take(&mut content.early);
         if let Some(leader) = self.content_position(leader) {
@@ -467,6 +478,8 @@ impl Session {
         let name = self.contents[at].name.clone();
         self.remove_channels(&name);
         self.abandon(|asked| asked.is_about(&name));
-        self.contents.remove(at)
+        let mut gone = self.contents.remove(at);
+        self.inherit_transport(&mut gone);
+        gone
     }
 }

@@ -445,10 +445,7 @@ impl Session {
         for part in &message.contents {
             // One that we do not know may be on its way (content-add) or gone: neither is the peer's fault.
             let Ok(at) = self.known(part) else { continue };
-            let host = match &self.contents[at].bundled {
-                Some(leader) => self.content_position(leader).unwrap_or(at),
-                None => at,
-            };
+            let host = self.host_of(at);
             for info in &part.transports {
                 let namespace: Arc<str> = info.namespace().into();
                 if self.contents[host].retired.contains(&namespace) {

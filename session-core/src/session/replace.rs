@@ -56,14 +56,15 @@ impl Session {
         let Some(at) = self.content_position(content) else {
             return false;
         };
-        let is_new = self.contents[at].replacing.is_none();
+        let is_new = self.replacing_for(at).is_none();
+        let at = self.host_of(at);
         if !self.state.is_accepted() || !self.dialect.has_modify || !is_new {
             return false;
         }
         let follows = match self.role {
             Role::Initiator => self.next_transport(at, now),
             Role::Responder => {
-                self.unbind_channels(content);
+                self.unbind_transport(at);
                 self.say_transport_failed(at, now);
                 true
             }
@@ -204,7 +205,9 @@ impl Session {
         now: Instant,
     ) -> Result<(), PeerError> {
         let name = self.contents[at].name.clone();
-        self.unbind_channels(&name);
+        // Who shared a transport leaves it; who shares this one comes along.
+        self.contents[at].bundled = None;
+        self.unbind_transport(at);
         let content = &mut self.contents[at];
         content.retired.retain(|n| *n != carrier.namespace);
         for old in content.carriers.drain(..) {
@@ -214,7 +217,6 @@ impl Session {
         }
         content.carriers.push(carrier);
         content.agreed = true;
-        content.bundled = None;
         content.answer = None;
         content.offer = None;
         content.infos.clear();
@@ -223,7 +225,7 @@ impl Session {
             self.count_candidate(at)?;
         }
         self.replaced = true;
-        if let Err(error) = self.bind_channels(&name, now) {
+        if let Err(error) = self.bind_transport(at, now) {
             self.transport_failed(&name, error, now);
             return Ok(());
         }
@@ -250,16 +252,17 @@ impl Session {
         let name = self.contents[at].name.clone();
         // It is answered: neither its acknowledgement nor its silence is about what follows.
         self.abandon(|asked| asked.is(Action::TransportReplace, &name));
+        let host = self.host_of(at);
         let works = self
             .channels
             .iter()
-            .any(|c| c.content == name && c.is_bound());
-        if works || self.next_transport(at, now) {
+            .any(|c| c.is_bound() && self.is_hosted(&c.content, host));
+        if works || self.contents[host].replacing.is_some() || self.next_transport(host, now) {
             return;
         }
         if self.role == Role::Responder && self.state.is_accepted() {
             // What failed meanwhile was not told as long as ours was open, and the initiator may have another.
-            self.say_transport_failed(at, now);
+            self.say_transport_failed(host, now);
             return self.review_clocks(now);
         }
         self.fail(Cause::NoCommonTransport, false, now);
@@ -279,7 +282,7 @@ impl Session {
             return Err(error);
         };
         let may_follow = match self.role {
-            Role::Initiator => !self.contents[at].untried.is_empty(),
+            Role::Initiator => !self.contents[self.host_of(at)].untried.is_empty(),
             // The other side knows what is left.
             Role::Responder => true,
         };
@@ -303,22 +306,22 @@ impl Session {
         if self.state.is_ended() {
             return;
         }
-        let content = &mut self.contents[at];
-        if content.replacing.is_some() {
+        if let Some(open) = self.replacing_for(at) {
             if cause == Cause::NoConnectivity {
                 // Some peers acknowledge a replacement that they do not want, and say nothing more.
-                let name = content.name.clone();
+                let name = self.contents[open].name.clone();
                 self.replace_refused(Some(&name), now);
             }
             return;
         }
+        let at = self.host_of(at);
+        let content = &mut self.contents[at];
         // Nothing is replaced that the peer has not accepted.
         let early =
             self.state == State::SentInitiate || content.state == ContentState::ProposedHere;
         if early && self.dialect.has_modify && !content.untried.is_empty() {
             content.deferred = true;
-            let name = content.name.clone();
-            self.unbind_channels(&name);
+            self.unbind_transport(at);
             return self.warn(cause);
         }
         if self.next_transport(at, now) {
@@ -360,14 +363,14 @@ impl Session {
         let Some(at) = self.content_position(name) else {
             return;
         };
+        let at = self.host_of(at);
         let current = self.contents[at].transport();
         if self.role == Role::Initiator
             && self.state.is_accepted()
             && current.is_some()
             && current == failed.attribute("transport")
         {
-            let name = self.contents[at].name.clone();
-            self.unbind_channels(&name);
+            self.unbind_transport(at);
             self.give_up_transport(at, Cause::Transport(TransportError::Closed), now);
         }
     }
@@ -393,8 +396,7 @@ impl Session {
         let Some(factory) = self.registry.factory(&namespace).cloned() else {
             return false;
         };
-        let name = self.contents[at].name.clone();
-        self.unbind_channels(&name);
+        self.unbind_transport(at);
         self.send_replace(at, &factory, now);
         true
     }
