@@ -7,6 +7,7 @@
 
 mod common;
 
+use bytes::Bytes;
 use common::*;
 use session_core::*;
 use std::{
@@ -646,4 +647,21 @@ fn the_transport_of_a_bundle_outlives_its_first_content() {
             assert!(t.side_is_writable(side, "more"));
         }
     }
+}
+
+#[test]
+fn the_content_that_was_longest_without_a_path_is_given_up_first() {
+    let mut t = running_two(pair(), ["main", "more"], false);
+    // Alice's sockets are numbered in their order.
+    for (port, seconds) in [(1002, 49), (1001, 2)] {
+        let [from, to] = [2000, port].map(|port| ([10, 0, 0, 1], port).into());
+        t.datagrams.push_back((from, to, Bytes::from_static(CUT)));
+        t.carry_datagrams();
+        t.pass(Duration::from_secs(seconds));
+    }
+    let mut given_up = None;
+    t.change(Alice, Action::TransportReplace, |message| {
+        given_up = Some(message.contents[0].name.to_string());
+    });
+    assert_eq!(given_up.as_deref(), Some("more"));
 }

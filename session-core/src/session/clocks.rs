@@ -45,9 +45,7 @@ impl Session {
         } else if self.timers.connectivity.is_none() {
             self.timers.connectivity = now.checked_add(self.connectivity_time());
         }
-        let lost = (0..self.contents.len())
-            .filter_map(|at| self.path_lost(at))
-            .min();
+        let lost = self.first_lost().map(|(lost, _)| lost);
         self.timers.writability =
             lost.and_then(|lost| lost.checked_add(self.shared.config.clocks.writability));
     }
@@ -103,11 +101,10 @@ impl Session {
         {
             self.give_up_transport(at, Cause::NoConnectivity, now);
         }
-        if due(&mut self.timers.writability) {
-            let lost = (0..self.contents.len()).find(|&at| self.path_lost(at).is_some());
-            if let Some(at) = lost {
-                self.give_up_transport(at, Cause::ConnectionLost, now);
-            }
+        if due(&mut self.timers.writability)
+            && let Some((_, at)) = self.first_lost()
+        {
+            self.give_up_transport(at, Cause::ConnectionLost, now);
         }
         if due(&mut self.timers.parting) {
             self.fail(Cause::Transport(TransportError::Closed), false, now);
@@ -135,6 +132,12 @@ impl Session {
             !content.is_settled()
                 || channels.peek().is_some() && channels.all(|c| !c.path && unwatched(c))
         })
+    }
+
+    /// The content that has been without a path for longest, if it had one, and since when.
+    fn first_lost(&self) -> Option<(Instant, usize)> {
+        let lost = (0..self.contents.len()).filter_map(|at| Some((self.path_lost(at)?, at)));
+        lost.min()
     }
 
     /// Since when none of a content's channels has a path, if one had.

@@ -21,6 +21,8 @@ use std::{
 pub const TYPE: &str = "https://example.org/test";
 pub const ONE: &str = "https://example.org/one";
 pub const TWO: &str = "https://example.org/two";
+/// A fake channel that gets this has no path any more.
+pub const CUT: &[u8] = b"cut";
 
 pub fn description(text: &str) -> Element {
     Element::new(TYPE, "description").text(text)
@@ -164,6 +166,11 @@ impl TransportChannel for FakeChannel {
     }
     fn handle_datagram(&mut self, datagram: Datagram, _: Instant) {
         self.count();
+        if *datagram.payload == *CUT {
+            (self.remote, self.writable) = (None, false);
+            self.out.push_back(ChannelOutput::Writable(false));
+            return;
+        }
         self.out.push_back(ChannelOutput::Packet(datagram.batch()));
     }
     fn handle_timeout(&mut self, _: Instant) {}
