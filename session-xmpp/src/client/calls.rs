@@ -10,13 +10,14 @@ use crate::{
 use session_core::{Element, ElementRef, Notice, Peer, SessionManager};
 use std::{
     fmt,
+    future::pending,
     sync::{Arc, Mutex, OnceLock},
     time::{Duration, Instant, SystemTime},
 };
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use tokio::{
     sync::{Notify, mpsc},
-    time::{sleep_until, timeout_at},
+    time::{sleep_until, timeout},
 };
 use tracing::debug;
 
@@ -82,6 +83,8 @@ impl Calls {
     /// each login. Ends with the endpoint's link.
     pub async fn run(&self, endpoint: &Endpoint) {
         let mut link = endpoint.connect_link_state();
+        // Calls do not wait for the answer.
+        let mut asked = None;
         loop {
             let due = self.drain(endpoint);
             let wake = due.unwrap_or_else(Instant::now);
@@ -90,10 +93,14 @@ impl Calls {
                 () = sleep_until(wake.into()), if due.is_some() => {
                     self.update(Jmi::handle_timeout);
                 }
+                () = finished(&mut asked) => asked = None,
                 notice = link.next() => match notice {
                     Some(Notice::Snapshot { last: Some(state), .. } | Notice::Value(state)) => {
                         match state {
-                            LinkState::Up(own) => self.up(endpoint, &own).await,
+                            LinkState::Up(own) => {
+                                lock(&self.0.jmi).set_own(own.clone());
+                                asked = Some(Box::pin(enable_carbons(endpoint, own)));
+                            }
                             LinkState::Down(_) => {}
                             LinkState::Ended => return,
                         }
@@ -101,27 +108,6 @@ impl Calls {
                     Some(Notice::Snapshot { last: None, .. }) => {}
                     Some(Notice::Ended) | None => return,
                 },
-            }
-        }
-    }
-
-    async fn up(&self, endpoint: &Endpoint, own: &Peer) {
-        lock(&self.0.jmi).set_own(own.clone());
-        let enable = Element::new(CARBONS, "enable");
-        let asked = endpoint.query(QueryKind::Set, address::bare(own), enable, ANSWER_MAX);
-        tokio::pin!(asked);
-        // Calls do not wait for the answer.
-        let until = tokio::time::Instant::now() + ANSWER_MAX;
-        loop {
-            self.drain(endpoint);
-            tokio::select! {
-                answer = timeout_at(until, &mut asked) => {
-                    if !matches!(answer, Ok(Ok(_))) {
-                        debug!("the server sends no carbons");
-                    }
-                    return;
-                }
-                () = self.0.bell.notified() => {}
             }
         }
     }
@@ -155,6 +141,23 @@ impl Calls {
 impl fmt::Debug for Calls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Calls").finish_non_exhaustive()
+    }
+}
+
+/// Asks for copies of what other devices of the account say.
+async fn enable_carbons(endpoint: &Endpoint, own: Peer) {
+    let enable = Element::new(CARBONS, "enable");
+    let asked = endpoint.query(QueryKind::Set, address::bare(&own), enable, ANSWER_MAX);
+    if !matches!(timeout(ANSWER_MAX, asked).await, Ok(Ok(_))) {
+        debug!("the server sends no carbons");
+    }
+}
+
+/// The end of what is under way; never, when nothing is.
+async fn finished(work: &mut Option<impl Future<Output = ()> + Unpin>) {
+    match work {
+        Some(work) => work.await,
+        None => pending().await,
     }
 }
 
@@ -200,13 +203,17 @@ fn delay(message: ElementRef<'_>, now: SystemTime) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::{super::Rule, *};
-    use crate::xml::{self, Context};
+    use crate::{
+        endpoint::{Link, LinkError, LinkEvent, Options, Router},
+        jmi::JmiEnd,
+        xml::{self, Context as XmlContext},
+    };
     use session_core::ElementLimits;
+    use std::task::{Context, Poll};
 
     /// What arrives and what leaves at the same time do not wait for each other.
     #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
     async fn calls_that_cross_do_not_block_each_other() {
-        use crate::endpoint::{Options, Router};
         use session_core::{Config, Reason, ReasonCondition, SeededEntropy};
         let router = Router::new();
         let names = ["alice@a.example/1", "bob@b.example/2"];
@@ -239,14 +246,71 @@ mod tests {
             })
         };
         let both = async { tokio::join!(work(0), work(1)) };
-        let (one, two) = tokio::time::timeout(Duration::from_secs(60), both)
+        let (one, two) = timeout(Duration::from_secs(60), both)
             .await
             .expect("they wait for each other");
         assert!(one.is_ok() && two.is_ok());
     }
 
+    /// A server that takes everything, says nothing, and is gone after a while.
+    struct Silent {
+        up: bool,
+        end: std::pin::Pin<Box<tokio::time::Sleep>>,
+    }
+
+    impl Link for Silent {
+        fn send(&mut self, _: bytes::Bytes) -> Result<(), LinkError> {
+            Ok(())
+        }
+
+        fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Option<LinkEvent>> {
+            if !std::mem::replace(&mut self.up, true) {
+                return Poll::Ready(Some(LinkEvent::Up("me@z/1".into())));
+            }
+            self.end.as_mut().poll(cx).map(|()| None)
+        }
+    }
+
+    #[tokio::test]
+    async fn time_is_kept_while_the_server_says_nothing_about_carbons() {
+        let config = JmiConfig {
+            answer: Duration::from_millis(200),
+            ..JmiConfig::default()
+        };
+        let (calls, mut events) = Calls::new(config);
+        let config = session_core::Config::default();
+        let manager = SessionManager::new(config, session_core::SeededEntropy::new(1));
+        let link = Silent {
+            up: false,
+            end: Box::pin(tokio::time::sleep(Duration::from_secs(1))),
+        };
+        let endpoint = Endpoint::spawn_with(manager, link, Options::default());
+        calls
+            .update(|jmi, now| {
+                jmi.set_own("me@z/1".into());
+                jmi.propose("call", &"friend@x".into(), Vec::new(), now)
+            })
+            .unwrap();
+        let soon = Duration::from_secs(5);
+        let over = async {
+            while let Some(event) = events.recv().await {
+                if let JmiOutput::Over { end, .. } = event {
+                    return Some(end);
+                }
+            }
+            None
+        };
+        let both = async { tokio::join!(calls.run(&endpoint), timeout(soon, over)).1 };
+        let end = timeout(2 * soon, both).await.expect("the link has ended");
+        assert_eq!(end, Ok(Some(JmiEnd::Unanswered)));
+    }
+
     fn message(own: &Peer, text: &str) -> Envelope {
-        let element = xml::parse(text.as_bytes(), &Context::CLIENT, &ElementLimits::default());
+        let element = xml::parse(
+            text.as_bytes(),
+            &XmlContext::CLIENT,
+            &ElementLimits::default(),
+        );
         let incoming = crate::stanza::decode(element.unwrap(), own);
         let crate::stanza::Incoming::Other(envelope) = incoming else {
             panic!("{incoming:?}");
@@ -305,7 +369,11 @@ mod tests {
     #[test]
     fn the_longest_delay_counts() {
         let at = |text: &str| {
-            let element = xml::parse(text.as_bytes(), &Context::CLIENT, &ElementLimits::default());
+            let element = xml::parse(
+                text.as_bytes(),
+                &XmlContext::CLIENT,
+                &ElementLimits::default(),
+            );
             let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_435_200 + 90);
             delay(element.unwrap().view(), now).map(|delay| delay.as_secs())
         };
