@@ -388,13 +388,21 @@ impl FileClient {
 
     /// Looks at a file that may be whole by now.
     pub(super) fn review(&mut self, session: &mut Session, content: &str, now: Instant) {
-        let patience = [self.config.unannounced, self.config.checksum];
+        let (unannounced, checksum) = (self.config.unannounced, self.config.checksum);
+        let standstill = self.config.standstill;
         let Some(transfer) = self.live_transfer(session, content) else {
             return;
         };
         if transfer.direction() == Direction::Send || !transfer.is_complete() {
             return;
         }
+        // Of what is all here, nothing says that its sender has hashed it but the end of its stream.
+        let announced = if transfer.is_silent() {
+            standstill
+        } else {
+            checksum
+        };
+        let patience = [unannounced, announced];
         match transfer.judge(patience) {
             Ok(Some(patience)) if transfer.verdict_due.is_none() => {
                 transfer.verdict_due = now.checked_add(patience);

@@ -62,6 +62,11 @@ impl Transfer {
         is_proven && check.is_some_and(|check| check.is_complete(ended))
     }
 
+    /// Whether nothing is to come but the end, and that has not: its sender hashes what we have, perhaps.
+    pub(crate) fn is_silent(&self) -> bool {
+        self.offset() > 0 && self.bytes() == Some(0) && !self.flow.has_peer_finished()
+    }
+
     /// Judges a file that is complete. `Some` is how long the peer may take to name a hash.
     ///
     /// # Errors
@@ -142,6 +147,8 @@ impl Transfer {
     /// Something was to follow.
     pub(crate) fn see_end(&mut self) -> Result<(), Fault> {
         self.signal.emit(Change::Readable);
+        // From here on a hash can be late.
+        self.verdict_due = None;
         match self.check.as_ref().map(Check::missing) {
             Some(Some((received, expected))) => Err(Fault::TooLittle { received, expected }),
             Some(None) | None => self.sealed.as_mut().map_or(Ok(()), Sealed::end),

@@ -173,7 +173,8 @@ pub(in crate::pcp) async fn land(
         Landing::There(hasher, name) => {
             let compared = compare(&mut line, &hasher).await;
             let Ok(integrity) = compared else {
-                // Its sender offers it again, as another.
+                // Its sender offers it again, as another; one that does not know of it is told.
+                line.cancel(ReasonCondition::MediaError.into());
                 return Ok(false);
             };
             let kept = Kept {

@@ -1,0 +1,87 @@
+//! What comes late: the hash of a file that is here already.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod filekit;
+
+use filekit::*;
+use session_core::testing::World;
+use session_file::{
+    Acceptance, Decision, FileClient, FileVerdict, HashAlgorithm, Integrity, Outcome,
+};
+use std::time::Duration;
+
+const VERIFIED: Outcome = Outcome::Received(Integrity::Verified(HashAlgorithm::Sha256));
+const SENT: Outcome = Outcome::Sent { confirmed: true };
+
+/// Bob has so much of a file from its beginning.
+fn has(world: &mut World, count: usize) {
+    set_policy(world, BOB, move |offer| {
+        let file = &offer.files[0];
+        let size = file.file.size.unwrap() as usize;
+        let acceptance = Acceptance {
+            offset: count as u64,
+            prefix: Some(prefix(&data("f", size)[..count])),
+            ..Acceptance::default()
+        };
+        FileVerdict::Decide(vec![(file.content.clone(), Decision::Accept(acceptance))])
+    });
+}
+
+#[test]
+fn a_file_that_is_here_is_recognised_however_long_its_sender_hashes_it() {
+    let whole = prefix(&data("f", 500_000));
+    for carrier in CARRIERS {
+        let mut world = world_with(carrier, 1, |config| config.hashes_outside = true);
+        has(&mut world, 500_000);
+        let id = offer(&mut world, &[("f", 500_000)]).remove(0);
+        world.run_for(Duration::from_secs(1));
+        let theirs = other(&mut world, ALICE, &id);
+        world.update(BOB, |manager, now| {
+            FileClient::show(manager, &theirs, &whole, now).unwrap();
+        });
+        world.run_for(Duration::from_secs(20));
+        world.update(ALICE, |manager, now| {
+            FileClient::prime(manager, &id, whole.clone(), now).unwrap();
+            FileClient::show(manager, &id, &whole, now).unwrap();
+        });
+        run(&mut world, &mut [App::new(), App::new()]);
+        assert_eq!(
+            outcome(&mut world, BOB, &theirs),
+            Some(VERIFIED),
+            "{carrier:?}"
+        );
+        assert_eq!(outcome(&mut world, ALICE, &id), Some(SENT), "{carrier:?}");
+    }
+}
+
+#[test]
+fn a_sender_that_names_no_hash_behind_the_end_of_its_stream_is_not_waited_for() {
+    let mut world = world_with(Carrier::Stream, 1, |config| {
+        config.hashes_outside = true;
+        // The end of the stream is all that says that it is one.
+        config.moves = false;
+    });
+    has(&mut world, 500_000);
+    let id = offer(&mut world, &[("f", 500_000)]).remove(0);
+    world.run_for(Duration::from_secs(1));
+    let theirs = other(&mut world, ALICE, &id);
+    let whole = prefix(&data("f", 500_000));
+    world.update(BOB, |manager, now| {
+        FileClient::show(manager, &theirs, &whole, now).unwrap();
+    });
+    world.run_for(Duration::from_secs(20));
+    assert_eq!(look(&mut world, BOB, &theirs, |t| t.integrity()), None);
+    // The end of the stream comes, and nothing that is said of it.
+    world.update(ALICE, |manager, now| {
+        FileClient::prime(manager, &id, whole.clone(), now).unwrap();
+    });
+    world.hold(true);
+    world.update(ALICE, |manager, now| {
+        FileClient::show(manager, &id, &whole, now).unwrap();
+    });
+    world.run_for(Duration::from_secs(7));
+    assert_eq!(
+        look(&mut world, BOB, &theirs, |t| t.integrity()),
+        Some(Integrity::Unverified)
+    );
+}
