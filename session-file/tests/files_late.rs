@@ -1,4 +1,4 @@
-//! What comes late: the hash of a file that is here already.
+//! What comes late: the hash of a file that is here already, and the first byte behind a part.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod filekit;
@@ -84,4 +84,28 @@ fn a_sender_that_names_no_hash_behind_the_end_of_its_stream_is_not_waited_for() 
         look(&mut world, BOB, &theirs, |t| t.integrity()),
         Some(Integrity::Unverified)
     );
+}
+
+#[test]
+fn a_sender_may_hash_what_is_in_front_of_a_part_for_long() {
+    let mut world = world(Carrier::Stream);
+    has(&mut world, 300_000);
+    let id = offer(&mut world, &[("f", 500_000)]).remove(0);
+    world.run_for(Duration::from_secs(15 * 60));
+    let mut apps = [App::new().with("f", data("f", 500_000)), App::new()];
+    run(&mut world, &mut apps);
+    let theirs = other(&mut world, ALICE, &id);
+    assert_eq!(outcome(&mut world, BOB, &theirs), Some(VERIFIED));
+    assert_eq!(outcome(&mut world, ALICE, &id), Some(SENT));
+}
+
+#[test]
+fn a_sender_that_sends_nothing_from_the_beginning_on_is_given_up() {
+    let mut world = world(Carrier::Stream);
+    accept_all(&mut world, BOB);
+    let id = offer(&mut world, &[("f", 500_000)]).remove(0);
+    world.run_for(Duration::from_secs(15 * 60));
+    let theirs = other(&mut world, ALICE, &id);
+    let outcome = outcome(&mut world, BOB, &theirs);
+    assert!(matches!(outcome, Some(Outcome::Failed(_))), "{outcome:?}");
 }

@@ -93,6 +93,8 @@ impl Transfer {
             Direction::Send => self.flow.has_unsent() || self.flow.is_finished(),
             // What has no size may have nothing to send for long.
             Direction::Receive if self.bytes().is_none() || self.is_complete() => false,
+            // Whoever sends it hashes what is in front of the part first, however large that is.
+            Direction::Receive if self.offset() > 0 && self.progress().received == 0 => false,
             Direction::Receive => !self.flow.is_paused() && self.flow.readable() == 0,
         };
         self.phase == Phase::Open && waits
