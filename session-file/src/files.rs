@@ -14,7 +14,7 @@ pub use config::{
 };
 
 use crate::{
-    Direction, Hasher, Integrity, Phase, Read, Transfer, TransferId, file::FILE_TRANSFER,
+    Direction, Hasher, Integrity, Outcome, Phase, Read, Transfer, TransferId, file::FILE_TRANSFER,
     transfer::Fault,
 };
 use bytes::Bytes;
@@ -388,7 +388,7 @@ impl FileClient {
     /// Shows what the application has hashed ([`FileConfig::hashes_outside`]): the file from its beginning, in the
     /// algorithms that its description names. A sender shows it behind the last byte that it writes, and the file is
     /// finished; a receiver when it has read every byte, and the file is judged. Where this client hashes itself, nothing
-    /// happens.
+    /// happens, and nothing to a file that is here and was judged before its sender ended the session.
     ///
     /// # Errors
     /// [`FileError`]; [`FileError::Range`] when the hasher has seen another number of bytes than have passed.
@@ -398,6 +398,10 @@ impl FileClient {
         hasher: &Hasher,
         now: Instant,
     ) -> Result<(), FileError> {
+        let outcome = client(manager)?.transfer_mut(id)?.outcome();
+        if matches!(outcome, Some(Outcome::Received(_))) {
+            return Ok(());
+        }
         let (client, session) = live(manager, id)?;
         let transfer = client.transfer_mut(id)?;
         if transfer.is_rewound() {

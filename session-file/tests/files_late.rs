@@ -1,4 +1,4 @@
-//! What comes late: the hash of a file that is here already, and the first byte behind a part.
+//! What comes late: the hash of a file that is here already, the first byte behind a part, and a look at what has arrived.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod filekit;
@@ -6,7 +6,8 @@ mod filekit;
 use filekit::*;
 use session_core::testing::World;
 use session_file::{
-    Acceptance, Decision, FileClient, FileVerdict, HashAlgorithm, Integrity, Outcome,
+    Acceptance, Completeness, Decision, FileClient, FileVerdict, HashAlgorithm, Integrity, Outcome,
+    Read,
 };
 use std::time::Duration;
 
@@ -108,4 +109,31 @@ fn a_sender_that_sends_nothing_from_the_beginning_on_is_given_up() {
     let theirs = other(&mut world, ALICE, &id);
     let outcome = outcome(&mut world, BOB, &theirs);
     assert!(matches!(outcome, Some(Outcome::Failed(_))), "{outcome:?}");
+}
+
+#[test]
+fn what_has_arrived_can_be_shown_when_its_sender_has_ended_the_session() {
+    let mut world = world_with(Carrier::Stream, 1, |config| {
+        // As others do: their streams do not move, and they end what was delivered.
+        config.moves = false;
+        config.linger = Duration::ZERO;
+    });
+    accept_all(&mut world, BOB);
+    let id = offer(&mut world, &[("f", 10_000)]).remove(0);
+    world.run_for(Duration::from_secs(1));
+    let theirs = other(&mut world, ALICE, &id);
+    App::new()
+        .with("f", data("f", 10_000))
+        .step(&mut world, ALICE);
+    world.run_for(Duration::from_secs(1));
+    assert!(is_over(&world, BOB), "Alice has ended it");
+    assert_eq!(outcome(&mut world, BOB, &theirs), Some(VERIFIED));
+    world.update(BOB, |manager, now| {
+        let read = FileClient::read(manager, &theirs, usize::MAX, now).unwrap();
+        assert!(read == Read::Bytes(data("f", 10_000)));
+        let whole = prefix(&data("f", 10_000));
+        assert_eq!(FileClient::show(manager, &theirs, &whole, now), Ok(()));
+        let end = FileClient::read(manager, &theirs, 1, now).unwrap();
+        assert_eq!(end, Read::End(Completeness::Verified));
+    });
 }

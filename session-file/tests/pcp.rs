@@ -21,6 +21,8 @@ mod keys;
 mod kit;
 #[path = "pcp/names.rs"]
 mod names;
+#[path = "pcp/several.rs"]
+mod several;
 #[path = "pcp/trees.rs"]
 mod trees;
 

@@ -102,8 +102,13 @@ impl Line {
 
     /// Waits until both sides have agreed. Where in the file to begin.
     pub(super) async fn opened(&mut self) -> Result<u64, Fault> {
-        self.wait(|transfer| (transfer.phase() == Phase::Open).then(|| transfer.offset()))
-            .await
+        self.wait(|transfer| {
+            // Its sender may have ended the session with all of it here.
+            let is_here = matches!(transfer.outcome(), Some(Outcome::Received(_)));
+            let is_open = transfer.phase() == Phase::Open || is_here;
+            is_open.then(|| transfer.offset())
+        })
+        .await
     }
 
     /// Writes what a thread gives, until it gives no more.

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use session_core::{Config, Element, Peer, SeededEntropy, SessionManager, StanzaError};
 use session_file::{
-    FILE_TRANSFER, Fault, File, FileClient, JINGLE_PUB, Proposal, TreeTotals,
+    FILE_TRANSFER, Fault, File, FileClient, FileConfig, JINGLE_PUB, Proposal, TreeTotals,
     disk::Existing,
     pcp::{Hand, Inbox, Mode, View, Ways, client},
     tree_offer,
@@ -92,11 +92,36 @@ pub(crate) fn side_at(
     rate: Option<u64>,
     service: Option<Box<dyn Service>>,
 ) -> Side {
+    let ways = Ways::new(via != Via::Ice).unwrap();
+    let client = client(&ways);
+    side_with(router, address, via, (rate, service), (&ways, client))
+}
+
+/// Somebody else's client: its streams do not move, it hashes by itself, and ends a session when so long after all was delivered
+/// nobody has.
+pub(crate) fn stranger(router: &Router, name: &str, linger: Duration) -> Side {
+    let ways = Ways::new(true).unwrap();
+    let client = FileClient::new(FileConfig {
+        layer: Some(ways.layer()),
+        moves: false,
+        linger,
+        ..FileConfig::default()
+    });
+    let address = format!("{name}@example.org/other");
+    side_with(router, &address, Via::RawUdp, (None, None), (&ways, client))
+}
+
+fn side_with(
+    router: &Router,
+    address: &str,
+    via: Via,
+    (rate, service): (Option<u64>, Option<Box<dyn Service>>),
+    (ways, client): (&Ways, FileClient),
+) -> Side {
     let address = Peer::from(address);
     static SEED: AtomicU64 = AtomicU64::new(0);
     let seed = SEED.fetch_add(1, Ordering::Relaxed) + (u64::from(std::process::id()) << 32);
     let mut manager = SessionManager::new(Config::default(), SeededEntropy::new(seed));
-    let ways = Ways::new(via != Via::Ice).unwrap();
     let ice = || IceTransportFactory::new(IceConfig::new(vec![HERE]));
     let added = match via {
         Via::Ice => manager
@@ -110,7 +135,7 @@ pub(crate) fn side_at(
         Via::Ibb => manager.add_transport(Ibb::new()),
     };
     added.unwrap();
-    manager.add_client(client(&ways)).unwrap();
+    manager.add_client(client).unwrap();
     let mut options = Options::default();
     options.service = service;
     let endpoint = Endpoint::spawn_with(manager, router.link(address.clone()), options);
