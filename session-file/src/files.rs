@@ -269,7 +269,9 @@ impl FileClient {
         }
     }
 
-    /// Decides about what a peer offers or asks for. What waits in the session and is not named is skipped.
+    /// Decides about what a peer offers or asks for. Of the offer that begins a session all is decided at once, and what is
+    /// not named is skipped; without any of it there is no session, whatever was added to it. What is added waits for
+    /// that, and then until it is named.
     ///
     /// # Errors
     /// [`FileError`]; then everything still waits.
@@ -280,7 +282,9 @@ impl FileClient {
         now: Instant,
     ) -> Result<(), FileError> {
         let (client, session) = both(manager, session)?;
-        client.answer_in(session, decisions, None, now)
+        let named: Vec<_> = decisions.iter().map(|(name, _)| name.clone()).collect();
+        let about = (!session.state().is_pending()).then_some(&named[..]);
+        client.answer_in(session, decisions, about, now)
     }
 }
 

@@ -150,7 +150,7 @@ pub struct FileOffer {
     pub session: SessionId,
     /// Who offers.
     pub from: Peer,
-    /// The files: all of a session's offer, or one that is added to a session.
+    /// The files: all of a session's offer, or what was added to a session.
     pub files: Vec<OfferedFile>,
 }
 

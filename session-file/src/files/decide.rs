@@ -47,7 +47,7 @@ pub(super) fn judge(
     let mut left: Vec<&Transfer> = exchange
         .transfers
         .iter()
-        .filter(|t| t.phase() == Phase::Offered)
+        .filter(|t| exchange.is_asked(t))
         .filter(|t| about.is_none_or(|about| about.contains(t.content())))
         .collect();
     for (content, decision) in decisions {

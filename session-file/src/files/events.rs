@@ -38,6 +38,7 @@ impl SessionClient for FileClient {
                 for name in names {
                     self.accepted(session, &name, now);
                 }
+                self.decide_later(session, now);
             }
             State::Init
             | State::SentInitiate
@@ -258,7 +259,9 @@ impl FileClient {
             .content(name)
             .and_then(|content| content.remote_description());
         let answer = answer.map(FileDescription::from_element);
-        let Some(transfer) = self.live_transfer(session, name) else {
+        // Who has said it twice has said it.
+        let transfer = self.live_transfer(session, name);
+        let Some(transfer) = transfer.filter(|t| t.phase() == Phase::Waiting) else {
             return;
         };
         let agreed = match answer {

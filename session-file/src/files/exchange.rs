@@ -23,6 +23,8 @@ pub(crate) struct Exchange {
     pub(crate) role: Role,
     /// In the order in which they were proposed.
     pub(crate) transfers: Vec<Transfer>,
+    /// What the peer added before the session was agreed on. It is decided about when it is.
+    later: Vec<Arc<str>>,
     named: u32,
     /// When we end a session whose every file was delivered.
     pub(crate) linger_due: Option<Instant>,
@@ -38,6 +40,7 @@ impl Exchange {
             peer,
             role,
             transfers: Vec::new(),
+            later: Vec::new(),
             named: 0,
             linger_due: None,
             end_due: None,
@@ -75,6 +78,12 @@ impl Exchange {
     /// Lets go of a file that a peer added and that nobody took: a peer could add such for ever.
     fn forget(&mut self, content: &str) {
         self.transfers.retain(|t| &**t.content() != content);
+        self.later.retain(|later| &**later != content);
+    }
+
+    /// Whether it waits for a decision of ours.
+    pub(super) fn is_asked(&self, transfer: &Transfer) -> bool {
+        transfer.phase() == Phase::Offered && !self.later.contains(transfer.content())
     }
 
     /// What waits for a decision of ours, of what is asked about.
@@ -86,7 +95,7 @@ impl Exchange {
         let waiting = self
             .transfers
             .iter()
-            .filter(|t| t.phase() == Phase::Offered && about(t));
+            .filter(|t| self.is_asked(t) && about(t));
         let files: Vec<_> = waiting
             .map(|transfer| OfferedFile {
                 content: transfer.content().clone(),
@@ -147,12 +156,13 @@ impl FileClient {
         self.decide(session, |_| true, now);
     }
 
-    /// The peer adds a file to a session that runs.
+    /// The peer adds a file to a session.
     pub(super) fn receive_content(&mut self, session: &mut Session, name: &str, now: Instant) {
         let id = session.id();
         let limits = self.config.limits;
         let waiting = self.offers().count();
         let peer = session.remote_name().clone();
+        let pending = session.state().is_pending();
         let exchange = self.exchanges.get_mut(&id);
         let exchange = exchange
             .filter(|exchange| exchange.transfers.len() < limits.files && waiting < limits.offers);
@@ -161,6 +171,9 @@ impl FileClient {
                 // What is refused anyway is not opened.
                 let transfer = offered(content, limits, &mut self.keyring, &peer);
                 transfer.map(|transfer| {
+                    if pending {
+                        exchange.later.push(transfer.content().clone());
+                    }
                     exchange.transfers.push(transfer);
                     exchange.linger_due = None;
                 })
@@ -169,11 +182,22 @@ impl FileClient {
             (None, _) => Err(ReasonCondition::Busy.into()),
         };
         match accepted {
+            // What is accepted before the offer is has no session.
+            Ok(()) if pending => {}
             Ok(()) => self.decide(session, |transfer| &**transfer.content() == name, now),
             Err(reason) => {
                 // It is gone if that is not possible any more.
                 let _ = session.reject_content(name, reason, now);
             }
+        }
+    }
+
+    /// The session is agreed on: what was added before that waits for a decision now.
+    pub(super) fn decide_later(&mut self, session: &mut Session, now: Instant) {
+        let exchange = self.exchanges.get_mut(&session.id());
+        let later = exchange.map(|exchange| std::mem::take(&mut exchange.later));
+        for content in later.unwrap_or_default() {
+            self.decide(session, |transfer| *transfer.content() == content, now);
         }
     }
 
@@ -291,6 +315,9 @@ impl FileClient {
         }
         for content in opened {
             self.open_transfer(session, &content, now);
+        }
+        if fresh {
+            self.decide_later(session, now);
         }
         Ok(())
     }

@@ -169,8 +169,7 @@ impl Inbox {
                     // What is decided about at this moment may be no transfer.
                     continue;
                 }
-                let files = offer.files.iter();
-                looked_at.extend(files.map(|file| (session, file.content.clone())));
+                looked_at.extend(names(&offer));
                 running.spawn(take(hand.clone(), self.clone(), offer, landing.clone()));
             }
             tokio::select! {
@@ -182,8 +181,11 @@ impl Inbox {
                 () = landing.more.notified() => {}
                 Some(done) = running.join_next() => {
                     let outcome = match done {
-                        Ok((session, outcome)) => {
-                            looked_at.retain(|(other, _)| *other != session);
+                        Ok((done, outcome)) => {
+                            // Others of its session may be looked at yet.
+                            for file in &done {
+                                looked_at.remove(file);
+                            }
                             outcome
                         }
                         Err(error) => Err(failing::thread(&error)),
@@ -258,18 +260,22 @@ impl Choice {
     }
 }
 
-/// Decides about an offer, and receives what of it is taken. Whether it was a transfer: what is no file for us is none, and who
-/// offers another one in its place has not been heard yet.
+/// What an offer is of.
+fn names(offer: &FileOffer) -> Vec<(SessionId, Arc<str>)> {
+    let name = |file: &OfferedFile| (offer.session, file.content.clone());
+    offer.files.iter().map(name).collect()
+}
+
+/// Decides about an offer, and receives what of it is taken. Whether it was a transfer: what is no file for us is none, nor what is
+/// taken back while it is looked at, and who offers another one in its place has not been heard yet.
 async fn take(
     hand: Hand,
     inbox: Inbox,
     offer: FileOffer,
     landing: Arc<Landings>,
-) -> (SessionId, Result<bool, Problem>) {
-    (
-        offer.session,
-        take_all(&hand, &inbox, &offer, &landing).await,
-    )
+) -> (Vec<(SessionId, Arc<str>)>, Result<bool, Problem>) {
+    let taken = take_all(&hand, &inbox, &offer, &landing).await;
+    (names(&offer), taken)
 }
 
 async fn take_all(

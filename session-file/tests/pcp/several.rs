@@ -1,13 +1,14 @@
 //! Several files in one session, with clients that are not ours.
 
-use super::kit::{self, Place, Side, Via, bytes, long};
+use super::kit::{self, Place, Side, Via, bytes, long, pair};
 use bytes::Bytes;
 use session_core::Peer;
 use session_file::{
-    FILE_TRANSFER, File, FileClient, Outcome, Phase, Proposal, TransferId, disk::Existing,
+    FILE_TRANSFER, File, FileClient, FileRange, Outcome, Phase, Proposal, TransferId,
+    disk::{Existing, Source},
 };
 use session_xmpp::{cli::Exit, endpoint::Router};
-use std::time::Duration;
+use std::{fs, path::PathBuf, time::Duration};
 
 /// Proposes this in one session.
 fn open(from: &Side, to: &Peer, proposals: Vec<Proposal>) -> Vec<TransferId> {
@@ -78,4 +79,66 @@ async fn files_are_kept_whose_sender_ends_the_session_behind_their_last_byte() {
         }
         place.assert_clean("in");
     }
+}
+
+/// A part of `out/file` is in `in`, and somebody is at it: so whoever is offered that file again decides late. What lets go of it.
+async fn held(place: &Place) -> (PathBuf, fs::File) {
+    let path = place.write("out/file", &bytes(6_000_000, 1));
+    {
+        let (alice, bob) = pair(Via::RawUdp, Some(2_000_000));
+        let _receiving = bob.receive(&place.path("in"), Existing::Rename, 1);
+        let sending = alice.hand.send_file(&bob.address, &path);
+        let cut = tokio::time::timeout(Duration::from_millis(2_500), sending).await;
+        assert!(cut.is_err(), "the limit makes it last 3 s");
+    }
+    place.settle("in").await;
+    let parts = fs::read_dir(place.path("in")).unwrap();
+    let mut parts = parts.map(|entry| entry.unwrap().path());
+    let is_part = |path: &PathBuf| path.extension().is_some_and(|kind| kind == "part");
+    let part = fs::File::open(parts.find(is_part).unwrap()).unwrap();
+    part.lock().unwrap();
+    (path, part)
+}
+
+/// As `pcp` would offer it.
+fn offer_again(path: &std::path::Path) -> Proposal {
+    let mut file = Source::open(path).unwrap().offer("file").unwrap();
+    file.range = Some(FileRange::default());
+    Proposal::Offer(file)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_added_while_an_offer_is_looked_at_arrives_as_well() {
+    let place = Place::new("added");
+    let (path, part) = held(&place).await;
+    let router = Router::new();
+    let alice = kit::stranger(&router, "alice", Duration::from_secs(35));
+    let bob = kit::side(&router, "bob", Via::RawUdp, None, None);
+    // What was added waits for the offer, and is looked at together.
+    let receiving = bob.receive(&place.path("in"), Existing::Rename, 2);
+    let first = open(&alice, &bob.address, vec![offer_again(&path)]).remove(0);
+    let (b, c) = (bytes(300_000, 2), bytes(2_000_000, 3));
+    let add = |name: &str, content: &[u8]| {
+        let endpoint = alice.hand.endpoint();
+        let added = endpoint.update(|manager, now| {
+            FileClient::add(manager, first.session, offer(name, content), now)
+        });
+        added.unwrap()
+    };
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let second = add("b", &b);
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let third = add("c", &c);
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    part.unlock().unwrap();
+    let a = fs::read(&path).unwrap();
+    let all = [(&first, &a[..]), (&second, &b[..]), (&third, &c[..])];
+    let outcomes = give(&alice, &all).await;
+    let sent = Outcome::Sent { confirmed: true };
+    assert_eq!(outcomes, [sent.clone(), sent.clone(), sent]);
+    assert_eq!(long(receiving).await.unwrap().unwrap(), Exit::Done);
+    for (name, content) in [("file", a), ("b", b), ("c", c)] {
+        assert!(place.read(&format!("in/{name}")) == content, "{name}");
+    }
+    place.assert_clean("in");
 }
