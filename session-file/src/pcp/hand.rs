@@ -6,7 +6,9 @@ use super::{
     limit::Limit,
     pump::Line,
 };
-use crate::{Decision, FILE_TRANSFER, FileClient, FileConfig, FileError, Proposal};
+use crate::{
+    Decision, FILE_TRANSFER, FileClient, FileConfig, FileError, Phase, Proposal, TransferId,
+};
 use session_core::{ChannelLayer, LayerChoice, Peer, ReasonCondition, SessionId};
 use session_xmpp::{
     Endpoint,
@@ -266,26 +268,36 @@ impl Hand {
         }
     }
 
-    /// Decides about what somebody offers or asks for. What cannot be done as it was decided is declined: who waits for an
-    /// answer gets one.
+    /// Decides about what somebody offers or asks for, and has not taken back meanwhile. What cannot be done as it was decided
+    /// is declined: who waits for an answer gets one.
     ///
     /// # Errors
     /// Why not.
     pub(super) fn answer(
         &self,
         session: SessionId,
-        decisions: Vec<(Arc<str>, Decision)>,
+        mut decisions: Vec<(Arc<str>, Decision)>,
     ) -> Result<(), FileError> {
-        let contents: Vec<Arc<str>> = decisions.iter().map(|(name, _)| name.clone()).collect();
         self.endpoint.update(|manager, now| {
+            let client = manager.find_client::<FileClient>();
+            let client = client.ok_or(FileError::NoClient)?;
+            decisions.retain(|(name, _)| {
+                let content = name.clone();
+                let transfer = client.transfer(&TransferId { session, content });
+                transfer.is_some_and(|transfer| transfer.phase() == Phase::Offered)
+            });
+            if decisions.is_empty() {
+                return Ok(());
+            }
+            let failed = |(name, _): &(Arc<str>, Decision)| {
+                let reason = ReasonCondition::FailedApplication;
+                (name.clone(), Decision::Skip(reason.into()))
+            };
+            let none = decisions.iter().map(failed).collect();
             let answered = FileClient::answer(manager, session, decisions, now);
             if answered.is_err() {
-                let failed = || Decision::Skip(ReasonCondition::FailedApplication.into());
-                let none = contents.into_iter().map(|name| (name, failed())).collect();
-                if FileClient::answer(manager, session, none, now).is_err() {
-                    // It was taken back meanwhile, or is not as it was said to be.
-                    let _ = FileClient::release(manager, session, now);
-                }
+                // Nothing can be wrong with that.
+                let _ = FileClient::answer(manager, session, none, now);
             }
             answered
         })

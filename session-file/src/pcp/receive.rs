@@ -3,7 +3,7 @@
 mod one;
 mod tree;
 
-use super::{failing, hand::Hand};
+use super::{failing, hand::Hand, pump::Line};
 use crate::{
     Acceptance, Decision, Direction, FileClient, FileName, FileOffer, Hash, OfferedFile,
     TransferId, TreeLimits,
@@ -310,19 +310,25 @@ async fn take_all(
             }
         }
     }
-    if let Err(error) = hand.answer(offer.session, decisions) {
-        // It was taken back meanwhile, or what is offered is not what is there.
-        return Err(failing::misuse("accept what is offered", &error));
-    }
-    let from = offer.from.as_str();
-    // Of what is there already, its sender may think again.
-    let sure = |(_, landing): &(_, Landing)| !matches!(landing, Landing::There(..));
-    let _lands = landings.iter().any(sure).then(|| Lands::new(landing));
+    let answered = hand.answer(offer.session, decisions);
+    let mut accepted = Vec::new();
     for (file, landing) in landings {
         let id = TransferId {
             session: offer.session,
             content: file.content.clone(),
         };
+        match answered.is_ok() && Line::new(hand.endpoint(), &id).is_ok() {
+            true => accepted.push((id, file, landing)),
+            // It was taken back meanwhile, or what is offered is not what is there.
+            false => one::give_back(landing).await,
+        }
+    }
+    answered.map_err(|error| failing::misuse("accept what is offered", &error))?;
+    let from = offer.from.as_str();
+    // Of what is there already, its sender may think again.
+    let sure = |(.., landing): &(_, _, Landing)| !matches!(landing, Landing::There(..));
+    let _lands = accepted.iter().any(sure).then(|| Lands::new(landing));
+    for (id, file, landing) in accepted {
         let done = match landing {
             Landing::Tree => {
                 let received = tree::receive(hand, inbox, &id, from, &file.file).await;

@@ -1,4 +1,4 @@
-//! Several files in one session, with clients that are not ours.
+//! Several files in one session, with clients that are not ours; and offers that are taken back.
 
 use super::kit::{self, Place, Side, Via, bytes, long, pair};
 use bytes::Bytes;
@@ -105,6 +105,29 @@ fn offer_again(path: &std::path::Path) -> Proposal {
     let mut file = Source::open(path).unwrap().offer("file").unwrap();
     file.range = Some(FileRange::default());
     Proposal::Offer(file)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_offer_that_is_taken_back_while_it_is_looked_at_is_no_transfer() {
+    let place = Place::new("taken-back");
+    let (path, part) = held(&place).await;
+    let (alice, bob) = pair(Via::RawUdp, None);
+    let mut receiving = bob.receive(&place.path("in"), Existing::Rename, 1);
+    let id = open(&alice, &bob.address, vec![offer_again(&path)]).remove(0);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let endpoint = alice.hand.endpoint();
+    endpoint
+        .update(|manager, now| FileClient::release(manager, id.session, now))
+        .unwrap();
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    part.unlock().unwrap();
+    let ended = tokio::time::timeout(Duration::from_secs(1), &mut receiving).await;
+    assert!(ended.is_err(), "it waits for a transfer: {ended:?}");
+    // What was there of it was given back.
+    let sent = long(alice.hand.send_file(&bob.address, &path)).await;
+    assert!(sent.unwrap().offset > 0);
+    assert_eq!(long(receiving).await.unwrap().unwrap(), Exit::Done);
+    place.assert_clean("in");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -155,8 +155,13 @@ pub(in crate::pcp) async fn land(
     let meter = Arc::new(Meter::default());
     meter.expect(1, file.size.unwrap_or_default());
     let shown = hand.view().track(&name, &meter);
-    let opened = line.opened().await;
-    let offset = opened.map_err(|fault| failing::fault(&what, &fault))?;
+    let offset = match line.opened().await {
+        Ok(offset) => offset,
+        Err(fault) => {
+            give_back(landing).await;
+            return Err(failing::fault(&what, &fault));
+        }
+    };
     meter.skip(offset);
     let (kept, integrity, path) = match landing {
         Landing::Sink(sink) => {
@@ -210,6 +215,15 @@ pub(in crate::pcp) async fn land(
         took: now().saturating_duration_since(begun),
     });
     Ok(true)
+}
+
+/// Lets go of where something was to go that does not come.
+pub(super) async fn give_back(landing: Landing) {
+    if let Landing::Sink(sink) = landing {
+        let given_back = move || give_up(sink, &Fault::Aborted(None));
+        // What a thread has left of it, the next one finds.
+        let _ = tokio::task::spawn_blocking(given_back).await;
+    }
 }
 
 /// Takes every byte, and waits for what its hash says.
