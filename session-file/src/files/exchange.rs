@@ -120,7 +120,7 @@ impl Exchange {
         let has_arrived = |transfer: &Transfer| match transfer.outcome() {
             Some(Outcome::Received(_) | Outcome::Sent { .. }) => true,
             Some(Outcome::Failed(_)) => false,
-            None => transfer.is_acknowledged(),
+            None => transfer.is_acknowledged() || transfer.is_confirmed(),
         };
         !self.transfers.is_empty() && self.transfers.iter().all(has_arrived)
     }

@@ -310,8 +310,10 @@ impl Hand {
             let client = manager.find_client::<FileClient>();
             let lives = client.is_some_and(|client| {
                 let mut transfers = client.transfers(session);
-                transfers
-                    .any(|transfer| transfer.outcome().is_none() && !transfer.is_acknowledged())
+                transfers.any(|transfer| {
+                    let has_arrived = transfer.is_acknowledged() || transfer.is_confirmed();
+                    transfer.outcome().is_none() && !has_arrived
+                })
             });
             if !lives {
                 // It may be over and forgotten: one that was declined is.

@@ -272,10 +272,20 @@ impl Line {
         let _ = self.act(|manager, id, now| FileClient::cancel(manager, id, reason, now));
     }
 
-    /// Waits until it is over, or until everything is to be given again: then it is `None`.
+    /// Waits until it is over, or until everything is to be given again: then it is `None`. Of several files in a session one
+    /// is over when the other side says that it has it.
     pub(super) async fn over(&mut self) -> Result<Option<Outcome>, Fault> {
+        let several = self.endpoint.update(|manager, _| {
+            let client = manager.find_client::<FileClient>();
+            client.is_some_and(|client| {
+                let transfers = client.transfers(self.id.session);
+                transfers.filter(|t| t.outcome().is_none()).count() > 1
+            })
+        });
         self.wait(|transfer| {
-            let outcome = transfer.outcome().cloned();
+            let confirmed =
+                (several && transfer.is_confirmed()).then_some(Outcome::Sent { confirmed: true });
+            let outcome = transfer.outcome().cloned().or(confirmed);
             let outcome = outcome.filter(|outcome| !matches!(outcome, Outcome::Failed(_)));
             (outcome.is_some() || transfer.is_rewound()).then_some(outcome)
         })

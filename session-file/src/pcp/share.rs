@@ -255,16 +255,26 @@ fn tell(hand: &Hand, outcome: Result<(), Problem>) {
     }
 }
 
-/// Sends what was asked for.
+/// Sends what was asked for in one session: side by side, as whoever asks may wait for any of it first.
 async fn serve(hand: Hand, session: SessionId, given: Vec<Given>) -> Result<(), Problem> {
+    let mut running = JoinSet::new();
     for Given {
         content,
         source,
         name,
     } in given
     {
-        let id = TransferId { session, content };
-        send::serve(&hand, &id, source, &name).await?;
+        let (hand, id) = (hand.clone(), TransferId { session, content });
+        running.spawn(async move { send::serve(&hand, &id, source, &name).await });
     }
-    Ok(())
+    let mut last = Ok(());
+    while let Some(done) = running.join_next().await {
+        let done = done.unwrap_or_else(|error| Err(failing::thread(&error)));
+        if done.is_err() {
+            tell(&hand, std::mem::replace(&mut last, done));
+        }
+    }
+    // Others of it may have been asked for since.
+    hand.release_if_over(session);
+    last
 }

@@ -4,11 +4,12 @@ use super::kit::{self, Place, Side, Via, bytes, long, pair};
 use bytes::Bytes;
 use session_core::Peer;
 use session_file::{
-    FILE_TRANSFER, File, FileClient, FileRange, Outcome, Phase, Proposal, TransferId,
+    FILE_TRANSFER, File, FileClient, FileRange, Outcome, Phase, Proposal, Read, TransferId,
     disk::{Existing, Source},
+    pcp::Shelf,
 };
 use session_xmpp::{cli::Exit, endpoint::Router};
-use std::{fs, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, fs, path::PathBuf, time::Duration};
 
 /// Proposes this in one session.
 fn open(from: &Side, to: &Peer, proposals: Vec<Proposal>) -> Vec<TransferId> {
@@ -53,6 +54,32 @@ async fn give(side: &Side, all: &[(&TransferId, &[u8])]) -> Vec<Outcome> {
     .await
 }
 
+/// Reads each to its end.
+async fn take(side: &Side, all: &[TransferId]) -> Vec<Vec<u8>> {
+    let mut got: BTreeMap<_, _> = all.iter().map(|id| (id, Vec::new())).collect();
+    let mut left: Vec<_> = all.iter().collect();
+    long(async {
+        while !left.is_empty() {
+            left.retain(|id| {
+                let read = side
+                    .hand
+                    .endpoint()
+                    .update(|manager, now| FileClient::read(manager, id, 1 << 20, now).unwrap());
+                match read {
+                    Read::Bytes(bytes) => got.get_mut(id).unwrap().extend_from_slice(&bytes),
+                    Read::Pending => {}
+                    Read::End(_) => return false,
+                    Read::Broken(why) => panic!("{why:?}"),
+                }
+                true
+            });
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    })
+    .await;
+    got.into_values().collect()
+}
+
 /// XEP-0234 §6.6 lets a sender end the session when it has sent everything.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn files_are_kept_whose_sender_ends_the_session_behind_their_last_byte() {
@@ -79,6 +106,50 @@ async fn files_are_kept_whose_sender_ends_the_session_behind_their_last_byte() {
         }
         place.assert_clean("in");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn several_shared_files_that_are_asked_for_in_one_session_all_arrive() {
+    let place = Place::new("share-several");
+    let files = [
+        ("a", bytes(700_000, 1)),
+        ("b", bytes(3_000_000, 2)),
+        ("c", bytes(5, 3)),
+    ];
+    for (name, content) in &files {
+        place.write(&format!("shelf/{name}"), content);
+    }
+    let router = Router::new();
+    let alice = kit::stranger(&router, "alice", Duration::from_secs(35));
+    let bob = kit::side(&router, "bob", Via::RawUdp, None, None);
+    let shelf = Shelf::new(&place.path("shelf")).unwrap();
+    let hand = bob.hand.clone();
+    let _sharing = kit::Task(tokio::spawn(async move { shelf.run(&hand).await }));
+    let ask = |name: &str| {
+        let file = File {
+            name: Some(name.into()),
+            ..File::default()
+        };
+        Proposal::Request(file, None)
+    };
+    let proposals = files.iter().map(|(name, _)| ask(name)).collect();
+    let ids = open(&alice, &bob.address, proposals);
+    let got = take(&alice, &ids).await;
+    assert!(
+        got.into_iter()
+            .eq(files.into_iter().map(|(_, content)| content))
+    );
+    // The session is let go of at both ends.
+    long(async {
+        let lives = |side: &Side| {
+            let endpoint = side.hand.endpoint();
+            endpoint.update(|manager, _| manager.session_count() > 0)
+        };
+        while lives(&alice) || lives(&bob) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
 }
 
 /// A part of `out/file` is in `in`, and somebody is at it: so whoever is offered that file again decides late. What lets go of it.

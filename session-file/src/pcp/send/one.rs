@@ -6,7 +6,7 @@ use crate::{
     disk::{DiskError, Meter, PIECES, Read, Source},
     pcp::{failing, hand::Hand, pump::Line},
 };
-use session_core::Peer;
+use session_core::{Peer, ReasonCondition};
 use session_xmpp::cli::Problem;
 use std::{sync::Arc, time::Instant};
 use tokio::{sync::mpsc, task::JoinHandle};
@@ -31,19 +31,22 @@ pub(super) async fn send(
         let mut file = source.offer(name).map_err(|error| failing::disk(&error))?;
         // It may begin wherever the receiver is, unless what that has is of another file.
         file.range = (!fresh && source.stamp().is_some()).then(FileRange::default);
-        let line = hand
+        let mut line = hand
             .propose(to, None, Proposal::Offer(file.clone()))
             .await?;
-        match attempt(hand, line, &file, source, fresh).await? {
+        let tried = attempt(hand, &mut line, &file, source, fresh).await;
+        hand.release(&line);
+        match tried? {
             Try::Done(delivery) => return Ok(*delivery),
             Try::Anew => fresh = true,
         }
     }
 }
 
+/// Sends it in a session that whoever began it lets go of.
 async fn attempt(
     hand: &Hand,
-    mut line: Line,
+    line: &mut Line,
     file: &File,
     source: Source,
     fresh: bool,
@@ -54,24 +57,14 @@ async fn attempt(
     let meter = Arc::new(Meter::default());
     meter.expect(1, file.size.unwrap_or_default());
     let shown = hand.view().track(&name, &meter);
-    let carried = carry(hand, &mut line, &source, &meter).await;
+    let carried = carry(hand, line, &source, &meter).await;
     let protection = line.protection();
     let (offset, read, path, outcome) = match carried {
         Ok(carried) => carried,
-        Err(Stopped::Fault(Fault::Changed)) if !fresh => {
-            hand.release(&line);
-            return Ok(Try::Anew);
-        }
-        Err(Stopped::Fault(fault)) => {
-            hand.release(&line);
-            return Err(failing::fault(&what, &fault));
-        }
-        Err(Stopped::Problem(problem)) => {
-            hand.release(&line);
-            return Err(problem);
-        }
+        Err(Stopped::Fault(Fault::Changed)) if !fresh => return Ok(Try::Anew),
+        Err(Stopped::Fault(fault)) => return Err(failing::fault(&what, &fault)),
+        Err(Stopped::Problem(problem)) => return Err(problem),
     };
-    hand.release(&line);
     let confirmed = outcome == Outcome::Sent { confirmed: true };
     meter.file();
     drop(shown);
@@ -92,20 +85,25 @@ async fn attempt(
     Ok(Try::Done(Box::new(delivery)))
 }
 
-/// Serves a file that a peer has asked for, and that was provided.
+/// Serves a file that a peer has asked for, and that was provided. Others may be in its session.
 pub(in crate::pcp) async fn serve(
     hand: &Hand,
     id: &TransferId,
     source: Source,
     name: &str,
 ) -> Result<(), Problem> {
-    let line = Line::new(hand.endpoint(), id)?;
+    let mut line = Line::new(hand.endpoint(), id)?;
     let file = File {
         name: Some(name.into()),
         size: source.stamp().map(|stamp| stamp.size),
         ..File::default()
     };
-    attempt(hand, line, &file, source, true).await.map(|_| ())
+    let served = attempt(hand, &mut line, &file, source, true).await;
+    if served.is_err() {
+        // Where that is why it failed, it is over.
+        line.cancel(ReasonCondition::FailedApplication.into());
+    }
+    served.map(|_| ())
 }
 
 /// Offers a file in the session that was named to whoever wants it.
@@ -117,8 +115,10 @@ pub(in crate::pcp) async fn start(
     file: File,
 ) -> Result<(), Problem> {
     let offer = Proposal::Offer(file.clone());
-    let line = hand.propose(to, Some(sid), offer).await?;
-    attempt(hand, line, &file, source, true).await.map(|_| ())
+    let mut line = hand.propose(to, Some(sid), offer).await?;
+    let sent = attempt(hand, &mut line, &file, source, true).await;
+    hand.release(&line);
+    sent.map(|_| ())
 }
 
 enum Stopped {
