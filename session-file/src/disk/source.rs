@@ -213,9 +213,9 @@ impl Source {
         Ok(Bytes::from(piece))
     }
 
-    /// Reads everything from `offset` on, with `prefix` as the hasher of what is before, and hands out pieces. The last one
-    /// is given only when the file is still what it was, so that nobody takes a mixture for whole. On a thread that may
-    /// wait.
+    /// Reads everything from `offset` on, with `prefix` as the hasher of what is before, and hands out pieces: of a file the
+    /// last one only when it is still what it was, so that nobody takes a mixture for whole, of a stream each at once. On a
+    /// thread that may wait.
     ///
     /// # Errors
     /// [`DiskError`]. `Ok(None)` when nobody takes it any more.
@@ -231,16 +231,25 @@ impl Source {
             self.seek(offset)?;
         }
         let size = self.stamp.map(|stamp| stamp.size);
-        let mut next = self.read(PIECE)?;
-        while !next.is_empty() {
-            let piece = next;
-            next = self.read(PIECE)?;
-            hasher.update(&piece);
-            if size.is_some_and(|size| hasher.length() > size) {
-                return Err(DiskError::new("read", self.path, DiskProblem::Changed));
+        let mut ahead = size.map(|_| self.read(PIECE)).transpose()?;
+        loop {
+            let piece = match ahead.take() {
+                Some(piece) => piece,
+                None => self.read(PIECE)?,
+            };
+            if piece.is_empty() {
+                break;
             }
-            if next.is_empty() {
-                self.check()?;
+            hasher.update(&piece);
+            if let Some(size) = size {
+                let next = self.read(PIECE)?;
+                if hasher.length() > size {
+                    return Err(DiskError::new("read", self.path, DiskProblem::Changed));
+                }
+                if next.is_empty() {
+                    self.check()?;
+                }
+                ahead = Some(next);
             }
             let count = piece.len() as u64;
             if pieces.blocking_send(piece).is_err() {

@@ -117,7 +117,7 @@ impl Line {
         pieces: &mut Receiver<Bytes>,
         limit: &Limit,
     ) -> Result<(), Fault> {
-        while let Some(mut piece) = pieces.recv().await {
+        while let Some(mut piece) = self.held_back(pieces.recv()).await? {
             while !piece.is_empty() {
                 let part = piece.split_to(limit.part(piece.len()));
                 self.held_back(limit.take(part.len())).await?;
@@ -141,12 +141,12 @@ impl Line {
     }
 
     /// Waits as long as that takes, unless the transfer is over before.
-    async fn held_back(&mut self, wait: impl Future<Output = ()>) -> Result<(), Fault> {
+    async fn held_back<R>(&mut self, wait: impl Future<Output = R>) -> Result<R, Fault> {
         tokio::pin!(wait);
         loop {
             tokio::select! {
                 biased;
-                () = &mut wait => return Ok(()),
+                done = &mut wait => return Ok(done),
                 () = self.changed() => match self.look(|transfer| transfer.fault().cloned()) {
                     Some(None) => {}
                     Some(Some(fault)) => return Err(fault),
@@ -226,11 +226,13 @@ impl Line {
         let writing = self.write_all(&mut from, limit);
         tokio::pin!(reading, writing);
         tokio::select! {
-            written = &mut writing => Ok(written.err()),
+            biased;
+            // What has arrived before the end goes on.
             fault = &mut reading => match fault {
                 Some(fault) => Ok(Some(fault)),
                 None => Ok(writing.await.err()),
             },
+            written = &mut writing => Ok(written.err()),
         }
     }
 

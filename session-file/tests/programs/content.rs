@@ -160,3 +160,30 @@ fn a_stream_goes_through_and_a_shared_file_is_fetched() {
     let ended = get("carol@localhost:photos/none.jpg").finish();
     assert_eq!(ended.code, Some(1), "{ended:?}");
 }
+
+/// What a pipe gives arrives at once, and nobody waits for a pipe when the other side has gone.
+#[test]
+fn a_stream_is_not_one_piece_behind_and_ends_with_its_receiver() {
+    use std::{io::Write as _, process::Stdio, time::Duration};
+    let place = Place::new("pipe");
+    let mut receiver = place.receiver("bob", "in", &["--count", "1"]);
+    let words = place.words("alice", &["send", "-", "bob@localhost", "--name", "log"]);
+    let mut command = std::process::Command::new(&words[0]);
+    command.args(&words[1..]);
+    let mut sender = Program::spawn(command, Stdio::piped());
+    let mut input = sender.input();
+    input.write_all(b"hello").unwrap();
+    receiver.event("begin");
+    let told = |_| receiver.event("progress")["done"] == 5;
+    assert!((0..10).any(told), "they arrive while the pipe is open");
+    receiver.ask_to_end();
+    // The pipe stays as it is, and says nothing.
+    let over = (0..100).any(|_| {
+        std::thread::sleep(Duration::from_millis(100));
+        sender.is_over()
+    });
+    assert!(over, "the sender waits for its pipe");
+    let ended = sender.finish();
+    assert_eq!(ended.problem(), "cancelled", "{ended:?}");
+    drop(input);
+}

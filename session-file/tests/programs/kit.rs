@@ -230,6 +230,13 @@ impl Program {
         ended
     }
 
+    /// Asks it to end (SIGTERM).
+    pub(crate) fn ask_to_end(&self) {
+        let id = self.child.id().to_string();
+        let asked = Command::new("kill").args(["-TERM", &id]).status();
+        assert!(asked.unwrap().success());
+    }
+
     /// Ends it at once, as a crash does (SIGKILL), if it has not ended.
     pub(crate) fn crash(&mut self) {
         self.child.kill().unwrap();

@@ -181,6 +181,10 @@ async fn pour(
         tokio::task::spawn_blocking(move || source.pour(prefix, &sender, &counted));
     let written = line.write_all(&mut pieces, hand.limit()).await;
     drop(pieces);
+    if let (false, Err(fault)) = (sized, &written) {
+        // The thread waits for what a stream may give at any time, or never.
+        return Err(fault.clone().into());
+    }
     let read = match reading.await {
         Ok(Ok(Some(read))) => read,
         Ok(Ok(None)) => {
