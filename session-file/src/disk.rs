@@ -88,7 +88,7 @@ impl Meter {
         self.there.load(Ordering::Relaxed)
     }
 
-    /// One file more is done.
+    /// One file more is done, however that went.
     pub fn file(&self) {
         self.files.fetch_add(1, Ordering::Relaxed);
     }
@@ -96,6 +96,15 @@ impl Meter {
     /// So many files are done.
     pub fn files_done(&self, files: u64) {
         self.files.store(files, Ordering::Relaxed);
+    }
+
+    /// One of those that were [expected](Self::expect) is no file.
+    pub fn no_file(&self) {
+        let less = |files: u64| files.checked_sub(1);
+        // More than was announced may come.
+        let _ = self
+            .total_files
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
     }
 
     /// What is under way.

@@ -249,12 +249,17 @@ impl<'a> Landing<'a> {
 
     fn entry(&mut self, file: u64, entry: TreeEntry) -> Result<(), TreeLanding> {
         if let Err(error) = self.root.check_hidden(&entry.path.top()) {
-            if matches!(entry.kind, EntryKind::File { .. }) {
-                self.tree.skip(file)?;
+            match entry.kind {
+                EntryKind::File { size, .. } => {
+                    self.tree.skip(file)?;
+                    self.pass_over(size);
+                }
+                EntryKind::Folder => self.meter.no_file(),
             }
             return self.fault(&entry.path, error);
         }
         let EntryKind::File { size, .. } = entry.kind else {
+            self.meter.no_file();
             return match self.folder(&entry) {
                 Ok(true) => self.keep_folder(entry),
                 Ok(false) => Ok(()),
@@ -270,20 +275,27 @@ impl<'a> Landing<'a> {
             }
             Ok(Judged::Have) => {
                 self.tree.skip(file)?;
-                self.meter.skip(size);
+                self.pass_over(size);
                 self.report.skipped += 1;
             }
             Ok(Judged::Taken) => {
                 self.tree.refuse(file)?;
-                self.meter.skip(size);
+                self.pass_over(size);
                 self.report.refused += 1;
             }
             Err(error) => {
                 self.tree.skip(file)?;
+                self.pass_over(size);
                 self.fault(&entry.path, error)?;
             }
         }
         Ok(())
+    }
+
+    /// Nothing of a file is to come.
+    fn pass_over(&self, size: u64) {
+        self.meter.skip(size);
+        self.meter.file();
     }
 
     /// Makes a folder. Whether it is to get its sender's mode and time in the end: one that was there is its owner's. It has
@@ -448,10 +460,10 @@ impl<'a> Landing<'a> {
 
     fn whole(&mut self, file: u64) -> Result<(), TreeLanding> {
         let compared = self.wanted.get(&file).is_some_and(|wanted| wanted.compare);
+        self.meter.file();
         if compared {
             self.wanted.remove(&file);
             self.report.skipped += 1;
-            self.meter.file();
             return Ok(());
         }
         let writing = match self.current.take() {
@@ -471,10 +483,8 @@ impl<'a> Landing<'a> {
             Ok(Taken::Kept { renamed }) => {
                 self.report.received += 1;
                 self.report.renamed += u64::from(renamed);
-                self.meter.file();
             }
-            Ok(Taken::Waits) => self.meter.file(),
-            Ok(Taken::Lost) => {}
+            Ok(Taken::Waits | Taken::Lost) => {}
             Err(error) => self.fault(&path, error)?,
         }
         self.settle_if_due()
@@ -504,6 +514,7 @@ impl<'a> Landing<'a> {
         if let Some((_, writing)) = self.current.take_if(|(now, _)| *now == file) {
             writing.discard();
         }
+        self.meter.file();
         if let Some(wanted) = self.wanted.remove(&file) {
             self.tell(&wanted.entry.path, why.to_owned());
         }

@@ -49,6 +49,10 @@ struct Sending<'a> {
     current: Option<(Source, u64)>,
     output: Sender<Bytes>,
     meter: &'a Meter,
+    /// Bytes that the receiver does not take, as far as they were counted.
+    declined: u64,
+    /// Files that could not be sent.
+    lost: u64,
     report: TreeSent,
 }
 
@@ -72,6 +76,8 @@ pub fn send_tree(
         current: None,
         output,
         meter,
+        declined: 0,
+        lost: 0,
         report: TreeSent::default(),
     };
     loop {
@@ -89,7 +95,7 @@ pub fn send_tree(
             return Ok(sending.report);
         }
         if sending.tree.is_finished() && sending.tree.waiting() == 0 {
-            (sending.report.skipped, sending.report.sent) = sending.tree.counts();
+            (sending.report.skipped, sending.report.sent) = sending.count();
             sending.report.whole = true;
             return Ok(sending.report);
         }
@@ -113,7 +119,17 @@ impl Sending<'_> {
                 self.report.skip(Skipped::Refused(path));
             }
         }
+        let before = std::mem::replace(&mut self.declined, self.tree.declined());
+        self.meter.skip(self.declined - before);
         Ok(())
+    }
+
+    /// Counts the files that are done: that the receiver had, and that were sent, which is the result, and others.
+    fn count(&self) -> (u64, u64) {
+        let (skipped, sent) = self.tree.counts();
+        let others = self.report.refused + self.lost;
+        self.meter.files_done(skipped + sent + others);
+        (skipped, sent)
     }
 
     /// Names entries, as many as there is room for.
@@ -137,6 +153,7 @@ impl Sending<'_> {
                     Err(error @ (TreeError::Collision(_) | TreeError::NoFolder(_))) => {
                         let problem = super::DiskProblem::Other(error.to_string());
                         let fault = super::DiskError::new("send", path, problem);
+                        self.lost += u64::from(entry.kind != EntryKind::Folder);
                         self.report.skip(Skipped::Fault(fault));
                     }
                     Err(error) => return Err(error),
@@ -147,8 +164,7 @@ impl Sending<'_> {
             let tree = &self.tree;
             self.paths.retain(|number, _| tree.is_open(*number));
         }
-        let (skipped, sent) = self.tree.counts();
-        self.meter.files_done(skipped + sent + self.report.refused);
+        self.count();
         Ok(())
     }
 
@@ -198,6 +214,7 @@ impl Sending<'_> {
     fn begin(&mut self, file: u64, offset: u64) -> Result<bool, TreeError> {
         let Some(path) = self.paths.get(&file) else {
             self.tree.gone()?;
+            self.lost += 1;
             return Ok(false);
         };
         let opened = Source::open_itself(path).and_then(|mut source| {
@@ -235,6 +252,7 @@ impl Sending<'_> {
 
     fn give_up(&mut self, file: u64, why: Skipped) -> Result<(), TreeError> {
         self.tree.gone()?;
+        self.lost += 1;
         self.current = None;
         self.paths.remove(&file);
         self.report.skip(why);

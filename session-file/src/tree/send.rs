@@ -30,6 +30,8 @@ pub struct TreeSender {
     output: BytesMut,
     skipped: u64,
     sent: u64,
+    /// Bytes of what was skipped or refused.
+    declined: u64,
     refused: VecDeque<u64>,
 }
 
@@ -68,6 +70,7 @@ impl TreeSender {
             output: BytesMut::new(),
             skipped: 0,
             sent: 0,
+            declined: 0,
             refused: VecDeque::new(),
         }
     }
@@ -173,9 +176,8 @@ impl TreeSender {
     /// A file that was named is not to be sent.
     fn unwanted(&mut self, file: u64) -> Result<(), TreeError> {
         let asked = self.wanted.iter().any(|demand| demand.file == file);
-        if asked || self.open.remove(&file).is_none() {
-            return Err(TreeError::Unknown(file));
-        }
+        let size = if asked { None } else { self.open.remove(&file) };
+        self.declined += size.ok_or(TreeError::Unknown(file))?;
         self.finish();
         Ok(())
     }
@@ -293,6 +295,11 @@ impl TreeSender {
     /// How many files the receiver had already, and how many were sent.
     pub fn counts(&self) -> (u64, u64) {
         (self.skipped, self.sent)
+    }
+
+    /// How many bytes the files have that the receiver does not take: it has them already, or another file has their name.
+    pub fn declined(&self) -> u64 {
+        self.declined
     }
 
     fn conclude(&mut self) {

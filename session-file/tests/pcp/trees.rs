@@ -7,14 +7,17 @@ use super::{
 use session_file::pcp::Inbox;
 use session_file::{
     TreeEntry, TreeLimits, TreePath, TreeSender,
-    disk::{Existing, Skipped},
+    disk::{Existing, Folder, Meter, Skipped, Walk, receive_tree, send_tree},
 };
 use session_xmpp::{cli::Exit, endpoint::Router};
 use std::{
     fs,
     os::unix::fs::PermissionsExt as _,
+    sync::Arc,
+    thread,
     time::{Duration, SystemTime},
 };
+use tokio::sync::mpsc;
 
 fn plant(place: &Place) {
     for (at, name) in ODD.iter().enumerate() {
@@ -340,4 +343,69 @@ async fn who_sends_a_tree_learns_what_was_not_taken_as_another_is_there() {
     assert_eq!(place.read("in/tree/other"), b"of the receiver");
     assert_eq!(place.read("in/tree/new"), b"of the sender");
     place.assert_clean("in");
+}
+
+/// Of files that arrive, that are there, that are not taken and that cannot be, in more folders than files.
+#[test]
+fn what_is_shown_of_a_tree_comes_to_its_end_on_both_sides() {
+    let place = Place::new("progress");
+    for (at, name) in ["new", "there", "other", "large", "f"].iter().enumerate() {
+        place.write(
+            &format!("out/tree/{at}/{name}"),
+            &bytes(100_000 * (at + 1), 1),
+        );
+        fs::create_dir_all(place.path(&format!("out/tree/{at}/empty"))).unwrap();
+    }
+    let there = place.write("in/tree/1/there", &bytes(200_000, 1));
+    let date = fs::metadata(place.path("out/tree/1/there"))
+        .unwrap()
+        .modified();
+    let there = fs::File::options().write(true).open(there).unwrap();
+    there.set_modified(date.unwrap()).unwrap();
+    place.write("in/tree/2/other", b"of bob");
+    // What cannot be received is done with, too.
+    place.write("in/tree/4", b"no folder");
+    let (ours, theirs) = (Arc::new(Meter::default()), Arc::new(Meter::default()));
+    let total = 1_500_000;
+    ours.expect(5, total);
+    // Sixteen entries: folders are not told from files before they come.
+    theirs.expect(16, total);
+    let (to_them, their_input) = mpsc::channel(4);
+    let (to_us, our_input) = mpsc::channel(4);
+    let (output, mut sent) = mpsc::channel(4);
+    let (answers, mut answered) = mpsc::channel(4);
+    let folder = Arc::new(Folder::open(&place.path("in")).unwrap());
+    let walk = Walk::new([place.path("out/tree")]);
+    let limits = TreeLimits::default();
+    let meters = (ours.clone(), theirs.clone());
+    thread::scope(|scope| {
+        scope.spawn(move || {
+            while let Some(bytes) = sent.blocking_recv() {
+                let _ = to_them.blocking_send(vec![bytes]);
+            }
+        });
+        scope.spawn(move || {
+            while let Some(bytes) = answered.blocking_recv() {
+                let _ = to_us.blocking_send(vec![bytes]);
+            }
+        });
+        let receiving = scope.spawn(move || {
+            receive_tree(
+                &folder,
+                limits,
+                Existing::Skip,
+                their_input,
+                &answers,
+                &meters.1,
+            )
+        });
+        let sent = send_tree(walk, limits, our_input, output, &meters.0).unwrap();
+        assert_eq!((sent.sent, sent.skipped, sent.refused), (2, 2, 1));
+        let report = receiving.join().unwrap().unwrap();
+        assert!(report.whole && report.failures > 0, "{report:?}");
+    });
+    for meter in [ours, theirs] {
+        assert_eq!(meter.files(), (5, 5));
+        assert_eq!(meter.bytes(), (total, total));
+    }
 }
