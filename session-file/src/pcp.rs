@@ -122,10 +122,9 @@ pub async fn run(args: Args) -> Result<Exit, Problem> {
         Err(_) => ReasonCondition::Cancel,
     };
     let finishing = async {
-        // Without a connection nobody hears of it.
-        let is_up = matches!(online.endpoint.link_state(), LinkState::Up(_));
-        if let Some(board) = board.filter(|_| is_up) {
-            let withdrawn = board.withdraw(&online.endpoint, &online.address);
+        // Without a connection nobody hears of it. Who has logged in again may have another address.
+        if let (Some(board), LinkState::Up(own)) = (board, online.endpoint.link_state()) {
+            let withdrawn = board.withdraw(&online.endpoint, &own);
             let _ = tokio::time::timeout(WITHDRAW_MAX, withdrawn).await;
         }
         online.finish(Reason::new(condition)).await
