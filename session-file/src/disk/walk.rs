@@ -64,6 +64,17 @@ impl Walk {
         }
     }
 
+    /// Through what is in this folder, each under its own name there. No link is followed.
+    ///
+    /// # Errors
+    /// It cannot be looked into.
+    pub fn inside(folder: &Path) -> io::Result<Self> {
+        Ok(Self {
+            roots: Vec::new(),
+            inside: vec![(None, list(folder)?)],
+        })
+    }
+
     fn find(&mut self) -> Option<(Option<TreePath>, PathBuf, bool)> {
         while let Some((parent, left)) = self.inside.last_mut() {
             if let Some(path) = left.pop() {

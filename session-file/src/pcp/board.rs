@@ -287,14 +287,18 @@ fn publish(item: Element) -> Element {
 /// The files of a folder as they are now, by their paths in it, and whether there are more than are told. It reads folders.
 pub(super) fn files(folder: &Path) -> (BTreeMap<Arc<str>, File>, bool) {
     let mut files = BTreeMap::new();
-    for found in Walk::new([folder.to_path_buf()]) {
+    // The folder itself may have any name.
+    let Ok(walk) = Walk::inside(folder) else {
+        return (files, false);
+    };
+    for found in walk {
         let Found::Entry(entry, _) = found else {
             continue;
         };
-        let (Some(size), Some((_, path))) = (size_of(&entry), entry.path.as_str().split_once('/'))
-        else {
+        let Some(size) = size_of(&entry) else {
             continue;
         };
+        let path = entry.path.as_str();
         if files.len() == PUBLISHED_MAX {
             return (files, true);
         }
@@ -451,5 +455,27 @@ impl Starter {
         let full = |_| StanzaError::new(Condition::ResourceConstraint, ErrorKind::Wait);
         self.wishes.try_send(wanted).map_err(full)?;
         Ok(answer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    #[test]
+    fn a_folder_of_any_name_is_told() {
+        let name = format!("pcp-board-{}", std::process::id());
+        let place = std::env::temp_dir().join(name);
+        // No file could have this name everywhere.
+        let folder = place.join("what: now?");
+        fs::create_dir_all(folder.join("photos")).unwrap();
+        fs::write(folder.join("photos/beach"), b"beach").unwrap();
+        fs::write(folder.join("notes"), b"notes").unwrap();
+        std::os::unix::fs::symlink(folder.join("notes"), folder.join("link")).unwrap();
+        let (told, more) = files(&folder);
+        fs::remove_dir_all(place).unwrap();
+        let names: Vec<_> = told.keys().map(|path| &**path).collect();
+        assert_eq!((names, more), (vec!["notes", "photos/beach"], false));
     }
 }
