@@ -166,21 +166,19 @@ fn differs(part: &Partial, file: &File) -> bool {
 
 /// Whether the name is free, where it has to be. Nobody is asked for what would not be kept.
 fn check_name(inbox: &Inbox, name: &FileName) -> Result<(), Problem> {
-    let Some(folder) = inbox
-        .folder()
-        .filter(|_| inbox.existing() == Existing::Skip)
-    else {
+    let Some(folder) = inbox.folder() else {
         return Ok(());
     };
-    match folder.meta(name.as_str()) {
-        Ok(None) => Ok(()),
-        Ok(Some(_)) => {
-            let path = folder.path().join(name.as_str());
-            let taken = DiskError::new("get", path, DiskProblem::Exists);
-            Err(failing::disk(&taken))
-        }
-        Err(error) => Err(failing::disk(&error)),
-    }
+    let there = folder.meta(name.as_str());
+    let there = there.map_err(|error| failing::disk(&error))?;
+    let (what, problem) = match (inbox.existing(), there) {
+        (Existing::Skip, Some(_)) => ("get", DiskProblem::Exists),
+        // None is thrown away for a file, with all that is in it.
+        (Existing::Overwrite, Some(meta)) if meta.is_folder => ("overwrite", DiskProblem::Folder),
+        (Existing::Skip | Existing::Overwrite | Existing::Rename, _) => return Ok(()),
+    };
+    let path = folder.path().join(name.as_str());
+    Err(failing::disk(&DiskError::new(what, path, problem)))
 }
 
 /// What is there of it. Of what somebody else fetches right now there is nothing for us.

@@ -80,6 +80,17 @@ async fn what_is_there_is_not_fetched_where_that_was_said() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_folder_gives_its_place_to_a_file_that_is_fetched() {
+    let place = Place::new("get-folder");
+    place.write("shelf/report", &bytes(100_000, 1));
+    place.write("in/report/mine", b"mine");
+    let problem = fetch(&place, "report", Existing::Overwrite).await;
+    assert_eq!(problem.unwrap_err().code, "file-exists");
+    assert_eq!(place.read("in/report/mine"), b"mine");
+    place.assert_clean("in");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_asks_who_offers_no_file_and_who_offers_it_again_use_up_no_transfer() {
     let place = Place::new("get-count");
     let path = place.write("out/file", &bytes(300_000, 1));
