@@ -96,7 +96,7 @@ pub async fn run(args: Args) -> Result<Exit, Problem> {
         view
     });
     let ways = Ways::new(args.transfer().allow_plaintext)?;
-    ways.restrict(&mut account.ways)?;
+    ways.adapt(&mut account.ways)?;
     let board = work.board(&account.policy).map(|(board, service)| {
         account.services.push(service);
         board

@@ -99,7 +99,7 @@ impl Ways {
     ///
     /// # Errors
     /// When none is left.
-    pub fn restrict(&self, ways: &mut session_xmpp::cli::Ways) -> Result<(), Problem> {
+    pub fn adapt(&self, ways: &mut session_xmpp::cli::Ways) -> Result<(), Problem> {
         let this = self.clone();
         ways.add_above_ice(sctp::TRANSPORT_NAMESPACE, move |ice| {
             this.data_channels(ice)
