@@ -25,8 +25,8 @@ use bytes::Bytes;
 use config::KeySource;
 use secure::create_channel;
 use session_core::{
-    Cause, ChannelId, Element, Misuse, Modification, PeerError, Pong, Reason, ReasonCondition,
-    Role, Secured, Session, SessionClient, SessionId, SessionMap, Signal, State,
+    Cause, ChannelId, Dialect, Element, Misuse, Modification, PeerError, Pong, Reason,
+    ReasonCondition, Role, Secured, Session, SessionClient, SessionId, SessionMap, Signal, State,
 };
 use std::{fmt, marker::PhantomData, time::Instant};
 
@@ -181,8 +181,30 @@ impl<F: CallForm> VoiceClient<F> {
         self.keys.as_mut().map_or([0; KEY_BYTES], |keys| (keys.0)())
     }
 
+    /// Whether a call that is offered to us may be, in the dialect of its session: without a certificate nobody can be
+    /// verified, and Google's form in Jingle's words comes from nobody that has none.
+    fn check_security(
+        &self,
+        security: &CallSecurity,
+        dialect: &Dialect,
+    ) -> Result<(), NegotiationError> {
+        let is_googles = F::NAMESPACE == GoogleForm::NAMESPACE;
+        let is_foreign = is_googles && dialect.name == Dialect::JINGLE.name;
+        match security {
+            CallSecurity::Dtls => Ok(()),
+            CallSecurity::Sdes { .. } | CallSecurity::Plain if self.config.verify.is_some() => {
+                Err(NegotiationError::NoCertificate)
+            }
+            CallSecurity::Sdes { .. } if is_foreign => Err(NegotiationError::NoCertificate),
+            CallSecurity::Sdes { .. } | CallSecurity::Plain => Ok(()),
+        }
+    }
+
     /// What we offer.
     fn offer(&mut self) -> Result<RtpDescription, CallError> {
+        if self.config.verify.is_some() && !self.config.dtls {
+            return Err(NegotiationError::NoCertificate.into());
+        }
         let mut offer = self.config.audio.clone();
         offer.media = Media::Audio;
         offer.encryption = None;
@@ -275,7 +297,11 @@ impl<F: CallForm> VoiceClient<F> {
         if self.check_room().is_err() {
             return reject(session, ReasonCondition::Busy.into(), now);
         }
-        let (answer, security) = match self.negotiate(&offer) {
+        let agreed = self.negotiate(&offer).and_then(|(answer, security)| {
+            self.check_security(&security, session.dialect())?;
+            Ok((answer, security))
+        });
+        let (answer, security) = match agreed {
             Ok(agreed) => agreed,
             Err(error) => return reject(session, error.reason(), now),
         };

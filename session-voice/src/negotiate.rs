@@ -44,6 +44,10 @@ pub enum NegotiationError {
     /// Media would go in clear, which is not allowed here.
     #[error("there would be no encryption")]
     NoEncryption,
+    /// Keys would travel in signalling, or there would be none, where a certificate is needed: the peer is to be verified, or
+    /// the session is in a dialect in which everybody has one.
+    #[error("there would be no certificate, which is needed here")]
+    NoCertificate,
     /// No agreement on keys.
     #[error(transparent)]
     Encryption(#[from] EncryptionMismatch),
@@ -55,7 +59,9 @@ impl NegotiationError {
         let condition = match self {
             Self::Media => ReasonCondition::UnsupportedApplications,
             Self::NoCommonCodec => ReasonCondition::IncompatibleParameters,
-            Self::NoEncryption | Self::Encryption(_) => ReasonCondition::SecurityError,
+            Self::NoEncryption | Self::NoCertificate | Self::Encryption(_) => {
+                ReasonCondition::SecurityError
+            }
         };
         Reason::new(condition).with_text(self.to_string())
     }

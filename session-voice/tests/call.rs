@@ -335,6 +335,30 @@ fn a_fingerprint_that_is_not_the_known_one_ends_the_call() {
     bob.end().assert_problem(1, "not-trusted");
 }
 
+/// Keys in signalling prove nothing of the peer: with a fingerprint there is no call without a certificate, in either role.
+#[test]
+fn with_a_fingerprint_no_call_goes_on_without_a_certificate() {
+    let place = place("certificate");
+    let (to, some) = (
+        format!("{}/desk", place.address("bob")),
+        ["AB"; 32].join(":"),
+    );
+    let bob = waiting(&place, "bob/desk", &["--fingerprint", &some]);
+    let google = ["dial", &to, "--dialect", "gtalk"];
+    let alice = place.call("alice", &google).end();
+    alice.assert_problem(1, "not-trusted");
+    let connected = |event: &serde_json::Value| event["event"] == "connected";
+    assert!(!alice.events.iter().any(connected));
+    assert!(!bob.has("offered") && !bob.has("connected"));
+    drop(bob);
+
+    let bob = waiting(&place, "bob/desk", &[]);
+    let words = [&google[..], &["--fingerprint", &some]].concat();
+    let alice = place.call("alice", &words).end();
+    alice.assert_problem(1, "not-trusted");
+    assert!(!alice.events.iter().any(connected) && !bob.has("offered"));
+}
+
 #[test]
 fn google_talk_carries_the_sound_with_keys_in_signalling() {
     let place = place("google");

@@ -22,11 +22,12 @@ pub struct CallConfig {
     /// The layer that shakes hands for the keys, over every transport of datagrams: `transport_p2p::dtls::DtlsLayer::srtp`.
     /// Used while [`dtls`](Self::dtls) is on. A call whose peer does not take part is declined, or ends. Default none.
     pub layer: Option<Arc<dyn ChannelLayer>>,
-    /// Asked once for each channel whose peer the layer has recognised. A call that is not to be trusted ends. Default
-    /// none: what signalling names is believed.
+    /// Asked once for each channel whose peer the layer has recognised. A call that is not to be trusted ends, and without
+    /// [`dtls`](Self::dtls) there is none: what keys in signalling prove is nothing to ask about
+    /// ([`NegotiationError::NoCertificate`]). Default none: what signalling names is believed.
     pub verify: Option<Verify>,
     /// Keys in signalling, where DTLS does not make them. Needs [`VoiceClient::set_keys`](crate::VoiceClient::set_keys).
-    /// Default none.
+    /// [`GoogleForm`](crate::GoogleForm) takes them in Google's dialects alone. Default none.
     pub sdes: Policy,
     /// Whether a call may go on without encryption. Default no: such an offer is declined, such an answer ends the call.
     pub allow_plain: bool,

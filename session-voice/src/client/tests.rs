@@ -570,3 +570,43 @@ fn misuse_is_refused_and_changes_nothing() {
         )
     });
 }
+
+/// Keys in signalling prove nothing of who has them.
+#[test]
+fn who_is_to_be_verified_is_not_believed_for_keys_in_signalling() {
+    let config = CallConfig {
+        dtls: false,
+        sdes: Policy::Required,
+        ..CallConfig::new(audio(&[PayloadType::new(0, "PCMU", 8_000)]))
+    };
+    let verifying = CallConfig {
+        verify: Some(Arc::new(|_, _| true)),
+        ..config.clone()
+    };
+    for (dialect, alice, bob) in [
+        (Dialect::GTALK_LATE, &config, &verifying),
+        (Dialect::JINGLE, &config, &verifying),
+        // Google's form in another dialect than Google's, which nobody speaks that has no certificate.
+        (Dialect::JINGLE, &config, &config),
+    ] {
+        let configs = [alice.clone(), bob.clone()];
+        let mut phones = phones::<GoogleForm>(dialect, configs, CallVerdict::Answer);
+        let id = phones.dial::<GoogleForm>();
+        phones.world.run_for(2 * SECOND);
+        let cause = phones.call::<GoogleForm, _>(ALICE, id, |call| call.cause().cloned());
+        let Some(Cause::Remote(Some(reason))) = cause else {
+            panic!("{}: {cause:?}", dialect.name)
+        };
+        assert_eq!(reason.condition, ReasonCondition::SecurityError);
+    }
+    // Nothing is offered that would not be believed.
+    let configs = [verifying, config];
+    let mut phones = phones::<GoogleForm>(Dialect::GTALK, configs, CallVerdict::Answer);
+    let [local, to] = [ALICE, BOB].map(|host| phones.world.name(host).clone());
+    phones.world.update(ALICE, |manager, now| {
+        let id = manager.create_session(local, GOOGLE_PHONE, now).unwrap();
+        assert!(VoiceClient::<GoogleForm>::dial(manager, id, to, now).is_err());
+    });
+    phones.world.run_for(SECOND);
+    assert_eq!(phones.world.sessions(BOB).len(), 0);
+}

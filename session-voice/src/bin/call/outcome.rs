@@ -96,6 +96,15 @@ pub(crate) fn unanswered(peer: &Peer, end: &JmiEnd) -> Problem {
     }
 }
 
+/// Whoever is called has no certificate that a fingerprint could be compared with.
+pub(crate) fn unproved(peer: &Peer) -> Problem {
+    let why =
+        "it speaks Google's dialect, which has no certificates: no fingerprint proves who it is";
+    let what = format!("speak with {peer}");
+    let hint = "call another device of it, or without --fingerprint";
+    Problem::new(Exit::Failed, "not-trusted", what, why, hint)
+}
+
 /// Who called has given up.
 pub(crate) fn missed(from: &Peer) -> Problem {
     problem(Exit::Failed, "missed", from, "it gave up before".to_owned())

@@ -4,6 +4,7 @@ use crate::{
     How, PROGRAM, Ringing, contents, failed,
     form::{self, Form, GOOGLE, JINGLE},
     keys::Keys,
+    outcome,
     screen::Screen,
 };
 use serde_json::json;
@@ -11,9 +12,9 @@ use session_core::{
     GOOGLE_P2P, Notice, Peer, Reason, ReasonCondition, SessionId, SessionManager, Slot,
 };
 use session_voice::{
-    CallChange, CallConfig, CallContent, CallOffer, ContentChange, GoogleForm, JingleForm,
-    KEY_BYTES, MediaPacket, Policy, Protection, RTP, RTP_AUDIO, RtpDescription, VoiceEngine,
-    codecs,
+    CallChange, CallConfig, CallContent, CallError, CallOffer, ContentChange, GoogleForm,
+    JingleForm, KEY_BYTES, MediaPacket, NegotiationError, Policy, Protection, RTP, RTP_AUDIO,
+    RtpDescription, VoiceEngine, codecs,
 };
 use session_xmpp::{
     cli::{self, Account, Online, Problem, Program},
@@ -170,11 +171,6 @@ impl Phone {
         config.ring_for = ring;
         // One call at a time: whoever calls meanwhile hears that we are busy.
         config.calls_max = 1;
-        let google = CallConfig {
-            dtls: false,
-            sdes: Policy::Required,
-            ..config.clone()
-        };
         config.layer = Some(Arc::new(DtlsLayer::srtp(identity)));
         if let Some(wanted) = how.fingerprint.clone() {
             config.verify = Some(Arc::new(move |_, secured| {
@@ -182,6 +178,12 @@ impl Phone {
                 found.is_some_and(|found| is_same(&found, &wanted))
             }));
         }
+        // What is to be verified in one form is so in the other, where nothing can prove it.
+        let google = CallConfig {
+            dtls: false,
+            sdes: Policy::Required,
+            ..config.clone()
+        };
         let line = Arc::new(Mutex::new(Line::default()));
         let [one, two] = [Arc::clone(&line), Arc::clone(&line)];
         let [here, there] = [Arc::clone(&line), Arc::clone(&line)];
@@ -301,7 +303,12 @@ impl Phone {
             session.set_potential_transports(&fit)?;
             (form.dial)(manager, id, device, now).map(|()| (id, changes(manager, form, id)))
         });
-        let (session, changes) = dialled.map_err(|error| failed("dial", "call", error, ""))?;
+        let (session, changes) = dialled.map_err(|error| {
+            if error == CallError::Negotiation(NegotiationError::NoCertificate) {
+                return outcome::unproved(&to);
+            }
+            failed("dial", "call", error, "")
+        })?;
         let text = format!("calling {to}");
         self.screen
             .tell("calling", json!({ "peer": to.as_str() }), &text);
