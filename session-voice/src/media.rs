@@ -355,6 +355,11 @@ impl MediaStream {
         (self.sender, self.receiver) = contexts(protection);
         // So that the round is known from the first packet on, as at the beginning.
         self.sending.sequence &= 0x7FFF;
+        // The peer's numbers may do the same, or go on: what comes next was not heard of under the keys before.
+        if let Some(source) = &mut self.source {
+            source.reception.begin_anew();
+            source.arrived = ReceivedMap::new();
+        }
     }
 
     /// Keys of RTCP's own, where it has a channel of its own with DTLS (RFC 5764 §5): [`Call::control_protection`].

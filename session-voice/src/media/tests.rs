@@ -17,6 +17,10 @@ fn key(profile: SrtpProfile, byte: u8) -> SrtpMaster {
 }
 
 fn pair(now: Instant) -> [MediaStream; 2] {
+    seeded(now, |ours| [ours; 16])
+}
+
+fn seeded(now: Instant, seed: fn(u8) -> [u8; 16]) -> [MediaStream; 2] {
     let config = MediaConfig {
         digits: Some(101),
         metrics: true,
@@ -29,7 +33,7 @@ fn pair(now: Instant) -> [MediaStream; 2] {
             ours: key(profile, ours),
             theirs: key(profile, theirs),
         };
-        MediaStream::new(config.clone(), protection, [ours; 16], now)
+        MediaStream::new(config.clone(), protection, seed(ours), now)
     })
 }
 
@@ -57,6 +61,22 @@ impl Talk {
             sent: 0,
             lose: u32::MAX,
         }
+    }
+
+    /// Other keys for both, as after another transport took over. What is on its way is lost.
+    fn rekey(&mut self, renumbers: bool) {
+        let profile = SrtpProfile::Aes128CmSha1_80;
+        for (stream, [ours, theirs]) in self.streams.iter_mut().zip([[7, 8], [8, 7]]) {
+            let sequence = stream.sending.sequence;
+            stream.set_protection(&Protection::Srtp {
+                ours: key(profile, ours),
+                theirs: key(profile, theirs),
+            });
+            if !renumbers {
+                stream.sending.sequence = sequence;
+            }
+        }
+        self.way.clear();
     }
 
     fn run(&mut self, frames: u32) {
@@ -391,6 +411,49 @@ fn the_same_keys_again_change_nothing() {
     streams[1].set_protection(&same(8, 7));
     let packet = streams[0].send_frame(b"sound", FRAME, now).unwrap();
     assert!(streams[1].handle_rtp(packet, now).is_ok());
+}
+
+/// Under other keys numbers begin anew, or go on: neither is a loss, and a loss is told as before.
+#[test]
+fn loss_is_known_after_another_transport_took_over() {
+    for renumbers in [true, false] {
+        let mut talk = Talk::new();
+        // The half of the numbers in which none begins is reached before, or after.
+        for last in [0x7F_u8, 0x7C] {
+            talk.streams = match last {
+                0x7F => seeded(talk.now, |ours| numbered(ours, 0x7F)),
+                _ => seeded(talk.now, |ours| numbered(ours, 0x7C)),
+            };
+            talk.run(500);
+            talk.rekey(renumbers);
+            for _ in 0..12 {
+                talk.run(50);
+                for stream in &talk.streams {
+                    let stats = stream.stats(talk.now);
+                    assert_eq!(stats.loss_there, Some(0.0), "{renumbers}, {last}");
+                    assert!(stats.burst_there.is_none_or(|burst| burst == 0.0));
+                }
+            }
+            talk.lose = 21;
+            talk.run(1_000);
+            talk.lose = u32::MAX;
+            for stream in &talk.streams {
+                let stats = stream.stats(talk.now);
+                let loss = stats.loss_there.unwrap();
+                assert!((0.02..0.08).contains(&loss), "{renumbers}, {last}: {loss}");
+                let burst = stats.burst_there.unwrap();
+                assert!((0.9..1.5).contains(&burst), "{burst}");
+            }
+            talk = Talk::new();
+        }
+    }
+}
+
+/// A seed whose first number has this as its upper half.
+fn numbered(ours: u8, upper: u8) -> [u8; 16] {
+    let mut seed = [ours; 16];
+    (seed[6], seed[7]) = (upper, 0);
+    seed
 }
 
 /// While nothing is spoken the time of reports goes on as the frames' does (RFC 3550 §6.4.1).

@@ -9,6 +9,8 @@ pub struct Reception {
     clock_rate: u32,
     sequence: SequenceExtender,
     first: u64,
+    /// Packets that there should have been before numbers began anew.
+    expected_past: u64,
     received: u64,
     /// At the report before.
     expected_before: u64,
@@ -47,6 +49,7 @@ impl Reception {
             clock_rate: clock_rate.max(1),
             sequence: SequenceExtender::default(),
             first: 0,
+            expected_past: 0,
             received: 0,
             expected_before: 0,
             received_before: 0,
@@ -78,6 +81,13 @@ impl Reception {
         extended
     }
 
+    /// The next packet may have any number, as after a change of keys: what is between it and those before is no loss. All
+    /// that was counted stays.
+    pub fn begin_anew(&mut self) {
+        self.expected_past = self.expected();
+        self.sequence = SequenceExtender::default();
+    }
+
     /// A sender report of this source came.
     pub fn on_sender_report(&mut self, ntp: u64, now: Instant) {
         self.sender_report = Some(((ntp >> 16) as u32, now));
@@ -85,9 +95,8 @@ impl Reception {
 
     /// How many packets there should have been.
     pub fn expected(&self) -> u64 {
-        self.sequence
-            .highest()
-            .map_or(0, |highest| highest - self.first + 1)
+        let highest = self.sequence.highest();
+        self.expected_past + highest.map_or(0, |highest| highest - self.first + 1)
     }
 
     /// How many there were, repetitions included.
