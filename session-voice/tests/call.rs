@@ -180,9 +180,12 @@ fn the_caller_hears_what_is_played_while_it_rings() {
             &[&early[..], &["--play", &b, "--record", &at_b]].concat(),
         );
         let dial = ["dial", &to, "--play", &a, "--record", &at_a];
-        let alice = place.call("alice", &dial);
+        let mut alice = place.call("alice", &dial);
         let early = alice.event("early-media");
         assert_eq!(early["by"], format!("{}/desk", place.address("bob")));
+        // Nothing of the caller's leaves before the answer, and it is told so.
+        alice.press("5");
+        alice.event("refused");
         assert!(!alice.has("connected") && !bob.has("connected"));
         let (alice, bob) = (alice.end(), bob.end());
         alice.assert_well();
@@ -194,6 +197,7 @@ fn the_caller_hears_what_is_played_while_it_rings() {
             place.likeness("a.wav", "at-b.wav"),
         ];
         assert!(heard.iter().all(|like| *like > ALIKE), "{to}: {heard:?}");
+        assert_eq!(bob.done()["digits"], "");
     }
 
     // An announcement why nobody answers.

@@ -87,7 +87,7 @@ pub(crate) async fn talk(
             talk.talked.cause = look.cause;
             break;
         }
-        talk.press_keys(now);
+        talk.press_keys(&look, now);
         if talk.ring(now)?.is_break() {
             return Ok(None);
         }
@@ -398,9 +398,12 @@ impl Talk<'_> {
         });
     }
 
-    fn press_keys(&mut self, now: Instant) {
+    fn press_keys(&mut self, look: &Look, now: Instant) {
+        // What an engine makes of a digit is lost where no packet may leave, as before the answer.
+        let leaves = look.phase == CallPhase::Answered && look.connected;
         while let Some(key) = self.keys.try_next() {
-            if let Key::Digit(digit) = key
+            if leaves
+                && let Key::Digit(digit) = key
                 && let Some(engine) = &mut self.phone.line().engine
                 && engine.press(digit, now).is_ok()
             {
