@@ -44,6 +44,9 @@ pub enum DigitError {
     /// There is no such key.
     #[error("{0:?} is no key of a telephone")]
     NoKey(char),
+    /// No payload type for digits was agreed on, in the clock rate of the codec: a message (XEP-0181) may be a way.
+    #[error("no payload type for digits was agreed on")]
+    NoPayloadType,
     /// [`DIGITS_MAX`] wait already.
     #[error("{DIGITS_MAX} digits wait already")]
     TooMany,

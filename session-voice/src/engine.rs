@@ -337,7 +337,7 @@ impl VoiceEngine {
     /// Sends a digit in place of sound (RFC 4733).
     ///
     /// # Errors
-    /// [`DigitError`]; without a payload type for digits nothing can wait.
+    /// [`DigitError::NoPayloadType`], [`DigitError::TooMany`].
     pub fn press(&mut self, digit: Digit, now: Instant) -> Result<(), DigitError> {
         self.media.press(digit, now)
     }

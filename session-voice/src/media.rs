@@ -1,5 +1,6 @@
 //! The media of a call, between codec and network: RTP with its reports, SRTP, digits and the jitter buffer in one.
 
+mod digits;
 mod memory;
 mod receive;
 mod report;
@@ -9,9 +10,9 @@ mod tests;
 use crate::lines::{self, Lines, Start};
 use crate::rtcp::ReceivedMap;
 use crate::{
-    CodecQuality, Digit, DigitError, DigitReceiver, DigitSender, JitterBuffer, JitterConfig,
-    JitterStats, Playout, Quality, Reception, RtpError, RtpHeader, SrtpError, SrtpMaster,
-    SrtpReceiver, SrtpSender, Stretch,
+    CodecQuality, Digit, DigitReceiver, DigitSender, JitterBuffer, JitterConfig, JitterStats,
+    Playout, Quality, Reception, RtpError, RtpHeader, SrtpError, SrtpMaster, SrtpReceiver,
+    SrtpSender, Stretch,
 };
 use bytes::{BufMut, Bytes, BytesMut};
 use memory::Memory;
@@ -476,22 +477,6 @@ impl MediaStream {
         self.sending.spoken_at += length;
     }
 
-    /// Sends a digit, behind those that wait.
-    ///
-    /// # Errors
-    /// [`DigitError`]; without a payload type for digits nothing can wait.
-    pub fn press(&mut self, digit: Digit, now: Instant) -> Result<(), DigitError> {
-        if self.config.digits.is_none() {
-            return Err(DigitError::TooMany);
-        }
-        let rate = self.sending.clock_rate;
-        let digits = self
-            .sending
-            .digits
-            .get_or_insert_with(|| Box::new(DigitSender::new(rate)));
-        digits.press(digit, now)
-    }
-
     /// The frame that the loudspeaker needs now, and whether to play it shorter or longer.
     pub fn pull(&mut self, now: Instant) -> (Playout, Stretch) {
         match &mut self.source {
@@ -560,50 +545,6 @@ impl MediaStream {
             stats.playout = source.jitter.stats();
         }
         stats
-    }
-
-    fn is_sounding(&self) -> bool {
-        let digits = self.sending.digits.as_ref();
-        digits.is_some_and(|digits| digits.is_sounding())
-    }
-
-    fn send_digits(&mut self, now: Instant) {
-        let Some(payload_type) = self.config.digits else {
-            return;
-        };
-        while let Some(digit) = self
-            .sending
-            .digits
-            .as_mut()
-            .and_then(|digits| digits.poll(now))
-        {
-            let at = self.digit_timestamp(digit.began);
-            let payload = digit.event.to_bytes();
-            if let Some(packet) = self.packet(payload_type, digit.marker, at, &payload) {
-                self.push(MediaOutput::Rtp(packet));
-            }
-        }
-    }
-
-    /// The timestamp of a digit that began then: that of the sound whose place it takes, and later than the one before's
-    /// by as much as it is, also when no sound is sent.
-    fn digit_timestamp(&mut self, began: Instant) -> u32 {
-        let timestamp = match self.digit {
-            Some((before, timestamp)) if before == began => return timestamp,
-            Some((before, timestamp)) => {
-                let since = self.units(began.saturating_duration_since(before));
-                let least = timestamp.wrapping_add(since);
-                let is_ahead = self.sending.timestamp.wrapping_sub(least).cast_signed() > 0;
-                if is_ahead {
-                    self.sending.timestamp
-                } else {
-                    least
-                }
-            }
-            None => self.sending.timestamp,
-        };
-        self.digit = Some((began, timestamp));
-        timestamp
     }
 
     /// Writes and protects a packet. None when the key is used up.

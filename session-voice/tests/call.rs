@@ -127,6 +127,9 @@ fn keys_hold_mute_dial_digits_and_hang_up() {
     told(&alice, "held", true);
     bob.press("h");
     told(&alice, "held", false);
+    // More at once than wait in the stream.
+    let number = "0123456789".repeat(4);
+    alice.press(&number);
     alice.press("12#");
     bob.wait("digit", |event| event["digit"] == "#");
     bob.press("9");
@@ -135,7 +138,7 @@ fn keys_hold_mute_dial_digits_and_hang_up() {
     let (alice, bob) = (alice.end(), bob.end());
     alice.assert_well();
     bob.assert_well();
-    assert_eq!(bob.done()["digits"], "12#");
+    assert_eq!(bob.done()["digits"], format!("{number}12#"));
     assert_eq!(alice.done()["digits"], "9");
     assert!(bob.done()["cause"].as_str().unwrap().contains("success"));
 }

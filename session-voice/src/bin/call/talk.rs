@@ -12,11 +12,12 @@ use crate::{
 use serde_json::json;
 use session_core::{Cause, Notice, Reason, ReasonCondition, Slot};
 use session_voice::{
-    CallChange, CallPhase, CallSecurity, EngineConfig, EngineError, MediaOutput, Protection,
-    VoiceEngine, audio::AudioError,
+    CallChange, CallPhase, CallSecurity, Digit, DigitError, EngineConfig, EngineError, MediaOutput,
+    Protection, VoiceEngine, audio::AudioError,
 };
 use session_xmpp::cli::{self, Problem};
 use std::{
+    collections::VecDeque,
     ops::ControlFlow,
     time::{Duration, Instant},
 };
@@ -26,6 +27,9 @@ const TICK: Duration = Duration::from_millis(10);
 
 /// Ticks between two looks at how it goes.
 const LOOK_EVERY: u32 = 100;
+
+/// Digits that wait at most until the stream takes them: about three a second leave.
+const PRESSED_MAX: usize = 256;
 
 /// What is looked at in each step.
 struct Look {
@@ -66,6 +70,7 @@ pub(crate) async fn talk(
         heard: Loudness::default(),
         dtx: how.dtx,
         misses_login: false,
+        pressed: VecDeque::new(),
         keys,
     };
     let mut ticks = tokio::time::interval(TICK);
@@ -87,11 +92,11 @@ pub(crate) async fn talk(
             talk.talked.cause = look.cause;
             break;
         }
-        talk.press_keys(&look, now);
         if talk.ring(now)?.is_break() {
             return Ok(None);
         }
         talk.begin(&look, now)?;
+        talk.press_keys(&look, now);
         let step = talk.step(&look, &mut sound, now);
         step.map_err(|error| failed("sound", "speak and hear", error, ""))?;
         number += 1;
@@ -132,6 +137,8 @@ struct Talk<'a> {
     dtx: bool,
     /// It was told that the login is over.
     misses_login: bool,
+    /// Digits that wait for those before them, or for the path to come back.
+    pressed: VecDeque<Digit>,
     keys: &'a mut Keys,
 }
 
@@ -399,13 +406,10 @@ impl Talk<'_> {
     }
 
     fn press_keys(&mut self, look: &Look, now: Instant) {
-        // What an engine makes of a digit is lost where no packet may leave, as before the answer.
-        let leaves = look.phase == CallPhase::Answered && look.connected;
+        self.send_pressed(look, now);
         while let Some(key) = self.keys.try_next() {
-            if leaves
-                && let Key::Digit(digit) = key
-                && let Some(engine) = &mut self.phone.line().engine
-                && engine.press(digit, now).is_ok()
+            if let Key::Digit(digit) = key
+                && self.press(digit, look, now)
             {
                 continue;
             }
@@ -442,14 +446,50 @@ impl Talk<'_> {
                     self.phone.screen.tell("switched", facts, &text);
                 }
                 Ok(None) => {}
-                Err(error) => {
-                    let text = error.to_string();
-                    self.phone
-                        .screen
-                        .tell("refused", json!({ "why": text }), &text);
-                }
+                Err(error) => self.refuse(&error.to_string()),
             }
         }
+    }
+
+    /// Sends a digit among the sound, behind those that wait. False if that is not possible: no packet may leave, as before
+    /// the answer, or the peer takes no digits there.
+    fn press(&mut self, digit: Digit, look: &Look, now: Instant) -> bool {
+        if self.pressed.is_empty() {
+            match self.send_digit(digit, look, now) {
+                Ok(()) => return true,
+                Err(DigitError::NoPayloadType | DigitError::NoKey(_)) => return false,
+                Err(DigitError::TooMany) => {}
+            }
+        }
+        if self.pressed.len() < PRESSED_MAX {
+            self.pressed.push_back(digit);
+        } else {
+            self.refuse(&format!("{PRESSED_MAX} digits wait already"));
+        }
+        true
+    }
+
+    /// Sends as many of the digits that wait as the stream takes now.
+    fn send_pressed(&mut self, look: &Look, now: Instant) {
+        while let Some(digit) = self.pressed.front().copied()
+            && self.send_digit(digit, look, now).is_ok()
+        {
+            self.pressed.pop_front();
+        }
+    }
+
+    /// What a stream makes of a digit is lost where no packet may leave: then it takes none.
+    fn send_digit(&self, digit: Digit, look: &Look, now: Instant) -> Result<(), DigitError> {
+        let leaves = look.phase == CallPhase::Answered && look.connected;
+        match &mut self.phone.line().engine {
+            Some(engine) if leaves => engine.press(digit, now),
+            Some(_) | None => Err(DigitError::NoPayloadType),
+        }
+    }
+
+    fn refuse(&self, why: &str) {
+        let facts = json!({ "why": why });
+        self.phone.screen.tell("refused", facts, why);
     }
 
     fn show(&mut self, path: String, now: Instant) {
