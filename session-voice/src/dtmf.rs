@@ -230,6 +230,11 @@ impl DigitSender {
         self.sounding.is_some()
     }
 
+    /// When the digit began that sounds.
+    pub(crate) fn sounding_since(&self) -> Option<Instant> {
+        self.sounding.map(|sounding| sounding.began)
+    }
+
     /// When [`poll`](Self::poll) has something next.
     pub fn next_at(&self) -> Option<Instant> {
         match &self.sounding {

@@ -185,6 +185,8 @@ struct Waiting {
     length: u32,
     copies: u32,
     kind: FrameKind,
+    /// It is no frame: sound ends here, and something else takes its place.
+    pauses: bool,
 }
 
 impl JitterBuffer {
@@ -242,9 +244,14 @@ impl JitterBuffer {
             self.begin_anew();
         }
         self.strays = 0;
-        if self.frames.contains(extended) {
-            self.stats.dropped += 1;
-            return;
+        match self.frames.get(extended) {
+            // There is sound after all.
+            Some(there) if there.pauses => drop(self.frames.remove(extended)),
+            Some(_) => {
+                self.stats.dropped += 1;
+                return;
+            }
+            None => {}
         }
         self.learn(extended, &frame, now);
         self.stats.received += 1;
@@ -260,8 +267,42 @@ impl JitterBuffer {
             length: frame.length,
             copies: frame.copies,
             kind: frame.kind,
+            pauses: false,
         };
         self.frames.insert(extended, waiting);
+    }
+
+    /// From this timestamp on something else takes the place of sound, such as a digit (RFC 4733): what does not come is not
+    /// missing, and is not made up, until the next frame ends it. What comes before is played to its end. May be said again
+    /// as often as packets say it; of sound that has come since it says nothing.
+    pub fn pause_at(&mut self, timestamp: u32) {
+        let at = self.extend(timestamp);
+        let Some(highest) = self.highest else {
+            return;
+        };
+        // Where it would be further off, nobody speaks before it comes.
+        let reach = u64::from(CONCEALED_MAX) * self.frame;
+        if at <= highest || at > highest + reach || self.frames.ends_with_pause() {
+            return;
+        }
+        if self.frames.is_empty() {
+            match self.cursor {
+                // Nobody speaks, and it stays so.
+                None => return,
+                // Before it there is no room for a frame.
+                Some(cursor) if at < cursor + self.frame => return self.pause(),
+                Some(_) => {}
+            }
+        }
+        self.pauses = true;
+        if self.frames.len() >= self.config.frames_max.max(1) {
+            self.make_room();
+        }
+        let pause = Waiting {
+            pauses: true,
+            ..Waiting::default()
+        };
+        self.frames.insert(at, pause);
     }
 
     /// What to play next, for a player that needs it now; and whether to make it shorter or longer.
@@ -275,6 +316,11 @@ impl JitterBuffer {
         self.skip_made_up(cursor, now);
         let cursor = self.cursor.unwrap_or(cursor);
         let stretch = self.stretch(cursor, now);
+        if self.frames.begins_with_pause(cursor + self.frame) {
+            self.frames.pop_first();
+            self.pause();
+            return (Playout::Silence, Stretch::Keep);
+        }
         if let Some(frame) = self.frames.remove(cursor) {
             return (self.play(cursor, frame), stretch);
         }
@@ -452,11 +498,25 @@ impl JitterBuffer {
         self.cursor = Some(to);
         self.played_to = self.played_to.max(Some(to));
         self.waited = 0;
-        // A sender whose timestamps do not keep to its frames.
+        let mut pause = None;
         while self.frames.first().is_some_and(|first| first < to) {
-            self.frames.pop_first();
-            self.stats.late += 1;
+            match self.frames.pop_first() {
+                Some((_, frame)) if frame.pauses => pause = Some(frame),
+                // A sender whose timestamps do not keep to its frames.
+                Some(_) | None => self.stats.late += 1,
+            }
         }
+        // Sound ends behind the frame into which the end fell, unless it goes on there.
+        if let Some(pause) = pause {
+            self.frames.insert(to, pause);
+        }
+    }
+
+    /// Sound ends here, and what comes next is known.
+    fn pause(&mut self) {
+        self.cursor = None;
+        (self.waited, self.concealed) = (0, 0);
+        self.misses = false;
     }
 
     fn stretch(&self, cursor: u64, now: Instant) -> Stretch {
@@ -476,7 +536,9 @@ impl JitterBuffer {
 
     /// The oldest goes: it would be played last, and the player is far behind.
     fn make_room(&mut self) {
-        if let Some((oldest, _)) = self.frames.pop_first() {
+        if let Some((oldest, frame)) = self.frames.pop_first()
+            && !frame.pauses
+        {
             self.stats.dropped += 1;
             if self.cursor.is_some_and(|cursor| cursor <= oldest) {
                 self.advance(oldest + self.frame);

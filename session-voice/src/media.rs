@@ -409,10 +409,15 @@ impl MediaStream {
         now: Instant,
     ) -> Option<Bytes> {
         let timestamp = self.sending.timestamp;
+        let sounding = self.sounding_since();
+        if let Some(began) = sounding {
+            // That of the first frame whose place it takes, however soon its own packets leave.
+            self.digit_timestamp(began);
+        }
         self.skip_units(length);
         self.begin_reports(now);
         self.sending.spoken_at = now;
-        if self.is_sounding() {
+        if sounding.is_some() {
             self.sending.marker = true;
             return None;
         }
@@ -429,7 +434,7 @@ impl MediaStream {
     pub fn send_noise(&mut self, payload: &[u8], now: Instant) -> Option<Bytes> {
         let payload_type = self.config.noise?;
         self.begin_reports(now);
-        if self.is_sounding() {
+        if self.sounding_since().is_some() {
             return None;
         }
         let packet = self.packet(payload_type, false, self.sending.timestamp, payload)?;

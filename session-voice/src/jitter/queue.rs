@@ -34,8 +34,15 @@ impl Queue {
         self.0.first().map(|(timestamp, _)| *timestamp)
     }
 
-    pub(super) fn contains(&self, timestamp: u64) -> bool {
-        self.position(timestamp).is_ok()
+    /// Whether the first is no frame but a pause, before this timestamp.
+    pub(super) fn begins_with_pause(&self, before: u64) -> bool {
+        let first = self.0.first();
+        first.is_some_and(|(timestamp, first)| first.pauses && *timestamp < before)
+    }
+
+    /// Whether the last is no frame but a pause.
+    pub(super) fn ends_with_pause(&self) -> bool {
+        self.0.last().is_some_and(|(_, last)| last.pauses)
     }
 
     pub(super) fn get(&self, timestamp: u64) -> Option<&Waiting> {
@@ -83,7 +90,7 @@ mod tests {
             for (step, timestamp) in steps {
                 match step {
                     0 | 1 => {
-                        prop_assert_eq!(queue.contains(timestamp), map.contains_key(&timestamp));
+                        prop_assert_eq!(queue.get(timestamp).is_some(), map.contains_key(&timestamp));
                         let copies = map.len() as u32;
                         queue.insert(timestamp, Waiting { copies, ..Waiting::default() });
                         map.entry(timestamp).or_insert(copies);

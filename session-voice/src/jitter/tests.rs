@@ -242,6 +242,9 @@ proptest! {
                 }
             } else {
                 let stamp = if wild { anything } else { start.wrapping_add(number / 2 * UNITS) };
+                if number % 16 == 0 {
+                    buffer.pause_at(stamp.wrapping_add(anything % 3 * 480));
+                }
                 buffer.insert(stamp, Bytes::copy_from_slice(&(number / 2).to_be_bytes()), now);
             }
             prop_assert!(buffer.waiting() <= config.frames_max);
@@ -355,4 +358,87 @@ fn timestamps_that_stood_still_are_no_delay() {
         "{:?}",
         buffer.target()
     );
+}
+
+/// A player of frames that come at once, each as long as it should be: how often sound was made up, how often nothing was to
+/// be heard, and which frames were.
+fn around_a_pause(frames: &[(u32, bool)], pause: u32) -> (u64, u32, Vec<u32>) {
+    let mut buffer = JitterBuffer::new(JitterConfig {
+        copies: 0,
+        ..JitterConfig::new(RATE)
+    });
+    let (mut silent, mut heard) = (0, Vec::new());
+    let last = frames.last().map_or(0, |(at, _)| *at);
+    for tick in 0..=last / UNITS + 10 {
+        let now = epoch() + FRAME * tick;
+        for (at, comes) in frames.iter().filter(|(at, _)| *at / UNITS == tick) {
+            if *comes {
+                buffer.insert(*at, Bytes::copy_from_slice(&at.to_be_bytes()), now);
+            }
+        }
+        // It is told of as long as it lasts.
+        if (pause / UNITS..pause / UNITS + 10).contains(&tick) {
+            buffer.pause_at(pause);
+        }
+        if tick > last / UNITS && buffer.waiting() == 0 {
+            break;
+        }
+        match buffer.pull(now).0 {
+            Playout::Packet(payload) => {
+                heard.push(u32::from_be_bytes(payload[..].try_into().unwrap()));
+            }
+            Playout::Silence => silent += u32::from(!heard.is_empty()),
+            Playout::Conceal => {}
+            other @ (Playout::Recover { .. } | Playout::Noise(_)) => panic!("{other:?}"),
+        }
+    }
+    (buffer.stats().concealed, silent, heard)
+}
+
+/// What takes the place of sound is no loss, and hides none.
+#[test]
+fn what_takes_the_place_of_sound_is_not_made_up() {
+    let spoken = |at: u32| !(50..60).contains(&at);
+    let frames: Vec<_> = (0..100)
+        .filter(|at| spoken(*at))
+        .map(|at| (at * UNITS, true))
+        .collect();
+    let all: Vec<_> = frames.iter().map(|(at, _)| *at).collect();
+    // At the end of a frame, and in the middle of the one that would have followed.
+    for pause in [50 * UNITS, 50 * UNITS + 300] {
+        let (concealed, silent, heard) = around_a_pause(&frames, pause);
+        assert_eq!(concealed, 0, "{pause}");
+        assert!((8..=10).contains(&silent), "{silent}");
+        assert!(heard == all, "{heard:?}");
+    }
+    // In the middle of one that is there.
+    let (concealed, silent, heard) = around_a_pause(&frames, 49 * UNITS + 300);
+    assert_eq!(concealed, 0);
+    assert!((8..=10).contains(&silent), "{silent}");
+    assert!(heard == all, "{heard:?}");
+    // Losses on either side of it.
+    for lost in [48, 49, 60, 61] {
+        let frames: Vec<_> = frames
+            .iter()
+            .map(|(at, _)| (*at, *at != lost * UNITS))
+            .collect();
+        let (concealed, _, heard) = around_a_pause(&frames, 50 * UNITS);
+        // Where sound begins again, nobody knows when.
+        assert_eq!(concealed, u64::from(lost != 60), "{lost}");
+        assert_eq!(heard.len(), all.len() - 1);
+    }
+    // Sound that goes on beside it is heard.
+    let frames: Vec<_> = (0..100).map(|at| (at * UNITS, true)).collect();
+    for pause in [50 * UNITS, 50 * UNITS + 300] {
+        let (concealed, silent, heard) = around_a_pause(&frames, pause);
+        assert_eq!((concealed, silent, heard.len()), (0, 0, 100), "{pause}");
+    }
+    // One that is far off is no reason to make up what is between.
+    for at in [11 * UNITS, 20 * UNITS, 100 * UNITS] {
+        let mut buffer = JitterBuffer::new(JitterConfig::new(RATE));
+        buffer.insert(0, Bytes::from_static(b"x"), epoch());
+        buffer.pause_at(at);
+        (0..100).for_each(|tick| drop(buffer.pull(epoch() + FRAME * tick)));
+        assert!(buffer.stats().concealed <= u64::from(CONCEALED_MAX), "{at}");
+    }
 }

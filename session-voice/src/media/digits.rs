@@ -21,9 +21,10 @@ impl MediaStream {
         digits.press(digit, now)
     }
 
-    pub(super) fn is_sounding(&self) -> bool {
+    /// When the digit began that takes the place of sound now.
+    pub(super) fn sounding_since(&self) -> Option<Instant> {
         let digits = self.sending.digits.as_ref();
-        digits.is_some_and(|digits| digits.is_sounding())
+        digits.and_then(|digits| digits.sounding_since())
     }
 
     pub(super) fn send_digits(&mut self, now: Instant) {
@@ -46,7 +47,7 @@ impl MediaStream {
 
     /// The timestamp of a digit that began then: that of the sound whose place it takes, and later than the one before's
     /// by as much as it is, also when no sound is sent.
-    fn digit_timestamp(&mut self, began: Instant) -> u32 {
+    pub(super) fn digit_timestamp(&mut self, began: Instant) -> u32 {
         let timestamp = match self.digit {
             Some((before, timestamp)) if before == began => return timestamp,
             Some((before, timestamp)) => {

@@ -88,7 +88,10 @@ impl MediaStream {
         source.arrived.insert(extended);
         if is_digit {
             let event = TelephoneEvent::from_bytes(&frame.payload);
-            let digit = event.and_then(|event| self.digits_in.on_packet(timestamp, event));
+            let digit = event.and_then(|event| {
+                source.jitter.pause_at(timestamp);
+                self.digits_in.on_packet(timestamp, event)
+            });
             return Ok(digit.map(MediaEvent::Digit));
         }
         source.jitter.insert_frame(frame, now);

@@ -63,6 +63,23 @@ impl Talk {
         }
     }
 
+    /// Alice has pressed these keys so long ago.
+    fn press(&mut self, keys: &str, ago: Duration) {
+        for key in keys.chars() {
+            let digit = Digit::new(key).unwrap();
+            self.streams[0].press(digit, self.now - ago).unwrap();
+        }
+    }
+
+    /// What one side has heard of digits.
+    fn digits(&self, side: usize) -> String {
+        let digit = |event: &MediaEvent| match event {
+            MediaEvent::Digit(digit) => digit.key(),
+            other => panic!("{other:?}"),
+        };
+        self.events[side].iter().map(digit).collect()
+    }
+
     /// Other keys for both, as after another transport took over. What is on its way is lost.
     fn rekey(&mut self, renumbers: bool) {
         let profile = SrtpProfile::Aes128CmSha1_80;
@@ -163,33 +180,49 @@ fn loss_is_heard_of_on_both_sides_and_hidden() {
 
 #[test]
 fn digits_take_the_place_of_sound_and_arrive_once() {
-    let mut talk = Talk::new();
-    talk.run(50);
-    for key in "42#".chars() {
-        let now = talk.now;
-        talk.streams[0]
-            .press(Digit::new(key).unwrap(), now)
-            .unwrap();
+    // Pressed at any moment within a frame, and with losses.
+    for (ago, lose) in [
+        (0, u32::MAX),
+        (3, u32::MAX),
+        (13, u32::MAX),
+        (19, u32::MAX),
+        (0, 7),
+    ] {
+        let mut talk = Talk::new();
+        talk.run(50);
+        talk.lose = lose;
+        talk.press("42#", Duration::from_millis(ago));
+        talk.run(400);
+        assert_eq!(talk.digits(1), "42#");
+        assert!(talk.events[0].is_empty());
+        let stats = talk.streams[1].stats(talk.now);
+        if lose == u32::MAX {
+            let JitterStats {
+                concealed,
+                recovered,
+                late,
+                ..
+            } = stats.playout;
+            let made_up = (concealed, recovered, late, stats.loss_here);
+            assert_eq!(made_up, (0, 0, 0, 0.0), "{ago} ms");
+            // All that was said is heard to its end.
+            let waiting = stats.playout.received - stats.playout.played;
+            assert!(waiting <= 3, "{ago} ms: {stats:?}");
+        } else {
+            // Those of sound are made up for, and count.
+            let missed = stats.playout.concealed + stats.playout.recovered;
+            assert!((30..80).contains(&missed), "{stats:?}");
+        }
     }
-    talk.lose = 7;
-    talk.run(80);
-    let digits: String = talk.events[1]
-        .iter()
-        .map(|event| match event {
-            MediaEvent::Digit(digit) => digit.key(),
-            other => panic!("{other:?}"),
-        })
-        .collect();
-    assert_eq!(digits, "42#");
-    assert!(talk.events[0].is_empty());
     // The other way there are none to press.
+    let now = epoch();
     let mut stream = MediaStream::new(
         MediaConfig::new(0, 8_000, "x"),
         Protection::Plain,
         [1; 16],
-        talk.now,
+        now,
     );
-    assert!(stream.press(Digit::new('1').unwrap(), talk.now).is_err());
+    assert!(stream.press(Digit::new('1').unwrap(), now).is_err());
 }
 
 #[test]
