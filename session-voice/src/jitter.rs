@@ -11,7 +11,10 @@ mod tests;
 use bytes::Bytes;
 use delay::DelayModel;
 use queue::Queue;
-use std::time::{Duration, Instant};
+use std::{
+    ops::AddAssign,
+    time::{Duration, Instant},
+};
 
 /// How a [`JitterBuffer`] behaves.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -126,6 +129,19 @@ pub struct JitterStats {
     pub concealed: u64,
     /// Frames that were not there when they should have sounded, and how many times in a row that began.
     pub missing: (u64, u64),
+}
+
+impl AddAssign for JitterStats {
+    fn add_assign(&mut self, more: Self) {
+        self.received += more.received;
+        self.late += more.late;
+        self.dropped += more.dropped;
+        self.played += more.played;
+        self.recovered += more.recovered;
+        self.concealed += more.concealed;
+        self.missing.0 += more.missing.0;
+        self.missing.1 += more.missing.1;
+    }
 }
 
 /// Frames between two that came that are looked for in copies: what is longer than this is another talk spurt.

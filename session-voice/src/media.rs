@@ -178,7 +178,7 @@ pub struct MediaStats {
     pub buffer: Duration,
     /// How the peer sounds here, by the E-model.
     pub quality: Option<Quality>,
-    /// The buffer's own counts.
+    /// The buffer's own counts, of all sources and codecs of the peer's so far.
     pub playout: JitterStats,
 }
 
@@ -221,6 +221,7 @@ pub struct MediaStream {
     source: Option<Box<Lines<Source>>>,
     arrivals: Arrivals,
     // From here on, what few packets touch.
+    /// Of playout, what was counted of the sources before this one.
     stats: MediaStats,
     config: MediaConfig,
     control: Option<Box<Control>>,
@@ -450,7 +451,7 @@ impl MediaStream {
         self.config.redundancy = config.redundancy;
         self.config.unit_bytes = config.unit_bytes;
         self.kinds = Kinds::new(&self.config);
-        self.source = None;
+        self.leave_source();
     }
 
     /// We send with another of the agreed codecs from now on. What the peer sends, and what waits to be played, stay.
@@ -547,9 +548,16 @@ impl MediaStream {
         if let Some(source) = &self.source {
             stats.jitter = source.reception.jitter();
             stats.buffer = source.jitter.delay(now).unwrap_or_default();
-            stats.playout = source.jitter.stats();
+            stats.playout += source.jitter.stats();
         }
         stats
+    }
+
+    /// The peer's sound begins anew. What was counted of it stays counted.
+    fn leave_source(&mut self) {
+        if let Some(source) = self.source.take() {
+            self.stats.playout += source.jitter.stats();
+        }
     }
 
     /// Writes and protects a packet. None when the key is used up.

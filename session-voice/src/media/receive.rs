@@ -68,6 +68,7 @@ impl MediaStream {
             .as_ref()
             .is_some_and(|source| source.ssrc != ssrc);
         if changed || self.source.is_none() {
+            self.leave_source();
             self.source = Some(Box::new(Lines::new(Source {
                 ssrc,
                 reception: Reception::new(self.config.receive_rate),

@@ -489,6 +489,36 @@ fn numbered(ours: u8, upper: u8) -> [u8; 16] {
     seed
 }
 
+/// What was counted of a source or a codec stays counted when another follows.
+#[test]
+fn counts_never_go_down() {
+    let mut talk = Talk::new();
+    talk.lose = 5;
+    let mut before = JitterStats::default();
+    for step in 0..4 {
+        talk.run(200);
+        match step {
+            0 => talk.streams[0].sending.ssrc ^= 1,
+            1 => {
+                let config = talk.streams[1].config.clone();
+                talk.streams[1].set_receive(&config);
+            }
+            _ => {}
+        }
+        let after = talk.streams[1].stats(talk.now).playout;
+        for (before, after) in [
+            (before.received, after.received),
+            (before.played, after.played),
+            (before.recovered, after.recovered),
+            (before.missing.0, after.missing.0),
+        ] {
+            assert!(after > before, "{step}: {before:?}, then {after:?}");
+        }
+        assert!(after.concealed >= before.concealed && after.late >= before.late);
+        before = after;
+    }
+}
+
 /// While nothing is spoken the time of reports goes on as the frames' does (RFC 3550 §6.4.1).
 #[test]
 fn reports_name_the_time_of_their_timestamp_in_a_pause_too() {
