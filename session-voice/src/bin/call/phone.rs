@@ -12,7 +12,7 @@ use session_core::{
     GOOGLE_P2P, Notice, Peer, Reason, ReasonCondition, SessionId, SessionManager, Slot,
 };
 use session_voice::{
-    CallChange, CallConfig, CallContent, CallError, CallOffer, ContentChange, GoogleForm,
+    CallChange, CallConfig, CallContent, CallError, CallOffer, ContentChange, Digit, GoogleForm,
     JingleForm, KEY_BYTES, MediaPacket, NegotiationError, Policy, Protection, RTP, RTP_AUDIO,
     RtpDescription, VoiceEngine, codecs,
 };
@@ -51,6 +51,9 @@ const TRANSPORTS: &[&str] = &[
     raw_udp::GOOGLE_NAMESPACE,
 ];
 
+/// Digits of a peer's that are kept at most: as many as anybody reads.
+const DIGITS_KEPT: usize = 1_024;
+
 /// How long our device rings at most.
 const RING_MAX: Duration = Duration::from_secs(3_600);
 
@@ -62,6 +65,7 @@ pub(crate) struct Line {
     pub(crate) keys: Option<Protection>,
     /// It still rings here: who calls is not heard, whatever it sends.
     pub(crate) rings: bool,
+    /// What the peer has pressed and nobody has taken yet.
     pub(crate) digits: String,
     session: Option<SessionId>,
     /// Somebody is called: whoever calls us meanwhile finds us busy.
@@ -90,8 +94,13 @@ impl Line {
         };
         // What cannot be read is counted by the engine.
         if let Ok(Some(session_voice::MediaEvent::Digit(digit))) = event {
-            self.digits.push(digit.key());
+            self.hear(digit);
         }
+    }
+
+    /// The peer has pressed a key. What is more than anybody takes in one step is lost.
+    pub(crate) fn hear(&mut self, digit: Digit) {
+        keep(&mut self.digits, digit.key());
     }
 }
 
@@ -522,6 +531,13 @@ fn digits(fingerprint: &str) -> &str {
         .unwrap_or_default()
 }
 
+/// Adds a digit to those that are kept, if there is room.
+pub(crate) fn keep(kept: &mut String, digit: char) {
+    if kept.len() < DIGITS_KEPT {
+        kept.push(digit);
+    }
+}
+
 /// What we can.
 fn audio() -> RtpDescription {
     let mut audio = RtpDescription::new(session_voice::Media::Audio);
@@ -553,13 +569,30 @@ fn lock(line: &Mutex<Line>) -> MutexGuard<'_, Line> {
 
 #[cfg(test)]
 mod tests {
-    use super::{is_fingerprint, is_same};
+    use super::{DIGITS_KEPT, Line, is_fingerprint, is_same, keep};
+    use session_voice::Digit;
 
     #[test]
     fn a_fingerprint_is_compared_whole() {
         let found = "sha-256 AB:CD";
         assert!(is_same(found, "ab:cd") && is_same(found, "sha-256 AB:CD"));
         assert!(!is_same(found, "CD") && !is_same(found, "") && !is_same(found, " "));
+    }
+
+    /// However fast a peer presses keys, no more are kept than anybody reads, and each step begins with none.
+    #[test]
+    fn digits_of_a_peer_are_kept_up_to_a_limit() {
+        let (mut line, mut kept) = (Line::default(), String::new());
+        for number in 0..100_000_u32 {
+            line.hear(Digit::from_event((number % 16) as u8).unwrap());
+            if number % 5_000 == 0 {
+                let new = std::mem::take(&mut line.digits);
+                assert!((1..=DIGITS_KEPT).contains(&new.len()));
+                new.chars().for_each(|digit| keep(&mut kept, digit));
+            }
+        }
+        assert_eq!((line.digits.len(), kept.len()), (DIGITS_KEPT, DIGITS_KEPT));
+        assert!(kept.starts_with("0123456789*#ABCD"), "{kept}");
     }
 
     #[test]

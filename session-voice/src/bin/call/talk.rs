@@ -4,7 +4,7 @@ use crate::{
     How, Ringing, contents, failed,
     keys::{Key, Keys},
     outcome,
-    phone::{Changes, Conversation, Phone},
+    phone::{Changes, Conversation, Phone, keep},
     report::Moment,
     sound::Sound,
     talked::Talked,
@@ -173,7 +173,7 @@ impl Talk<'_> {
                     ("muted", json!({ "on": on }), text.to_owned())
                 }
                 CallChange::Digit(digit) => {
-                    self.phone.line().digits.push(digit.key());
+                    self.phone.line().hear(digit);
                     continue;
                 }
                 // With the call it goes anyway.
@@ -220,18 +220,14 @@ impl Talk<'_> {
 
     /// Tells which digits have come since the last time.
     fn hear_of_digits(&mut self) {
-        let digits = self.phone.line().digits.clone();
-        let new: Vec<char> = digits
-            .chars()
-            .skip(self.talked.digits.chars().count())
-            .collect();
-        for digit in new {
+        let new = std::mem::take(&mut self.phone.line().digits);
+        for digit in new.chars() {
+            keep(&mut self.talked.digits, digit);
             let facts = json!({ "digit": digit.to_string() });
             self.phone
                 .screen
                 .tell("digit", facts, &format!("digit {digit}"));
         }
-        self.talked.digits = digits;
     }
 
     fn look(&self) -> Option<Look> {

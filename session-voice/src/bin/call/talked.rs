@@ -22,6 +22,7 @@ pub(crate) struct Talked {
     pub(crate) codec: &'static str,
     pub(crate) security: String,
     pub(crate) path: String,
+    /// Of the peer's, the first.
     pub(crate) digits: String,
     pub(crate) moments: Vec<Moment>,
     pub(crate) hung_up: bool,
