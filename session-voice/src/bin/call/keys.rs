@@ -1,7 +1,7 @@
 //! What is typed during a call: each key at once where somebody sits at a terminal, whole lines where not.
 
 use crossterm::{
-    event::{Event, KeyCode, KeyEventKind, KeyModifiers},
+    event::{Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers},
     terminal,
 };
 use session_voice::Digit;
@@ -106,22 +106,25 @@ fn restore(is_raw: bool) {
 fn read_keys(to: &mpsc::Sender<Key>) {
     while let Ok(event) = crossterm::event::read() {
         let Event::Key(key) = event else { continue };
-        if key.kind == KeyEventKind::Release {
-            continue;
-        }
-        let KeyCode::Char(character) = key.code else {
-            continue;
-        };
-        // The terminal makes no signal of it now.
-        let interrupts = key.modifiers.contains(KeyModifiers::CONTROL) && character == 'c';
-        let key = if interrupts {
-            Some(Key::Quit)
-        } else {
-            Key::new(character)
-        };
-        if key.is_some_and(|key| to.blocking_send(key).is_err()) {
+        if key_of(key).is_some_and(|key| to.blocking_send(key).is_err()) {
             return;
         }
+    }
+}
+
+/// What is meant by a key of the keyboard; with Ctrl, Alt and their like it is another key than its letter.
+fn key_of(event: KeyEvent) -> Option<Key> {
+    let KeyCode::Char(character) = event.code else {
+        return None;
+    };
+    if event.kind == KeyEventKind::Release {
+        return None;
+    }
+    match event.modifiers {
+        KeyModifiers::NONE | KeyModifiers::SHIFT => Key::new(character),
+        // The terminal makes no signal of it now.
+        KeyModifiers::CONTROL if character == 'c' => Some(Key::Quit),
+        _ => None,
     }
 }
 
@@ -145,5 +148,31 @@ mod tests {
         assert_eq!(Key::new('m'), Some(Key::Mute));
         assert_eq!(Key::new('#'), Digit::new('#').ok().map(Key::Digit));
         assert_eq!(Key::new('z'), None);
+    }
+
+    #[test]
+    fn a_key_with_ctrl_is_another_key() {
+        let pressed = |character, modifiers| {
+            let code = KeyCode::Char(character);
+            let event = |kind| KeyEvent::new_with_kind(code, modifiers, kind);
+            assert_eq!(key_of(event(KeyEventKind::Release)), None);
+            let held = key_of(event(KeyEventKind::Repeat));
+            assert_eq!(held, key_of(event(KeyEventKind::Press)));
+            held
+        };
+        let digit = |key| Digit::new(key).ok().map(Key::Digit);
+        let (none, ctrl, alt) = (KeyModifiers::NONE, KeyModifiers::CONTROL, KeyModifiers::ALT);
+        assert_eq!(pressed('h', none), Some(Key::Hold));
+        assert_eq!(pressed('*', KeyModifiers::SHIFT), digit('*'));
+        assert_eq!(pressed('D', KeyModifiers::SHIFT), digit('d'));
+        assert_eq!(pressed('c', ctrl), Some(Key::Quit));
+        for character in ['d', 'h', 'm', 'q', '5'] {
+            for modifiers in [ctrl, alt, ctrl | alt, ctrl | KeyModifiers::SHIFT] {
+                assert_eq!(pressed(character, modifiers), None, "{character}");
+            }
+        }
+        assert_eq!(pressed('c', alt), None);
+        let enter = KeyEvent::new(KeyCode::Enter, none);
+        assert_eq!(key_of(enter), None);
     }
 }
