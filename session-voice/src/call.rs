@@ -45,6 +45,8 @@ pub struct Call {
 pub(crate) struct Gate {
     pub(crate) rtp: Option<ChannelId>,
     pub(crate) rtcp: Option<ChannelId>,
+    /// Reports have no way any more: the channel of their own is gone, and the peer does not take them among the sound.
+    pub(crate) no_reports: bool,
     pub(crate) phase: CallPhase,
     /// Our sound may be sent before the answer.
     pub(crate) early: bool,
@@ -135,6 +137,7 @@ impl Call {
             gate: Gate {
                 rtp: None,
                 rtcp: None,
+                no_reports: false,
                 phase,
                 early: false,
                 heard_at: None,
@@ -308,7 +311,8 @@ impl Call {
 
     /// The channel of RTCP: RTP's own, where both share one.
     pub(crate) fn control_channel(&self) -> Option<ChannelId> {
-        self.gate.rtcp.or(self.gate.rtp)
+        let shared = self.gate.rtp.filter(|_| !self.gate.no_reports);
+        self.gate.rtcp.or(shared)
     }
 
     pub(crate) fn ended(&mut self, cause: Cause) {

@@ -566,7 +566,7 @@ impl<F: CallForm> SessionClient for VoiceClient<F> {
         };
         if call.gate.rtcp == Some(channel) {
             // Reports are a loss that a call outlives.
-            call.gate.rtcp = None;
+            (call.gate.rtcp, call.gate.no_reports) = (None, true);
         } else if call.gate.rtp == Some(channel) {
             let reason = Reason::new(ReasonCondition::FailedTransport);
             end(

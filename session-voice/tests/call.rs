@@ -250,6 +250,18 @@ fn who_speaks_already_is_busy() {
     alice.press("q");
     alice.end().assert_well();
     bob.end().assert_well();
+
+    // Somebody has announced a call, which rings: whoever calls meanwhile hears no ringing.
+    let bob = waiting(&place, "bob/desk", &["--after", "100"]);
+    let mut alice = place.call("alice", &["dial", &place.address("bob")]);
+    alice.event("ringing");
+    let to = format!("{}/desk", place.address("bob"));
+    let carol = place.call("carol", &["dial", &to]).end();
+    carol.assert_problem(4, "busy");
+    assert!(!carol.events.iter().any(|event| event["event"] == "ringing"));
+    alice.press("q");
+    alice.end();
+    bob.end().assert_problem(1, "missed");
 }
 
 #[test]

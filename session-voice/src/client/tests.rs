@@ -610,3 +610,62 @@ fn who_is_to_be_verified_is_not_believed_for_keys_in_signalling() {
     phones.world.run_for(SECOND);
     assert_eq!(phones.world.sessions(BOB).len(), 0);
 }
+
+/// Reports do not travel among the sound of a peer that did not agree to it.
+#[test]
+fn reports_end_with_a_channel_of_their_own() {
+    let config = CallConfig {
+        dtls: false,
+        sdes: Policy::Required,
+        ..CallConfig::new(audio(&[PayloadType::new(0, "PCMU", 8_000)]))
+    };
+    let configs = [config.clone(), config];
+    let mut phones = phones::<GoogleForm>(Dialect::GTALK, configs, CallVerdict::Answer);
+    let id = phones.dial::<GoogleForm>();
+    phones.world.run_for(SECOND);
+    let report = Bytes::from_static(&[0x80, 200, 0, 0]);
+    phones.world.update(ALICE, |manager, now| {
+        let (client, session) = manager.client::<VoiceClient<GoogleForm>>(id).unwrap();
+        let channel = client.call(id).unwrap().gate.rtcp.unwrap();
+        client.on_channel_gone(session, channel, RTCP_CHANNEL, now);
+        let sent = VoiceClient::<GoogleForm>::send_rtcp(manager, id, report, now);
+        assert_eq!(sent, Err(CallError::NotConnected));
+    });
+    phones.call::<GoogleForm, _>(ALICE, id, |call| assert!(call.may_send()));
+    phones.world.run_for(SECOND);
+    assert_eq!(phones.packets[BOB].lock().unwrap().len(), 0);
+}
+
+/// Who was silent when it was asked, and is heard again, is asked again before it is given up.
+#[test]
+fn who_is_heard_again_is_there() {
+    let mut phones = jingle(CallVerdict::Answer);
+    let id = phones.dial::<JingleForm>();
+    phones.world.run_for(SECOND);
+    let other = phones.at_bob();
+    let speak = |phones: &mut Phones| {
+        phones.world.update(BOB, |manager, now| {
+            let packet = Bytes::from_static(&[0x80, 111, 0, 1]);
+            Client::send_rtp(manager, other, packet, now).unwrap();
+        });
+        phones.world.run_for(SECOND);
+    };
+    speak(&mut phones);
+    phones.world.hold(true);
+    // Nothing comes, and nobody answers.
+    while phones.call::<JingleForm, _>(ALICE, id, |call| call.answers) {
+        phones.world.run_for(SECOND);
+    }
+    for _ in 0..6 {
+        speak(&mut phones);
+    }
+    // It falls silent, and at the same time the path goes: it has not been asked since.
+    phones.world.run_for(6 * SECOND);
+    phones.world.update(ALICE, |manager, now| {
+        let (client, session) = manager.client::<Client>(id).unwrap();
+        let channel = client.call(id).unwrap().gate.rtp.unwrap();
+        client.on_writable(session, channel, false, now);
+    });
+    let phase = phones.call::<JingleForm, _>(ALICE, id, Call::phase);
+    assert_eq!(phase, CallPhase::Answered);
+}

@@ -32,6 +32,8 @@ impl<F: CallForm> VoiceClient<F> {
             let _ = session.ping(now);
             now
         } else {
+            // Whatever it has not answered before, it is there.
+            call.answers = true;
             call.quiet_since().unwrap_or(now)
         };
         session.set_timer(since.checked_add(quiet));

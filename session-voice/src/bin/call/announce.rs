@@ -81,6 +81,7 @@ impl Phone {
         let gone = |_| outcome::missed(from);
         let rings = self.online.calls.update(|calls, _| calls.ring(call));
         rings.map_err(gone)?;
+        self.line().calls = true;
         let until = Instant::now() + ringing.length;
         let mut declines = ringing.declines;
         loop {
@@ -110,6 +111,9 @@ impl Phone {
 
     /// Asks for the session of an announced call, so that other devices stop ringing.
     pub(super) fn take_up(&self, call: &Arc<str>, from: &Peer) -> Result<(), Problem> {
+        let mut line = self.line();
+        (line.calls, line.expects) = (false, Some(from.clone()));
+        drop(line);
         let accepted = self.online.calls.update(|calls, _| calls.accept(call));
         accepted.map(|_| ()).map_err(|_| outcome::missed(from))
     }

@@ -57,17 +57,17 @@ const fn form<F: CallForm>(namespace: &'static str) -> Form {
     }
 }
 
-/// Registers a client whose packets go to `sink`, and which rings where `rings` says so and is busy otherwise.
+/// Registers a client whose packets go to `sink`, and which rings for whom `rings` says so and is busy otherwise.
 pub(crate) fn register<F: CallForm>(
     manager: &mut SessionManager,
     config: CallConfig,
     keys: impl FnMut() -> [u8; session_voice::KEY_BYTES] + std::marker::Send + 'static,
-    rings: impl Fn() -> bool + std::marker::Send + 'static,
+    rings: impl Fn(&Peer) -> bool + std::marker::Send + 'static,
     sink: impl FnMut(SessionId, MediaPacket, Instant) + std::marker::Send + 'static,
 ) -> Result<(), Misuse> {
     let mut client = VoiceClient::<F>::new(config);
     client.set_keys(keys);
-    client.set_policy(move |_| match rings() {
+    client.set_policy(move |offer| match rings(&offer.from) {
         true => CallVerdict::Ring,
         false => CallVerdict::Decline(session_core::ReasonCondition::Busy.into()),
     });

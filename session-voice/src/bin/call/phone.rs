@@ -68,14 +68,17 @@ pub(crate) struct Line {
     /// What the peer has pressed and nobody has taken yet.
     pub(crate) digits: String,
     session: Option<SessionId>,
-    /// Somebody is called: whoever calls us meanwhile finds us busy.
-    calls: bool,
+    /// Somebody is called, or has announced a call that rings here: whoever calls us meanwhile finds us busy.
+    pub(crate) calls: bool,
+    /// Whose announced call is answered: the session may come from nobody else.
+    pub(crate) expects: Option<Peer>,
 }
 
 impl Line {
-    /// Whether a call may come here.
-    fn is_free(&self) -> bool {
-        self.session.is_none() && !self.calls
+    /// Whether a call of somebody may come here.
+    fn is_free(&self, from: &Peer) -> bool {
+        let fits = |expected: &Peer| expected.account() == from.account();
+        self.session.is_none() && !self.calls && self.expects.as_ref().is_none_or(fits)
     }
 
     fn take(&mut self, session: SessionId, packet: MediaPacket, now: Instant) {
@@ -198,7 +201,7 @@ impl Phone {
         let [here, there] = [Arc::clone(&line), Arc::clone(&line)];
         let mut online = account
             .login(&program, move |manager| {
-                let free = move || lock(&here).is_free();
+                let free = move |from: &Peer| lock(&here).is_free(from);
                 form::register::<JingleForm>(
                     manager,
                     config,
@@ -208,7 +211,7 @@ impl Phone {
                         lock(&one).take(id, packet, now);
                     },
                 )?;
-                let free = move || lock(&there).is_free();
+                let free = move |from: &Peer| lock(&there).is_free(from);
                 form::register::<GoogleForm>(manager, google, key, free, move |id, packet, now| {
                     lock(&two).take(id, packet, now);
                 })
