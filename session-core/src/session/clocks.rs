@@ -113,8 +113,8 @@ impl Session {
         self.settle(now);
     }
 
-    /// The first content that should have a path by now and never had one, or lost it while another is proposed. What is only proposed may wait for as long as
-    /// people take to answer.
+    /// The first content that should have a path by now and never had one, or lost it while another transport is
+    /// proposed. What is only proposed may wait for as long as people take to answer.
     fn awaiting_path(&self) -> Option<usize> {
         (0..self.contents.len()).find(|&at| {
             let content = &self.contents[at];
@@ -136,6 +136,8 @@ impl Session {
 
     /// The content that has been without a path for longest, if it had one, and since when.
     fn first_lost(&self) -> Option<(Instant, usize)> {
+        // Most often there is none, which is seen without a look at each channel for each content.
+        self.channels.iter().find_map(|c| c.path_lost)?;
         let lost = (0..self.contents.len()).filter_map(|at| Some((self.path_lost(at)?, at)));
         lost.min()
     }
