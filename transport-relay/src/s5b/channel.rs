@@ -185,7 +185,8 @@ impl S5bChannel {
         };
         let ready = attempts.iter().position(Attempt::is_ready);
         // From the first one on, as long as there is one: what was ready may break.
-        self.ready = ready.and(self.ready.or(Some(now)));
+        let since = self.ready.unwrap_or(now);
+        self.ready = ready.map(|_| since);
         // What is no better than what the peer reached, or we did, is not worth the time.
         let floor = match &self.their_word {
             Some(Word::Used(cid)) => self.plan.own(cid).map(|c| c.priority),
