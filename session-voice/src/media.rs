@@ -638,7 +638,6 @@ impl MediaStream {
     }
 }
 
-/// What protects what we send, and what opens what the peer sends.
 /// Whether these are of this protection.
 fn is_under(
     protection: &Protection,
@@ -654,6 +653,7 @@ fn is_under(
     }
 }
 
+/// What protects what we send, and what opens what the peer sends.
 fn contexts(protection: &Protection) -> (Option<SrtpSender>, Option<SrtpReceiver>) {
     match protection {
         Protection::Srtp { ours, theirs } => {
