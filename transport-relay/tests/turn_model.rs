@@ -226,6 +226,23 @@ fn a_channel_whose_answers_are_lost_is_heard() {
     assert_eq!(world.received, [(peer(1), b"again".to_vec())]);
 }
 
+/// Found by the property: two copies of a request arrive just before and just after what its first one made has run out,
+/// so that the server tells of one allocation and has another.
+#[test]
+fn an_allocation_that_may_have_run_out_before_it_is_told_is_not_used() {
+    let ops = [
+        Op::ShortLifetime(17),
+        Op::Wait(586_182),
+        Op::Restart,
+        Op::Network(0.10559878653050087, 0.04966454377665342, 1),
+        Op::ShortLifetime(7),
+        Op::Refuse(486, 10_962),
+        Op::Wait(246_267),
+        Op::Wait(1_483),
+    ];
+    plays(TurnProtocol::Udp, 16_320_443_235_630_022_829, &ops);
+}
+
 /// Allocations that are good for nothing: each of them is told to the peer, and asked for and given back.
 #[test]
 fn a_server_that_forgets_each_allocation_at_once_is_asked_less_and_less() {

@@ -301,9 +301,11 @@ impl Server {
                 channels: BTreeMap::new(),
             }
         });
+        // Whoever asks once more is told what is left (RFC 8656 §7.2).
+        let left = held.expires.saturating_duration_since(now).as_secs();
         Ok(vec![
             Attribute::XorRelayedAddress(held.relayed),
-            Attribute::Lifetime(lifetime),
+            Attribute::Lifetime(left as u32),
             Attribute::XorMappedAddress(client),
         ])
     }

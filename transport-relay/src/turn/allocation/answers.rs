@@ -75,7 +75,7 @@ impl Allocation {
 
     fn granted(&mut self, pending: &Pending, answer: &Answer, now: Instant) {
         match pending.purpose {
-            Purpose::Allocate => self.allocated(answer, now),
+            Purpose::Allocate => self.allocated(answer, pending.since, now),
             Purpose::Refresh(0) => self.end(AllocationOutput::Closed),
             Purpose::Refresh(_) => match answer.lifetime {
                 Some(0) => self.fail(TurnError::Gone {
@@ -91,7 +91,8 @@ impl Allocation {
         }
     }
 
-    fn allocated(&mut self, answer: &Answer, now: Instant) {
+    /// The server made it, at the earliest when it was asked for the first time (`since`).
+    fn allocated(&mut self, answer: &Answer, since: Instant, now: Instant) {
         let usable = |address: &SocketAddr| {
             address.port() != 0 && !address.ip().is_unspecified() && !address.ip().is_multicast()
         };
@@ -103,7 +104,11 @@ impl Allocation {
         if self.relayed.is_empty() {
             return self.fail(TurnError::Nonsense("no relayed address"));
         }
-        self.set_lifetime(answer.lifetime.unwrap_or(u32::MAX).max(1), now);
+        self.set_lifetime(answer.lifetime.unwrap_or(u32::MAX).max(1), since);
+        if self.expires_at.is_some_and(|at| at <= now) {
+            // Of the copies of a request for what lives so shortly a later one may have made another, at another address.
+            return self.abandon(TurnError::Expired, now);
+        }
         self.keepalive_at = Some(now + self.config.keepalive);
         let missing = answer.other_family.clone();
         self.outputs.push_back(AllocationOutput::Allocated {
@@ -202,10 +207,10 @@ impl Allocation {
                 true => self.ask(pending.purpose, (pending.refused, pending.stale), now),
                 false => self.fail(allocate_error(answer, code, reason)),
             },
-            _ if code == MISMATCH => self.gone(code, reason, now),
+            _ if code == MISMATCH => self.abandon(gone(code, reason), now),
             _ if code == WRONG_CREDENTIALS => self.reject_credentials(pending, code, reason),
             // Some that have lost an allocation say this instead of 437, and nothing else can be bad about a refresh.
-            Purpose::Refresh(_) if code == BAD_REQUEST => self.gone(code, reason, now),
+            Purpose::Refresh(_) if code == BAD_REQUEST => self.abandon(gone(code, reason), now),
             Purpose::Refresh(_) => self.refresh_later(now),
             Purpose::Connect(peer) => {
                 let reason = text();
@@ -223,14 +228,13 @@ impl Allocation {
         }
     }
 
-    /// The server says that there is no allocation. If there is one nevertheless, nobody needs it any more. The end of a
-    /// connection says that by itself.
-    fn gone(&mut self, code: u16, reason: &Arc<str>, now: Instant) {
+    /// There is no allocation any more. If there is one nevertheless, nobody needs it. The end of a connection says that
+    /// by itself.
+    fn abandon(&mut self, why: TurnError, now: Instant) {
         if self.config.framing == Framing::Datagram {
             self.request(Purpose::Refresh(0), now);
         }
-        let reason = reason.clone();
-        self.fail(TurnError::Gone { code, reason });
+        self.fail(why);
     }
 
     /// A server that finds a correct request bad may have lost the allocation.
@@ -261,6 +265,11 @@ impl Allocation {
         self.outputs
             .push_back(AllocationOutput::Received { peer, batch });
     }
+}
+
+fn gone(code: u16, reason: &Arc<str>) -> TurnError {
+    let reason = reason.clone();
+    TurnError::Gone { code, reason }
 }
 
 fn allocate_error(answer: &Answer, code: u16, reason: &Arc<str>) -> TurnError {

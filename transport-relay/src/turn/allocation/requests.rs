@@ -85,12 +85,12 @@ impl Allocation {
         }
     }
 
-    /// The server gave it so much time.
-    pub(super) fn set_lifetime(&mut self, seconds: u32, now: Instant) {
+    /// The server gave it so much time, from this instant on.
+    pub(super) fn set_lifetime(&mut self, seconds: u32, since: Instant) {
         let lifetime = Duration::from_secs(seconds.into()).min(LIFETIME_MAX);
         let margin = REFRESH_MARGIN.min(lifetime / 2);
-        self.expires_at = Some(now + lifetime);
-        self.refresh_at = Some(now + (lifetime - margin));
+        self.expires_at = Some(since + lifetime);
+        self.refresh_at = Some(since + (lifetime - margin));
     }
 
     /// Asks again some time after this instant, in which the server refused, but not for good, or was heard last.
