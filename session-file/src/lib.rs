@@ -37,6 +37,11 @@
 //! ```
 //! With nothing installed: `cargo xtask switchboard`, and `--jid bob@localhost --switchboard --accept any`.
 //!
+//! # Features
+//! - `gtalk`: `ShareClient`, Google's file share: files and folders fetched over HTTP within a session.
+//! - `jet`: files encrypted within their stream (XEP-0391), with keys by whatever encryption an application has.
+//! - `cli`: the program `pcp`, and what it is made of.
+//!
 //! # Example
 //! A file of eleven bytes, between two managers in a world without sockets:
 //! ```

@@ -9,9 +9,12 @@
 //! - [`address`]: JIDs, and nowhere else;
 //! - [`jmi`]: calls that ring on all devices of an account (XEP-0353);
 //! - `endpoint` (a feature, on by default): the driver, which runs a manager over stanzas, sockets and the clock;
-//! - `client` (a feature): a login at a server, as a link for the driver;
+//! - `client` (a feature): a login at a server, as a link for the driver, which `srv` (DNS) and `websocket` (RFC 7395) find
+//!   and reach in more places;
+//! - `mdns`, `port-mapping` (features, for the driver): names in place of addresses, ports of the router;
 //! - `trace` (a feature): everything that happens as lines of JSON, secrets masked;
-//! - `cli` (a feature): accounts for programs: options, configuration, login, transports.
+//! - `cli` (a feature): accounts for programs: options, configuration, login, transports; `keyring`: their passwords in the
+//!   system's keyring.
 //!
 //! # What it is not
 //! It keeps no sessions and knows no descriptions, transports or candidates: those are elements, which it hands on as they
