@@ -62,7 +62,8 @@ impl Place {
         self.text(name)
     }
 
-    /// What somebody runs: `pcp`, this subcommand and these arguments, with an account.
+    /// What somebody runs: `pcp`, this subcommand and these arguments, with an account. Who is accepted is left to the
+    /// default, as people leave it: those in the roster, who are all that have accounts.
     pub(crate) fn words(&self, user: &str, words: &[&str]) -> Vec<String> {
         let server = format!("127.0.0.1:{}", self.server.port());
         let mut all = vec![env!("CARGO_BIN_EXE_pcp").to_owned()];
@@ -74,7 +75,6 @@ impl Place {
             ("--config", self.text("config.toml")),
             ("--ca", self.text("ca.pem")),
             ("--server", server),
-            ("--accept", "any".to_owned()),
         ] {
             all.extend([name.to_owned(), value]);
         }
