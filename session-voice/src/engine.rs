@@ -342,6 +342,16 @@ impl VoiceEngine {
         self.media.press(digit, now)
     }
 
+    /// Whether digits can be sent: a payload type for them was agreed on, in the clock rate of the codec.
+    pub fn takes_digits(&self) -> bool {
+        self.media.takes_digits()
+    }
+
+    /// Whether a digit sounds or waits.
+    pub fn is_pressing(&self) -> bool {
+        self.media.is_pressing()
+    }
+
     /// When [`handle_timeout`](Self::handle_timeout) is due.
     pub fn poll_timeout(&self) -> Option<Instant> {
         self.media.poll_timeout()

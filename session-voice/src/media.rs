@@ -456,8 +456,8 @@ impl MediaStream {
 
     /// We send with another of the agreed codecs from now on. What the peer sends, and what waits to be played, stay.
     pub fn set_send(&mut self, config: &MediaConfig) {
-        if self.sending.clock_rate != config.clock_rate.max(1) {
-            // Digits count in the codec's time, and so do those that wait.
+        if self.sending.clock_rate != config.clock_rate.max(1) || config.digits.is_none() {
+            // Digits count in the codec's time, and so do those that wait; without a payload type they would for ever.
             self.sending.digits = None;
             self.digit = None;
         }

@@ -187,6 +187,31 @@ fn a_peer_that_changes_its_codec_is_followed() {
     );
 }
 
+/// Digits that wait are told of until the last has sounded, and go with their payload type.
+#[test]
+fn whether_digits_wait_is_told() {
+    let mut talk = Talk::like(&[codec(0), digits()]);
+    let engine = &mut talk.engines[0];
+    assert!(engine.takes_digits() && !engine.is_pressing());
+    for key in ['1', '2'] {
+        engine.press(Digit::new(key).unwrap(), talk.now).unwrap();
+    }
+    // The second waits for 300 ms, between the two nothing sounds, and its end is told three times, the last at 500 ms.
+    for _ in 0..50 {
+        assert!(talk.engines[0].is_pressing(), "{:?}", talk.now);
+        talk.run(1, tone);
+    }
+    talk.run(1, tone);
+    assert!(!talk.engines[0].is_pressing());
+    talk.engines[0]
+        .press(Digit::new('3').unwrap(), talk.now)
+        .unwrap();
+    talk.engines[0].set_agreed(&[codec(0)]).unwrap();
+    let engine = &talk.engines[0];
+    assert!(!engine.takes_digits() && !engine.is_pressing());
+    assert!(engine.poll_timeout().is_none_or(|at| at > talk.now));
+}
+
 /// An engine that was made for early media knows only what was offered; the answer picks of that.
 #[cfg(feature = "g722")]
 #[test]

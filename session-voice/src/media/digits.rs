@@ -21,6 +21,17 @@ impl MediaStream {
         digits.press(digit, now)
     }
 
+    /// Whether digits can be sent: a payload type for them was agreed on, in the clock rate of the codec.
+    pub fn takes_digits(&self) -> bool {
+        self.config.digits.is_some()
+    }
+
+    /// Whether a digit sounds or waits.
+    pub fn is_pressing(&self) -> bool {
+        let digits = self.sending.digits.as_ref();
+        digits.is_some_and(|digits| digits.next_at().is_some())
+    }
+
     /// When the digit began that takes the place of sound now.
     pub(super) fn sounding_since(&self) -> Option<Instant> {
         let digits = self.sending.digits.as_ref();
