@@ -258,7 +258,8 @@ impl VoiceEngine {
         self.decoder().name()
     }
 
-    /// Whether anything is sent: not while muted or on hold. What is recorded meanwhile is lost, and time goes on.
+    /// Whether anything is sent: not while muted or on hold. What is recorded meanwhile is lost, and time goes on. The peer is
+    /// told with the next frame, where the codec has a way to (Opus, or comfort noise beside another): it takes nothing for lost.
     pub fn set_sending(&mut self, sends: bool) {
         self.sends = sends;
     }
@@ -384,7 +385,7 @@ impl VoiceEngine {
 
     fn send_frame(&mut self, frame: &[f32], now: Instant) {
         if !self.sends {
-            self.media.skip(FRAME);
+            self.pause(now);
             return;
         }
         if self.is_quiet(frame, now) {
@@ -398,6 +399,25 @@ impl VoiceEngine {
             // Nobody speaks, or the codec is broken, which is heard as silence.
             Ok(()) | Err(_) => self.media.skip(FRAME),
         }
+    }
+
+    /// A frame that is not sent. Behind one that was, the peer is told that what does not come is not missing, where its codec
+    /// has a way to.
+    fn pause(&mut self, now: Instant) {
+        let mut rest = FRAME;
+        if self.media.is_speaking() {
+            let toc = self.payload.first().filter(|_| self.codec.name() == "opus");
+            let packet = if let Some(toc) = toc {
+                // As DTX begins: a frame like the one before, without sound (RFC 6716 §3.2.1).
+                rest = Duration::ZERO;
+                self.media.send_frame(&[toc & !3], FRAME, now)
+            } else {
+                // Of silence: what is behind us is not to be heard now.
+                self.media.send_noise(&ComfortNoise::describe(&[]), now)
+            };
+            self.outputs.extend(packet.map(MediaOutput::Rtp));
+        }
+        self.media.skip(rest);
     }
 
     /// Whether the frame is left out because nobody speaks; now and then the background is described in its place.

@@ -367,6 +367,13 @@ impl JitterBuffer {
         Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
     }
 
+    /// Frames that were made up since the newest was played: whether they are missing is not known before the next comes.
+    pub(crate) fn trailing(&self) -> u64 {
+        // The one at which sound was given up was not made up.
+        let given_up = u32::from(self.cursor.is_none());
+        u64::from(self.waited.saturating_sub(given_up))
+    }
+
     /// Frames that wait.
     pub fn waiting(&self) -> usize {
         self.frames.len()

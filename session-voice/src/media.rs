@@ -444,6 +444,11 @@ impl MediaStream {
         Some(packet)
     }
 
+    /// Whether the frame before was sent: what does not come behind it is missing, unless its receiver is told.
+    pub(crate) fn is_speaking(&self) -> bool {
+        !self.sending.marker
+    }
+
     /// The peer sends with another of the agreed codecs from now on: its sound begins anew.
     pub fn set_receive(&mut self, config: &MediaConfig) {
         self.config.receive_types.clone_from(&config.receive_types);

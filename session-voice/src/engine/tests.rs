@@ -146,6 +146,56 @@ fn mute_and_hold_stop_what_they_should() {
     assert_eq!(stats.loss_there, Some(0.0));
 }
 
+/// Who stops sending says so, where there is a way to: nothing of the pause is taken for a loss.
+#[test]
+fn a_pause_is_no_loss() {
+    let mut kinds = vec![(vec![codec(0), codec(13)], 0), (vec![codec(0)], 10)];
+    if cfg!(any(feature = "opus", feature = "ropus")) {
+        kinds.push((vec![PayloadType::opus(111)], 0));
+    }
+    for (agreed, made_up) in kinds {
+        let name = agreed[0].name.clone();
+        let mut talk = Talk::like(&agreed);
+        for pauses in 1..4 {
+            talk.engines[0].set_sending(true);
+            talk.run(100, tone);
+            assert!(talk.power(1, 400) > 0.15, "{name}");
+            talk.engines[0].set_sending(false);
+            for _ in 0..100 {
+                talk.run(10, tone);
+                let stats = talk.engines[1].stats(talk.now).media;
+                assert_eq!(stats.loss_here, 0.0, "{name}: {stats:?}");
+            }
+            let stats = talk.engines[1].stats(talk.now).media;
+            assert!(
+                stats.playout.concealed <= pauses * made_up,
+                "{name}: {stats:?}"
+            );
+            assert!(stats.quality.unwrap().mos > 4.0, "{name}: {stats:?}");
+            assert!(talk.power(1, 400) < 0.001, "{name}");
+        }
+        let stats = talk.engines[1].stats(talk.now).media;
+        // Three spells of a second in frames of 20 ms, each with its end, and no more.
+        let ends = if made_up == 0 { 3 } else { 0 };
+        assert_eq!(stats.received, 150 + ends, "{name}: {stats:?}");
+    }
+}
+
+/// Figures of before a pause do not stay through it.
+#[test]
+fn a_loss_before_a_pause_is_over() {
+    let mut talk = Talk::like(&[codec(0)]);
+    talk.loses = |number| number % 5 == 0;
+    talk.run(1_000, tone);
+    let stats = talk.engines[1].stats(talk.now).media;
+    assert!(stats.loss_here > 0.1, "{stats:?}");
+    talk.engines[0].set_sending(false);
+    talk.run(2_000, tone);
+    let stats = talk.engines[1].stats(talk.now).media;
+    assert_eq!(stats.loss_here, 0.0);
+    assert!(stats.quality.unwrap().mos > 4.0, "{stats:?}");
+}
+
 #[test]
 fn silence_is_replaced_by_noise_of_its_kind() {
     let config = EngineConfig {

@@ -97,15 +97,18 @@ impl MediaStream {
         };
         let (all, before) = (source.jitter.stats(), self.counted);
         self.counted = all;
-        let made_up = all.concealed - before.concealed;
-        let frames = made_up + (all.played - before.played) + (all.recovered - before.recovered);
-        if frames == 0 {
+        if all.played == 0 {
             return;
         }
-        let loss = made_up as f64 / frames as f64;
+        // Behind which nothing has come: nobody speaks, as it seems, and then nothing is missing.
+        let made_up = (all.concealed - before.concealed).saturating_sub(source.jitter.trailing());
+        let frames = made_up + (all.played - before.played) + (all.recovered - before.recovered);
+        let loss = made_up as f64 / frames.max(1) as f64;
         self.stats.loss_here = loss;
         let network = self.stats.round_trip.unwrap_or_default() / 2;
-        let delay = network + source.jitter.delay(now).unwrap_or_default() + 2 * self.config.frame;
+        let buffer = source.jitter.delay(now);
+        let buffer = buffer.unwrap_or_else(|| source.jitter.target());
+        let delay = network + buffer + 2 * self.config.frame;
         let way = Way {
             delay,
             loss,
