@@ -571,10 +571,11 @@ impl JitterBuffer {
 
     /// The sender has begun anew, with other timestamps.
     fn begin_anew(&mut self) {
-        self.stats.dropped += self.frames.len() as u64;
-        self.frames.clear();
+        while let Some((_, frame)) = self.frames.pop_first() {
+            self.stats.dropped += u64::from(!frame.pauses);
+        }
         (self.cursor, self.played_to, self.highest) = (None, None, None);
-        self.delay = DelayModel::new(&self.config);
+        self.delay.begin_anew();
         self.strays = 0;
     }
 }

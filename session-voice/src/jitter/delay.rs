@@ -72,6 +72,13 @@ impl DelayModel {
         }
     }
 
+    /// Timestamps count from somewhere else from now on. The network is the same: how much its ways differ stays known.
+    pub(super) fn begin_anew(&mut self) {
+        self.origin = None;
+        (self.shortest, self.shortest_before) = (0, i64::MAX);
+        self.epoch_ends = None;
+    }
+
     /// Asks the processor for the classes of the shortest delays, in which most packets are, or for all of them where they will be
     /// looked at.
     pub(super) fn prefetch(&self) {

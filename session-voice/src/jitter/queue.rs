@@ -20,10 +20,6 @@ impl Queue {
         self.0.is_empty()
     }
 
-    pub(super) fn clear(&mut self) {
-        self.0.clear();
-    }
-
     /// Asks the processor for the frames, and for where the next one will be.
     pub(super) fn prefetch(&self) {
         prefetch_all(&self.0[..self.0.len().min(FEW)]);

@@ -360,6 +360,79 @@ fn timestamps_that_stood_still_are_no_delay() {
     );
 }
 
+/// How long the ways are is known after a pause, however long it was; and after the sender has begun anew.
+#[test]
+fn the_network_is_known_after_a_pause() {
+    let network = Network {
+        jitter: Duration::from_millis(150),
+        ..GOOD
+    };
+    for (pause, skipped) in [(4, 4), (6, 6), (3_600, 3_600), (6, 1_000_000)] {
+        let (pause, frames) = (Duration::from_secs(pause), 1_500_u32);
+        let mut arrivals: Vec<_> = ways(network, 2 * frames, 7)
+            .into_iter()
+            .enumerate()
+            .collect();
+        let came = |number: usize, way: &Option<Duration>| {
+            let silent = if number < frames as usize {
+                Duration::ZERO
+            } else {
+                pause
+            };
+            epoch() + FRAME * number as u32 + silent + way.unwrap_or_default()
+        };
+        arrivals.sort_by_key(|(number, way)| came(*number, way));
+        let mut arrivals = arrivals.into_iter().peekable();
+        let mut buffer = JitterBuffer::new(JitterConfig {
+            copies: 0,
+            ..JitterConfig::new(RATE)
+        });
+        let mut targets = [Duration::ZERO; 2];
+        let mut heard = 0;
+        // What the player does in the first second of the pause.
+        let again = frames + 50;
+        for tick in 0..again + frames / 2 {
+            let now = match tick.checked_sub(again) {
+                Some(tick) => epoch() + FRAME * (frames + tick) + pause,
+                None => epoch() + FRAME * tick,
+            };
+            while let Some((number, _)) =
+                arrivals.next_if(|(number, way)| came(*number, way) <= now)
+            {
+                let silent = if number < frames as usize {
+                    0
+                } else {
+                    skipped * 50
+                };
+                let stamp = (number as u32).wrapping_add(silent).wrapping_mul(UNITS);
+                buffer.insert(stamp, Bytes::from_static(b"x"), now);
+            }
+            if tick == again - 1 {
+                targets[0] = buffer.target();
+            }
+            if tick == again + 8 {
+                targets[1] = buffer.target();
+            }
+            heard += u32::from(matches!(buffer.pull(now).0, Playout::Packet(_)) && tick >= again);
+        }
+        assert!(targets[0] >= Duration::from_millis(100), "{targets:?}");
+        let apart = targets[0].abs_diff(targets[1]);
+        assert!(apart <= FRAME, "{pause:?}: {targets:?}");
+        assert!(heard >= frames / 2 - 25, "{pause:?}: {heard}");
+        assert_eq!(buffer.stats().dropped, 0);
+    }
+}
+
+/// Where sound ends is no packet, and is not counted as one.
+#[test]
+fn a_pause_that_is_given_up_is_no_packet() {
+    let mut buffer = JitterBuffer::new(JitterConfig::new(RATE));
+    buffer.insert(0, Bytes::from_static(b"x"), epoch());
+    buffer.pause_at(UNITS);
+    buffer.insert(100 * RATE, Bytes::from_static(b"y"), epoch());
+    assert_eq!(buffer.stats().dropped, 1);
+}
+
 /// A player of frames that come at once, each as long as it should be: how often sound was made up, how often nothing was to
 /// be heard, and which frames were.
 fn around_a_pause(frames: &[(u32, bool)], pause: u32) -> (u64, u32, Vec<u32>) {
