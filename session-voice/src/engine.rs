@@ -581,9 +581,8 @@ fn media_config(
     let digits = |at: &&PayloadType| at.is(TELEPHONE_EVENT);
     let with_rate = agreed.iter().filter(digits).find(|d| d.clock_rate == rate);
     // Comfort noise is of 8 kHz, as the codecs are that have none of their own.
-    let noise = agreed
-        .iter()
-        .find(|at| at.is(crate::payload::COMFORT_NOISE));
+    let is_noise = |at: &&PayloadType| at.is(crate::payload::COMFORT_NOISE);
+    let noise = agreed.iter().find(is_noise);
     let all = || agreed.iter().chain(ours);
     let same = all().filter(|at| at.matches(codec)).map(|at| at.id);
     MediaConfig {
@@ -591,6 +590,7 @@ fn media_config(
         digits: with_rate.map(|digits| digits.id),
         receive_digits: all().filter(digits).map(|at| at.id).collect(),
         noise: noise.filter(|_| !is_opus).map(|noise| noise.id),
+        receive_noise: all().filter(is_noise).map(|at| at.id).collect(),
         redundancy: if is_opus {
             Redundancy::Opus
         } else {

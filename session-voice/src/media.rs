@@ -55,6 +55,8 @@ pub struct MediaConfig {
     pub unit_bytes: u32,
     /// The payload type of comfort noise, with the codec's clock rate.
     pub noise: Option<u8>,
+    /// Other payload types in which the peer may describe its background: it may send with another codec than we do.
+    pub receive_noise: Vec<u8>,
     /// What packets carry of the frames before them.
     pub redundancy: Redundancy,
     /// How the codec counts in the E-model.
@@ -80,6 +82,7 @@ impl MediaConfig {
             frame: Duration::from_millis(20),
             unit_bytes: 0,
             noise: None,
+            receive_noise: Vec::new(),
             redundancy: Redundancy::None,
             quality: CodecQuality::G711,
             cname: cname.to_owned(),
@@ -290,7 +293,7 @@ impl Kinds {
         Self {
             sound: bits(&mut config.receive_types.iter()),
             digits: bits(&mut config.digits.iter().chain(&config.receive_digits)),
-            noise: bits(&mut config.noise.iter()),
+            noise: bits(&mut config.noise.iter().chain(&config.receive_noise)),
             redundancy: config.redundancy,
             unit_bytes: config.unit_bytes,
         }
@@ -477,6 +480,7 @@ impl MediaStream {
         self.config
             .receive_digits
             .clone_from(&config.receive_digits);
+        self.config.receive_noise.clone_from(&config.receive_noise);
         self.kinds = Kinds::new(&self.config);
     }
 

@@ -196,6 +196,34 @@ fn a_loss_before_a_pause_is_over() {
     assert!(stats.quality.unwrap().mos > 4.0, "{stats:?}");
 }
 
+/// What its background is like, a peer says in the payload type of its own codec, whatever ours is.
+#[cfg(any(feature = "opus", feature = "ropus"))]
+#[test]
+fn noise_of_a_peer_with_another_codec_is_heard() {
+    let [one, two] = [[111, 0, 13], [0, 111, 13]].map(|ids| EngineConfig {
+        dtx: true,
+        ..EngineConfig::new(
+            ids.map(|id| match id {
+                111 => PayloadType::opus(111),
+                id => codec(id),
+            })
+            .to_vec(),
+            "x",
+        )
+    });
+    let hiss = |time: f32| ((time * 7_919.0).sin() * 43_758.547).fract() * 0.004;
+    let mut talk = Talk::new([&one, &two]);
+    talk.run(200, |time| tone(time) + hiss(time));
+    let before = talk.engines[0].stats(talk.now).media;
+    talk.run(400, hiss);
+    let stats = talk.engines[0].stats(talk.now).media;
+    assert_eq!(talk.engines[0].peer_codec(), "PCMU");
+    assert_eq!(stats.refused, before.refused);
+    assert_eq!(stats.playout.concealed, before.playout.concealed);
+    let (heard, said) = (talk.power(0, 8_000), 0.004 / 3.0_f32.sqrt());
+    assert!((0.4..2.5).contains(&(heard / said)), "{heard} {said}");
+}
+
 #[test]
 fn silence_is_replaced_by_noise_of_its_kind() {
     let config = EngineConfig {
