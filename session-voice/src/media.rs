@@ -224,7 +224,7 @@ pub struct MediaStream {
     source: Option<Box<Lines<Source>>>,
     arrivals: Arrivals,
     // From here on, what few packets touch.
-    /// Of playout, what was counted of the sources before this one.
+    /// Of playout, what was counted of the sources before this one; and what was sent under our names before this one.
     stats: MediaStats,
     config: MediaConfig,
     control: Option<Box<Control>>,
@@ -267,7 +267,7 @@ struct Sending {
     /// When the first sample of the one before was spoken.
     spoken_at: Instant,
     report_at: Option<Instant>,
-    /// Packets and bytes of payload.
+    /// Packets and bytes of payload under this name.
     sent: (u64, u64),
     /// Made when the first digit is pressed.
     digits: Option<Box<DigitSender>>,
@@ -427,10 +427,7 @@ impl MediaStream {
         }
         let marker = std::mem::replace(&mut self.sending.marker, false);
         let payload_type = self.sending.payload_type;
-        let packet = self.packet_in(room, payload_type, marker, timestamp, payload)?;
-        self.sending.sent.0 += 1;
-        self.sending.sent.1 += payload.len() as u64;
-        Some(packet)
+        self.packet_in(room, payload_type, marker, timestamp, payload)
     }
 
     /// Makes the packet that says what the background sounds like while nobody speaks (RFC 3389). None without a payload
@@ -441,10 +438,7 @@ impl MediaStream {
         if self.sounding_since().is_some() {
             return None;
         }
-        let packet = self.packet(payload_type, false, self.sending.timestamp, payload)?;
-        self.sending.sent.0 += 1;
-        self.sending.sent.1 += payload.len() as u64;
-        Some(packet)
+        self.packet(payload_type, false, self.sending.timestamp, payload)
     }
 
     /// Whether the frame before was sent: what does not come behind it is missing, unless its receiver is told.
@@ -551,7 +545,8 @@ impl MediaStream {
     /// How it goes.
     pub fn stats(&self, now: Instant) -> MediaStats {
         let mut stats = self.stats;
-        stats.sent = self.sending.sent;
+        stats.sent.0 += self.sending.sent.0;
+        stats.sent.1 += self.sending.sent.1;
         stats.received = self.arrivals.taken;
         stats.refused = self.arrivals.refused;
         if let Some(source) = &self.source {
@@ -611,6 +606,8 @@ impl MediaStream {
         }
         let packet = room.split().freeze();
         self.sending.sequence = self.sending.sequence.wrapping_add(1);
+        self.sending.sent.0 += 1;
+        self.sending.sent.1 += payload.len() as u64;
         Some(packet)
     }
 

@@ -52,6 +52,10 @@ impl MediaStream {
             self.push(MediaOutput::Rtcp(compound));
         }
         self.sending.ssrc = self.next_random() as u32;
+        // Reports count from the beginning of a name (RFC 3550 §6.4.1).
+        let (packets, bytes) = std::mem::take(&mut self.sending.sent);
+        self.stats.sent.0 += packets;
+        self.stats.sent.1 += bytes;
         self.sending.marker = true;
         self.begin_reports(now);
     }

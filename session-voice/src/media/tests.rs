@@ -205,6 +205,10 @@ fn digits_take_the_place_of_sound_and_arrive_once() {
             } = stats.playout;
             let made_up = (concealed, recovered, late, stats.loss_here);
             assert_eq!(made_up, (0, 0, 0, 0.0), "{ago} ms");
+            // All that was sent is counted, and comes.
+            let on_its_way = talk.way.iter().filter(|(_, side, _)| *side == 1);
+            let sent = talk.streams[0].stats(talk.now).sent.0;
+            assert_eq!(sent, stats.received + on_its_way.count() as u64);
             // All that was said is heard to its end.
             let waiting = stats.playout.received - stats.playout.played;
             assert!(waiting <= 3, "{ago} ms: {stats:?}");
@@ -288,6 +292,50 @@ fn in_clear_our_own_packets_make_us_take_another_name() {
         now,
     );
     assert_eq!(wrong, Err(MediaError::PayloadType(96)));
+}
+
+/// Reports count what was sent under our name (RFC 3550 §6.4.1), with digits and noise; what we count ourselves, all of it.
+#[test]
+fn reports_count_what_was_sent_under_their_name() {
+    let mut now = epoch();
+    let config = MediaConfig {
+        digits: Some(101),
+        noise: Some(13),
+        ..MediaConfig::new(0, 8_000, "x")
+    };
+    let mut stream = MediaStream::new(config, Protection::Plain, [1; 16], now);
+    let last_report = |stream: &mut MediaStream, now| {
+        stream.handle_timeout(now);
+        let mut counts = None;
+        while let Some(output) = stream.poll_output() {
+            let MediaOutput::Rtcp(report) = output else {
+                continue;
+            };
+            for part in Rtcp::new(&report).flatten() {
+                if let RtcpPacket::SenderReport { packets, bytes, .. } = part {
+                    counts = Some((u64::from(packets), u64::from(bytes)));
+                }
+            }
+        }
+        counts
+    };
+    let own = stream.send_frame(b"sound", FRAME, now).unwrap();
+    stream.send_noise(b"no", now).unwrap();
+    stream.press(Digit::new('1').unwrap(), now).unwrap();
+    for _ in 0..=10 {
+        stream.handle_timeout(now);
+        now += FRAME;
+    }
+    now += Duration::from_secs(8);
+    assert_eq!(last_report(&mut stream, now), Some((2 + 11, 7 + 11 * 4)));
+    assert_eq!(stream.stats(now).sent, (2 + 11, 7 + 11 * 4));
+    assert_eq!(stream.handle_rtp(own, now), Err(MediaError::Looped));
+    // That of the name we leave.
+    assert_eq!(last_report(&mut stream, now), Some((2 + 11, 7 + 11 * 4)));
+    stream.send_frame(b"sound", FRAME, now).unwrap();
+    now += Duration::from_secs(8);
+    assert_eq!(last_report(&mut stream, now), Some((1, 5)));
+    assert_eq!(stream.stats(now).sent, (2 + 11 + 1, 7 + 11 * 4 + 5));
 }
 
 #[test]
