@@ -100,5 +100,7 @@ pub use rtp::{
     Extensions, HEADER_BYTES, Reception, ReceptionReport, RtpError, RtpHeader, RtpPacket,
     SequenceExtender, is_rtcp,
 };
-pub use srtp::{SOURCES_MAX, SrtpError, SrtpMaster, SrtpProfile, SrtpReceiver, SrtpSender};
+pub use srtp::{
+    SOURCES_MAX, SrtpError, SrtpMaster, SrtpProfile, SrtpReceiver, SrtpSender, UnknownProfile,
+};
 pub use stretch::{lengthen, shorten};

@@ -35,7 +35,8 @@ const ENCRYPTED: u32 = 1 << 31;
 /// Bytes of an RTCP header that stay in clear.
 const RTCP_CLEAR: usize = 8;
 
-/// How packets are protected.
+/// How packets are protected. What [`session_core::SrtpProfile`] has by its number alone, from which and to which it converts,
+/// this knows the inside of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum SrtpProfile {
     /// AES in counter mode with 80-bit tags: the one that everybody has (RFC 5764 §4.1.2, number 1).
@@ -106,6 +107,25 @@ impl SrtpProfile {
 
     fn is_aead(self) -> bool {
         matches!(self, Self::AeadAes128Gcm | Self::AeadAes256Gcm)
+    }
+}
+
+/// A profile of DTLS that is none of ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("the SRTP profile {0:#06x} is not known")]
+pub struct UnknownProfile(pub u16);
+
+impl TryFrom<session_core::SrtpProfile> for SrtpProfile {
+    type Error = UnknownProfile;
+
+    fn try_from(profile: session_core::SrtpProfile) -> Result<Self, UnknownProfile> {
+        Self::from_number(profile.0).ok_or(UnknownProfile(profile.0))
+    }
+}
+
+impl From<SrtpProfile> for session_core::SrtpProfile {
+    fn from(profile: SrtpProfile) -> Self {
+        Self(profile.number())
     }
 }
 

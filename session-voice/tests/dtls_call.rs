@@ -155,7 +155,7 @@ fn sound_passes_with_keys_that_only_the_two_have() {
         // The responder begins the handshake, and a client's key is the first (RFC 5764 §4.2).
         let secured = phones.call(BOB, |call| call.secured().cloned());
         let keys = secured.flatten().unwrap().srtp.unwrap();
-        let profile = SrtpProfile::from_number(keys.profile.0).unwrap();
+        let profile = SrtpProfile::try_from(keys.profile).unwrap();
         let [client, server] = SrtpMaster::from_dtls(profile, keys.material.as_bytes()).unwrap();
         let expected = Protection::Srtp {
             ours: client,

@@ -91,7 +91,7 @@ impl Protection {
     /// The keys that a handshake has made. None if it made none, or none of a profile that we have.
     pub fn from_secured(secured: &Secured) -> Option<Self> {
         let keys = secured.srtp.as_ref()?;
-        let profile = SrtpProfile::from_number(keys.profile.0)?;
+        let profile = SrtpProfile::try_from(keys.profile).ok()?;
         let [client, server] = SrtpMaster::from_dtls(profile, keys.material.as_bytes()).ok()?;
         // The client's key is what the client sends with (RFC 5764 §4.2).
         let (ours, theirs) = match secured.side {

@@ -191,6 +191,12 @@ fn keys_of_another_size_are_refused_and_none_are_shown() {
     for number in 0..20 {
         let profile = SrtpProfile::from_number(number);
         assert!(profile.is_none_or(|profile| profile.number() == number));
+        // What a handshake names is the same by its number.
+        let named = session_core::SrtpProfile(number);
+        match SrtpProfile::try_from(named) {
+            Ok(known) => assert_eq!((Some(known), named), (profile, known.into())),
+            Err(error) => assert_eq!((None, error), (profile, UnknownProfile(number))),
+        }
     }
 }
 
