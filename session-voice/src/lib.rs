@@ -27,6 +27,22 @@
 //! assert_eq!(answer.payload_types.len(), 1);
 //! assert_eq!(&*answer.payload_types[0].name, "PCMU");
 //! ```
+//!
+//! # Features
+//! None is on by default. What is there without them: calls, packets, SRTP, the jitter buffer, and of codecs G.711.
+//!
+//! | feature | what it brings | what it needs |
+//! |---|---|---|
+//! | `opus` | Opus by libopus, with deep concealment and redundancy | cmake and a C compiler |
+//! | `ropus` | Opus in Rust alone, without these; where both are on, `opus` wins | |
+//! | `g722` | G.722 | |
+//! | `ring` | SRTP in Galois counter mode in half the time | a C compiler |
+//! | `audio` | where sound comes from and goes to (`audio`): WAV files, tones, mixing, resampling | |
+//! | `devices` | `audio`, with microphone and loudspeaker | on Linux ALSA's headers |
+//! | `enhance` | `audio`, with echo cancellation, noise suppression and gain | |
+//! | `cli` | the program `call`, with `audio`, `g722`, `ring` and `ropus` | what `ring` needs |
+//!
+//! `call` has microphone and loudspeaker only with `devices`, and cancels echoes only with `enhance`.
 
 #[cfg(feature = "audio")]
 pub mod audio;
