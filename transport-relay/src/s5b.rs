@@ -9,7 +9,8 @@
 //!   and from then on the listener and everybody else is gone.
 //! - **A peer's candidates** make us connect to whatever it names. At most 16 of them are tried, never
 //!   multicast or broadcast addresses, and loopback only if we listen there ourselves. Hosts by name are left out, because
-//!   nothing here can look them up.
+//!   nothing here can look them up. Whoever hides connects to proxies alone that it knows itself
+//!   ([`S5bConfig::known_proxies_only`]).
 //! - **A proxy that lies**: one that says it connected to another destination is not used; [`Discovery`] takes no
 //!   address that a stranger may not name, and none for another proxy than the one that was asked.
 //! - **A peer that says it is connected and is not** ends this transport, and the next one is tried.
@@ -60,6 +61,9 @@ pub struct S5bConfig {
     pub assisted: Vec<SocketAddr>,
     /// Addresses in a tunnel that leads to us; port 0 is the port at which we listen. Default none.
     pub tunnel: Vec<SocketAddr>,
+    /// Whether to connect to no other place of the peer's than proxies that we [know](S5b::proxies) ourselves: whatever else it
+    /// names may be its own, and learns our address. Default no.
+    pub known_proxies_only: bool,
     /// The ports from which one is drawn for each stream. Default 20,000 to 32,767: below those that Linux gives to
     /// connections.
     pub ports: RangeInclusive<u16>,
@@ -79,6 +83,7 @@ impl Default for S5bConfig {
             listen: Vec::new(),
             assisted: Vec::new(),
             tunnel: Vec::new(),
+            known_proxies_only: false,
             ports: 20_000..=32_767,
             attempt: Duration::from_secs(4),
             stagger: Duration::from_millis(200),

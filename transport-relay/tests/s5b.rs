@@ -306,6 +306,45 @@ fn a_peer_cannot_make_us_connect_anywhere() {
     assert!(connects.len() <= 16);
 }
 
+/// Whatever the peer names may be its own, and sees from where we come.
+#[test]
+fn who_hides_connects_to_proxies_of_its_own_and_to_nothing_else() {
+    let strange = [
+        candidate("192.0.2.1", 80, 1),
+        candidate("192.0.2.2", 80, 2).with("type", "assisted"),
+        candidate("192.0.2.3", 80, 3).with("type", "proxy"),
+        // The host of our proxy at another port, and another host under its name.
+        candidate("203.0.113.5", 5_001, 4).with("type", "proxy"),
+        candidate("192.0.2.5", 5_000, 5)
+            .with("type", "proxy")
+            .with("jid", JID),
+    ];
+    let ours = candidate("203.0.113.5", 5_000, 0)
+        .with("type", "proxy")
+        .with("jid", JID);
+    for knows in [false, true] {
+        let factory = S5b::new(S5bConfig {
+            known_proxies_only: true,
+            ..S5bConfig::default()
+        });
+        factory
+            .proxies()
+            .set([(Peer::from(JID), "203.0.113.5:5000".parse().unwrap())]);
+        let mut alice = End::new(Role::Initiator, &factory);
+        let sid = alice.transport.offer().attribute("sid").unwrap().to_owned();
+        let said = answer(&sid).children_from(strange.clone());
+        let said = if knows { said.child(ours.clone()) } else { said };
+        alice.transport.accept_answer(&said).unwrap();
+        alice.connect();
+        alice.pass(Duration::from_secs(30));
+        let outputs = alice.take();
+        let expected: &[&str] = if knows { &["203.0.113.5:5000"] } else { &[] };
+        assert_eq!(connects(&outputs), expected);
+        let error = ChannelOutput::Info(Element::new(NAMESPACE, "candidate-error"));
+        assert!(outputs.contains(&error), "{outputs:?}");
+    }
+}
+
 /// 200 ms apart, each 4 s at most, and then candidate-error.
 #[test]
 fn attempts_are_staggered_and_bounded() {

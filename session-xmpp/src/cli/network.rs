@@ -181,6 +181,8 @@ impl Ways {
         );
         let s5b = S5b::new(S5bConfig {
             listen: if self.hides() { Vec::new() } else { addresses },
+            // Whoever has not accepted yet is not connected to.
+            known_proxies_only: self.relay_only,
             ..S5bConfig::default()
         });
         let proxies = s5b.proxies();

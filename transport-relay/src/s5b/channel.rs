@@ -143,7 +143,9 @@ impl S5bChannel {
         }
         let loopback = self.plan.loopback();
         let mut usable: Vec<Candidate> = said.candidates.clone();
-        usable.retain(|candidate| is_usable(candidate.address, loopback));
+        usable.retain(|candidate| {
+            is_usable(candidate.address, loopback) && self.plan.may_reach(candidate)
+        });
         usable.sort_by_key(|candidate| std::cmp::Reverse(candidate.priority));
         let config = &self.plan.config;
         let direct = self.plan.direct_destinations();

@@ -2,7 +2,7 @@
 
 use super::{
     S5bConfig,
-    candidate::{Candidate, Said},
+    candidate::{Candidate, CandidateKind, Said},
 };
 use crate::socks5::Destination;
 use session_core::{Peer, Role, TransportError};
@@ -65,6 +65,14 @@ impl Plan {
             }
         });
         destinations.flatten().collect()
+    }
+
+    /// Whether what the peer names may learn our address.
+    pub(super) fn may_reach(&self, candidate: &Candidate) -> bool {
+        let is_proxy = |c: &Candidate| c.kind == CandidateKind::Proxy;
+        let is_it = |own: &Candidate| is_proxy(own) && own.address == candidate.address;
+        let known = is_proxy(candidate) && self.candidates.iter().any(is_it);
+        known || !self.config.known_proxies_only
     }
 
     /// Whether we work on our own machine.
