@@ -144,6 +144,28 @@ fn who_roams_keeps_the_session_with_a_peer_that_ignores_a_restart() {
     }
 }
 
+/// The late answer to one restart meets the next.
+#[test]
+fn who_roams_again_before_the_late_answer_settles_on_one_restart() {
+    for end in 0..2 {
+        let mut world = World::connected(&Setup::new(Nat::None, Nat::None));
+        world.ignores_restarts = Some((1 - end, Duration::from_secs(8)));
+        world.run_for(Duration::from_secs(10));
+        roam(&world, end);
+        world.run_for(Duration::from_secs(7));
+        assert!(world.ends[end].writable[0], "{end}: {:?}", world.describe());
+        let again = vec![other_address(10 + end as u8)];
+        world.ends[end].interfaces.update(again);
+        world.run_for(Duration::from_secs(120));
+        assert!(world.all_writable(), "{end}: {:?}", world.describe());
+        world.assert_carries();
+        let said = world.ends.iter().flat_map(|end| &end.told);
+        let names: std::collections::BTreeSet<_> =
+            said.filter_map(|info| info.attribute("ufrag")).collect();
+        assert!(names.len() <= 4, "it goes on for ever: {names:?}");
+    }
+}
+
 /// An IPv6 address can be bound about a second after it has come (RFC 4862 §5.4).
 #[test]
 fn who_roams_to_an_address_that_is_not_ready_yet_waits_for_it() {

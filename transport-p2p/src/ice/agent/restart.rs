@@ -40,7 +40,11 @@ impl Agent {
             remotes: std::mem::take(&mut self.remotes),
         });
         self.old_remote = self.remote.take();
-        self.renew(now);
+        match self.given_up.take() {
+            // The peer may yet answer that offer. Beside another one nobody could tell which of the two an answer is to.
+            Some(ours) => self.renew_with(ours, now),
+            None => self.renew(now),
+        }
         self.tell(None, false, None);
         self.tell_candidates();
     }
