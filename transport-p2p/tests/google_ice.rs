@@ -6,15 +6,15 @@ use bytes::Bytes;
 use proptest::prelude::*;
 use session_core::testing::{Conformance, epoch};
 use session_core::{
-    ChannelOutput, Datagram, Dialect, Element, GOOGLE_P2P, LocalSocket, Role, Transport,
-    TransportChannel, TransportContext, TransportFactory,
+    ChannelOutput, Datagram, Dialect, Element, GOOGLE_P2P, LocalSocket, Role, SocketError,
+    Transport, TransportChannel, TransportContext, TransportFactory,
 };
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     task::Waker,
     time::{Duration, Instant},
 };
-use transport_p2p::ice::{GoogleIceFactory, IceConfig};
+use transport_p2p::ice::{GoogleIceFactory, IceConfig, Interfaces};
 use transport_p2p::pseudotcp::PseudoTcpLayer;
 use transport_p2p::stun::{Attribute, Class, MessageBuilder, Method, Scan, TransactionId};
 
@@ -98,12 +98,18 @@ struct End {
     packets: Vec<Bytes>,
     infos: Vec<Element>,
     writable: bool,
+    failed: bool,
     name: String,
+    interfaces: Interfaces,
+    /// The last socket that was asked for, and those that cannot be had.
+    socket: LocalSocket,
+    unready: Vec<(IpAddr, u32)>,
 }
 
 impl End {
     fn new(role: Role) -> Self {
-        let config = IceConfig::new(vec![IpAddr::V4(HOST)]);
+        let interfaces = Interfaces::from(vec![IpAddr::V4(HOST)]);
+        let config = IceConfig::new(interfaces.clone());
         let mut transport = GoogleIceFactory::new(config).create(&TransportContext {
             role,
             local: "a@example.org/1".into(),
@@ -123,7 +129,11 @@ impl End {
             packets: Vec::new(),
             infos: Vec::new(),
             writable: false,
+            failed: false,
             name: String::new(),
+            interfaces,
+            socket: LocalSocket(0),
+            unready: Vec::new(),
         };
         end.channel.connect(end.now);
         end.drain();
@@ -139,7 +149,9 @@ impl End {
         while let Some(output) = self.channel.poll_output() {
             if let ChannelOutput::Bind(socket, _, address) = output {
                 let address = SocketAddr::new(address.ip(), 4_000);
-                self.channel.handle_bound(socket, Ok(address), self.now);
+                let bound = self.bound(address);
+                self.socket = socket;
+                self.channel.handle_bound(socket, bound, self.now);
             } else if let ChannelOutput::Transmit(transmit) = output {
                 self.sent.push((transmit.destination, transmit.payload));
             } else if let ChannelOutput::Packet(batch) = output {
@@ -149,7 +161,24 @@ impl End {
                 self.infos.push(info);
             } else if let ChannelOutput::Writable(writable) = output {
                 self.writable = writable;
+            } else if let ChannelOutput::Failed(_) = output {
+                self.failed = true;
             }
+        }
+    }
+
+    /// What binding comes to.
+    fn bound(&mut self, address: SocketAddr) -> Result<SocketAddr, SocketError> {
+        let unready = self.unready.iter_mut().find(|(ip, _)| *ip == address.ip());
+        match unready {
+            Some((_, times)) if *times > 0 => {
+                *times -= 1;
+                Err(SocketError {
+                    what: "bind",
+                    why: "not ready".into(),
+                })
+            }
+            _ => Ok(address),
         }
     }
 
@@ -165,7 +194,7 @@ impl End {
 
     fn receive(&mut self, source: SocketAddr, payload: impl Into<Bytes>) {
         let datagram = Datagram {
-            socket: LocalSocket(0),
+            socket: self.socket,
             source,
             payload: payload.into(),
             segment_size: 0,
@@ -396,6 +425,42 @@ fn a_path_is_pinged_while_it_is_there_and_lost_when_nobody_answers() {
     );
     end.answer(peer(1));
     assert!(end.writable, "and it comes back");
+}
+
+/// An IPv6 address can be bound about a second after it has come (RFC 4862 §5.4).
+#[test]
+fn an_address_that_is_not_ready_yet_is_waited_for() {
+    let mut end = End::connected();
+    let other = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 2));
+    end.unready = vec![(other, 1)];
+    end.interfaces.update(vec![other]);
+    end.run_for(Duration::from_secs(1));
+    assert!(!end.writable && !end.failed);
+    end.run_for(Duration::from_secs(2));
+    end.receive(peer(1), end.ping());
+    assert!(end.answer(peer(1)) >= 1 && end.writable && !end.failed);
+}
+
+/// The first address of a new network cannot be had at all, and another one comes later.
+#[test]
+fn an_address_that_comes_later_is_used() {
+    let [first, second] = [2, 3].map(|n| IpAddr::V4(Ipv4Addr::new(203, 0, 113, n)));
+    let mut end = End::connected();
+    end.unready = vec![(first, 2)];
+    end.interfaces.update(vec![first]);
+    end.run_for(Duration::from_secs(3));
+    assert!(!end.failed);
+    // What could not be had before may be now.
+    end.interfaces.update(vec![second, first]);
+    end.run_for(Duration::from_millis(10));
+    let told = |info: &Element| {
+        let candidate = info.children().next();
+        candidate.and_then(|c| c.attribute("address").map(str::to_owned))
+    };
+    let told: Vec<_> = end.infos.iter().filter_map(told).collect();
+    assert_eq!(told, ["203.0.113.1", "203.0.113.3", "203.0.113.2"]);
+    end.receive(peer(1), end.ping());
+    assert!(end.answer(peer(1)) >= 1 && end.writable);
 }
 
 /// RFC 3489, as libnice speaks in its Google compatibility: sixteen bytes of transaction, and no cookie.

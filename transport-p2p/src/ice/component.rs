@@ -16,9 +16,13 @@ use std::{
     collections::VecDeque,
     net::{IpAddr, SocketAddr},
     sync::Arc,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
+/// After this, an address that cannot be bound during a handover is asked for again.
+pub(super) const BIND_AGAIN: Duration = Duration::from_secs(2);
+/// How many times it is asked for again.
+pub(super) const BIND_AGAIN_MAX: u8 = 3;
 /// Datagrams of the application that wait to be polled.
 const SEND_QUEUE_MAX: usize = 1 << 12;
 /// As many of the agent's own on top.

@@ -5,7 +5,10 @@ use crate::ice::{
     candidate::{
         Candidate, CandidateKind, Foundation, interleave, is_private, is_usable, priority,
     },
-    component::{Component, Gather, GatherState, Local, Relay, Socket, SocketState},
+    component::{
+        BIND_AGAIN, BIND_AGAIN_MAX, Component, Gather, GatherState, Local, Relay, Socket,
+        SocketState,
+    },
     pair::{Base, PairState, Path},
     relay::RelayOutput,
 };
@@ -16,14 +19,8 @@ use session_core::{
 use std::{
     net::{IpAddr, SocketAddr},
     sync::Arc,
-    time::{Duration, Instant},
+    time::Instant,
 };
-
-/// After this, an address that cannot be bound during a handover is asked for again.
-const BIND_AGAIN: Duration = Duration::from_secs(2);
-
-/// How many times it is asked for again.
-const BIND_AGAIN_MAX: u8 = 3;
 
 impl Agent {
     /// A component's channel begins.

@@ -144,11 +144,7 @@ impl GoogleChannel {
         self.gathers.retain(|gather| !gone.contains(&gather.socket));
         self.connections
             .retain(|connection| !is_gone(connection.base));
-        for ip in &addresses {
-            if !self.outlet.sockets.iter().any(|socket| socket.ip == *ip) {
-                self.outlet.open(*ip);
-            }
-        }
+        self.outlet.open_all(&addresses);
         for number in 0..self.outlet.relays.len() {
             self.outlet
                 .with_relay(number, |source| source.update_local(&addresses, now));
@@ -337,10 +333,7 @@ impl GoogleChannel {
     fn fail_without_sockets(&mut self) {
         let mut why = None;
         let dead = self.outlet.sockets.iter().all(|socket| {
-            let error = socket
-                .address
-                .as_ref()
-                .and_then(|bound| bound.as_ref().err());
+            let error = socket.error();
             why = why.take().or_else(|| error.map(ToString::to_string));
             error.is_some()
         });
@@ -387,9 +380,7 @@ impl TransportChannel for GoogleChannel {
         self.now = Some(now);
         self.connected = true;
         let addresses = self.addresses();
-        for ip in &addresses {
-            self.outlet.open(*ip);
-        }
+        self.outlet.open_all(&addresses);
         let relays = self.config.relays.clone();
         for (number, factory) in relays.iter().enumerate() {
             self.outlet.relays.push(Relay {
@@ -420,16 +411,8 @@ impl TransportChannel for GoogleChannel {
         if let Some((relay, socket)) = self.outlet.relay_of(socket) {
             self.outlet
                 .with_relay(relay, |source| source.handle_bound(socket, address, now));
-        } else if let Some(known) = self
-            .outlet
-            .sockets
-            .iter_mut()
-            .find(|known| known.number == socket && known.address.is_none())
-        {
-            known.address = Some(address.clone());
-            if let Ok(address) = address {
-                self.socket_opened(socket, address, now);
-            }
+        } else if let Some(address) = self.outlet.bound(socket, address, now) {
+            self.socket_opened(socket, address, now);
         }
         self.hear_relays(now);
     }
@@ -462,6 +445,7 @@ impl TransportChannel for GoogleChannel {
             return;
         }
         self.update_interfaces(now);
+        self.outlet.open_again(now);
         self.gather_timeout(now);
         for number in 0..self.outlet.relays.len() {
             let at = self.outlet.relays[number].source.poll_timeout();

@@ -1,6 +1,7 @@
 //! A channel's sockets and relays, and what it wants from the world.
 
 use crate::ice::{
+    component::{BIND_AGAIN, BIND_AGAIN_MAX},
     pair::Base,
     relay::{RELAY_SOCKETS_MAX, RelayOutput, RelaySource},
 };
@@ -28,6 +29,7 @@ pub(super) struct Outlet {
     outputs: VecDeque<ChannelOutput>,
     queued: usize,
     has_path: bool,
+    had_path: bool,
     writable: bool,
     failed: bool,
 }
@@ -36,6 +38,18 @@ pub(super) struct Socket {
     pub(super) number: LocalSocket,
     pub(super) ip: IpAddr,
     pub(super) address: Option<Result<SocketAddr, SocketError>>,
+    /// How many times it was asked for before.
+    tries: u8,
+    /// When it is asked for again.
+    again_at: Option<Instant>,
+}
+
+impl Socket {
+    /// Why it cannot be had, once nobody asks for it again.
+    pub(super) fn error(&self) -> Option<&SocketError> {
+        let bound = self.address.as_ref().filter(|_| self.again_at.is_none());
+        bound?.as_ref().err()
+    }
 }
 
 pub(super) struct Relay {
@@ -44,8 +58,45 @@ pub(super) struct Relay {
 }
 
 impl Outlet {
+    /// Asks for sockets at addresses that have none, also where it could not be had before.
+    pub(super) fn open_all(&mut self, addresses: &[IpAddr]) {
+        let failed = |socket: &Socket| matches!(socket.address, Some(Err(_)));
+        self.sockets.retain(|socket| !failed(socket));
+        for ip in addresses {
+            if !self.sockets.iter().any(|socket| socket.ip == *ip) {
+                self.open(*ip, 0);
+            }
+        }
+    }
+
+    /// Asks again for sockets that failed.
+    pub(super) fn open_again(&mut self, now: Instant) {
+        let is_due = |socket: &mut Socket| socket.again_at.is_some_and(|at| at <= now);
+        let due: Vec<_> = self.sockets.extract_if(.., is_due).collect();
+        for socket in due {
+            self.open(socket.ip, socket.tries + 1);
+        }
+    }
+
+    /// What binding came to. Returns the address of a socket that is open now.
+    pub(super) fn bound(
+        &mut self,
+        number: LocalSocket,
+        address: Result<SocketAddr, SocketError>,
+        now: Instant,
+    ) -> Option<SocketAddr> {
+        let mut sockets = self.sockets.iter_mut();
+        let socket = sockets.find(|known| known.number == number && known.address.is_none())?;
+        // An address that has just come may not be ready yet (RFC 4862 §5.4).
+        let again = address.is_err() && self.had_path && socket.tries < BIND_AGAIN_MAX;
+        socket.again_at = again.then(|| now + BIND_AGAIN);
+        let open = address.as_ref().ok().copied();
+        socket.address = Some(address);
+        open
+    }
+
     /// Asks for a socket at an address.
-    pub(super) fn open(&mut self, ip: IpAddr) {
+    fn open(&mut self, ip: IpAddr, tries: u8) {
         if self.next_socket >= RELAY_SOCKETS_MAX {
             return;
         }
@@ -55,6 +106,8 @@ impl Outlet {
             number,
             ip,
             address: None,
+            tries,
+            again_at: None,
         });
         let address = SocketAddr::new(ip, 0);
         self.push(ChannelOutput::Bind(number, BindKind::Udp, address));
@@ -213,6 +266,7 @@ impl Outlet {
     pub(super) fn tell_path(&mut self, has: bool) {
         if self.has_path != has {
             self.has_path = has;
+            self.had_path |= has;
             self.push(ChannelOutput::Path(has));
             self.tell_writable(has);
         }
@@ -266,6 +320,8 @@ impl Outlet {
 
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
         let relays = self.relays.iter().filter(|relay| !relay.failed);
-        relays.filter_map(|relay| relay.source.poll_timeout()).min()
+        let sockets = self.sockets.iter().filter_map(|socket| socket.again_at);
+        let relays = relays.filter_map(|relay| relay.source.poll_timeout());
+        relays.chain(sockets).min()
     }
 }
