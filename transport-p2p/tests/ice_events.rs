@@ -10,6 +10,7 @@ use std::{
     net::{IpAddr, Ipv4Addr},
     time::Duration,
 };
+use transport_p2p::ice::IceConfig;
 
 fn other_address(end: u8) -> IpAddr {
     IpAddr::V4(Ipv4Addr::new(203, 0, 113, 200 + end))
@@ -164,6 +165,32 @@ fn who_roams_again_before_the_late_answer_settles_on_one_restart() {
             said.filter_map(|info| info.attribute("ufrag")).collect();
         assert!(names.len() <= 4, "it goes on for ever: {names:?}");
     }
+}
+
+/// Candidates are the answer to a restart; who may tell none says its new credentials without.
+#[test]
+fn a_restart_is_answered_by_who_tells_no_addresses() {
+    for end in 0..2 {
+        let mut setup = Setup::new(Nat::None, Nat::None);
+        setup.nats[1 - end] = Nat::Port;
+        setup.relay = false;
+        setup.configure = if end == 0 {
+            |end, config| tell_nothing(end == 1, config)
+        } else {
+            |end, config| tell_nothing(end == 0, config)
+        };
+        let mut world = World::connected(&setup);
+        world.run_for(Duration::from_secs(10));
+        roam(&world, end);
+        world.run_for(Duration::from_secs(2));
+        assert!(world.all_writable(), "{end}: {:?}", world.describe());
+        world.assert_carries();
+    }
+}
+
+fn tell_nothing(it: bool, config: &mut IceConfig) {
+    config.tell_private = !it;
+    config.stun_servers.clear();
 }
 
 /// An IPv6 address can be bound about a second after it has come (RFC 4862 §5.4).

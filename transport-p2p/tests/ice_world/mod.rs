@@ -332,6 +332,9 @@ impl World {
             Event::Relay(key, frame) => self.relay_frame(key, &frame),
             Event::Late { to, info } => drop(self.info(to, &info)),
             Event::Info { to, info } => {
+                // The answer goes before anything that the request causes.
+                self.serial += 1;
+                let at = (self.now + self.signalling, self.serial);
                 let refused = match self.ignores_restarts {
                     Some((who, time)) if who == to && !self.is_first(to, &info) => {
                         self.push(
@@ -347,7 +350,7 @@ impl World {
                 };
                 let to = 1 - to;
                 if !self.silent {
-                    self.push(self.signalling, Event::Reply { to, info, refused });
+                    self.agenda.insert(at, Event::Reply { to, info, refused });
                 }
             }
             Event::Reply { to, info, refused } => self.reply(to, &info, refused.as_ref()),

@@ -491,8 +491,8 @@ impl Agent {
         self.pair_local(id, last, now);
     }
 
-    /// All candidates of all components again, as of this generation.
-    pub(super) fn tell_candidates(&mut self) {
+    /// All candidates of all components again, as of this generation. Returns whether there was one that may be told.
+    pub(super) fn tell_candidates(&mut self) -> bool {
         let generation = self.generation;
         let mut all = Vec::new();
         for component in self.components.values_mut() {
@@ -502,12 +502,15 @@ impl Agent {
                 all.push(local.candidate.clone());
             }
         }
+        let mut any = false;
         for candidate in all {
             if let Some(told) = self.disclose(&candidate) {
                 let id = told.component;
                 self.tell(Some(told), false, Some(id));
+                any = true;
             }
         }
+        any
     }
 
     /// Says once that all candidates are known, for an offer that waits for them.

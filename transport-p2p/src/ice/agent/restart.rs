@@ -232,12 +232,11 @@ impl Agent {
         }
     }
 
-    /// Candidates are the answer: without any, it would look like an offer of our own.
+    /// Candidates are the answer. Without any it looks like an offer of our own, but the peer has to know our credentials.
     fn answer_restart(&mut self) {
-        if self.components.values().all(|c| c.locals.is_empty()) {
+        if !self.tell_candidates() {
             self.tell(None, false, None);
         }
-        self.tell_candidates();
     }
 }
 
