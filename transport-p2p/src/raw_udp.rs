@@ -10,7 +10,7 @@
 //!   symmetric NATs, and each channel one `<channel name= address= port=/>`.
 //!
 //! # Which address is said
-//! That to which the socket was bound, or [`with_advertised`](RawUdp::with_advertised): the outside of a port
+//! That to which the socket was bound ([`Bind`] says which for new transports), or [`with_advertised`](RawUdp::with_advertised): the outside of a port
 //! forwarding, say. If the port of what is said is known beforehand, it is in the offer or answer, as XEP-0177 §4.2
 //! wants it (and component 2 takes the next port); otherwise it follows in a transport-info as soon as the system has
 //! chosen a port.
@@ -30,7 +30,30 @@ pub use self::{
 };
 
 use session_core::{Element, TransportError};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+/// Where new transports of a factory open their sockets, shared with whoever knows when this host gets another address. Cheap to
+/// clone.
+#[derive(Clone, Debug)]
+pub struct Bind(Arc<Mutex<SocketAddr>>);
+
+impl Bind {
+    fn new(address: SocketAddr) -> Self {
+        Self(Arc::new(Mutex::new(address)))
+    }
+
+    /// Another one from now on. Transports that there are already keep that of their time.
+    pub fn set(&self, address: SocketAddr) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = address;
+    }
+
+    fn get(&self) -> SocketAddr {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 /// Where to open sockets, and what to say.
 #[derive(Clone, Copy, Debug)]

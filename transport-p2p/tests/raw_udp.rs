@@ -104,6 +104,29 @@ fn candidate_is_told_when_the_port_is_known() {
     );
 }
 
+/// A host that moves offers the address that it has now; what was offered before stays.
+#[test]
+fn new_transports_are_at_the_address_of_their_time() {
+    let binds = |mut transport: Box<dyn Transport>| {
+        let mut channel = transport.create_channel("rtp").unwrap();
+        channel.connect(epoch());
+        match channel.poll_output() {
+            Some(ChannelOutput::Bind(_, _, address)) => address,
+            other => panic!("{other:?}"),
+        }
+    };
+    let factory = RawUdp::new(at("198.51.100.4:0"));
+    let early = jingle(&factory);
+    factory.bind().set(at("[2001:db8::4]:0"));
+    assert_eq!(binds(early), at("198.51.100.4:0"));
+    assert_eq!(binds(jingle(&factory)), at("[2001:db8::4]:0"));
+    let factory = GoogleRawUdp::new(at("198.51.100.4:0"));
+    let early = google(&factory);
+    factory.bind().set(at("198.51.100.5:0"));
+    assert_eq!(binds(early), at("198.51.100.4:0"));
+    assert_eq!(binds(google(&factory)), at("198.51.100.5:0"));
+}
+
 #[test]
 fn candidate_is_in_the_offer_when_the_port_is_known_beforehand() {
     let factory = RawUdp::new(at("0.0.0.0:5000")).with_advertised(at("203.0.113.9:6000"));

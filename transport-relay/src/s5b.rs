@@ -55,7 +55,7 @@ pub const BYTESTREAMS: &str = "http://jabber.org/protocol/bytestreams";
 /// What we offer, and how long we try.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct S5bConfig {
-    /// Our own addresses at which to listen, best first. Peers are told them. Default none.
+    /// Our own addresses at which to listen, best first, to begin with ([`S5b::addresses`]). Peers are told them. Default none.
     pub listen: Vec<IpAddr>,
     /// Addresses of a router that passes on to us; port 0 is the port at which we listen. Default none.
     pub assisted: Vec<SocketAddr>,
@@ -112,20 +112,45 @@ impl Proxies {
     }
 }
 
+/// Our own addresses at which new streams listen, shared with whoever knows when they change. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub struct Addresses(Arc<Mutex<Arc<[IpAddr]>>>);
+
+impl Addresses {
+    /// Replaces them, best first; at most 16 are kept. Streams that were offered before keep those of their time.
+    pub fn set(&self, addresses: impl IntoIterator<Item = IpAddr>) {
+        let addresses = addresses.into_iter().take(CANDIDATES_MAX).collect();
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = addresses;
+    }
+
+    fn get(&self) -> Arc<[IpAddr]> {
+        Arc::clone(&self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
 /// The factory of SOCKS5 bytestreams.
 #[derive(Clone, Debug, Default)]
 pub struct S5b {
     config: Arc<S5bConfig>,
+    addresses: Addresses,
     proxies: Proxies,
 }
 
 impl S5b {
     /// With this configuration, and no proxies yet.
     pub fn new(config: S5bConfig) -> Self {
+        let addresses = Addresses::default();
+        addresses.set(config.listen.iter().copied());
         Self {
             config: Arc::new(config),
+            addresses,
             proxies: Proxies::default(),
         }
+    }
+
+    /// Our addresses that it offers: to be set when there are others.
+    pub fn addresses(&self) -> Addresses {
+        self.addresses.clone()
     }
 
     /// The proxies that it offers: to be set when they are found.
@@ -133,13 +158,18 @@ impl S5b {
         self.proxies.clone()
     }
 
-    fn candidates(&self, context: &TransportContext, port: u16) -> Vec<Candidate> {
+    fn candidates(
+        &self,
+        context: &TransportContext,
+        listen: &[IpAddr],
+        port: u16,
+    ) -> Vec<Candidate> {
         let config = &self.config;
         let own = |address: &SocketAddr| match address.port() {
             0 => SocketAddr::new(address.ip(), port),
             _ => *address,
         };
-        let direct = config.listen.iter().map(|ip| SocketAddr::new(*ip, port));
+        let direct = listen.iter().map(|ip| SocketAddr::new(*ip, port));
         let here = context.local.clone();
         let groups = [
             (CandidateKind::Direct, direct.collect::<Vec<_>>()),
@@ -191,6 +221,7 @@ impl TransportFactory for S5b {
         let (first, last) = (*self.config.ports.start(), *self.config.ports.end());
         let span = u32::from(last.saturating_sub(first)) + 1;
         let port = first.saturating_add((u32::from(draw) % span) as u16);
+        let listen = self.addresses.get();
         Box::new(S5bTransport {
             plan: Plan {
                 config: Arc::clone(&self.config),
@@ -199,7 +230,8 @@ impl TransportFactory for S5b {
                 remote: context.remote.clone(),
                 account: None,
                 port,
-                candidates: self.candidates(context, port).into(),
+                candidates: self.candidates(context, &listen, port).into(),
+                listen,
                 sid: match context.role {
                     Role::Initiator => Some(hex(&context.seed[..16]).into()),
                     Role::Responder => None,

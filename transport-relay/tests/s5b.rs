@@ -306,6 +306,36 @@ fn a_peer_cannot_make_us_connect_anywhere() {
     assert!(connects.len() <= 16);
 }
 
+/// A host that moves offers what it has now; what was offered before stays.
+#[test]
+fn new_streams_offer_the_addresses_of_their_time() {
+    let factory = listening();
+    let mut early = End::new(Role::Initiator, &factory);
+    let other: IpAddr = "192.0.2.44".parse().unwrap();
+    factory.addresses().set([other]);
+    let mut late = End::new(Role::Initiator, &factory);
+    for (end, ip) in [(&mut early, "127.0.0.1"), (&mut late, "192.0.2.44")] {
+        let offer = end.transport.offer();
+        let hosts = offer
+            .children()
+            .map(|c| c.attribute("host").unwrap().to_owned());
+        assert_eq!(hosts.collect::<Vec<_>>(), [ip]);
+        end.connect();
+        let binds: Vec<_> = end
+            .take()
+            .into_iter()
+            .filter_map(|output| match output {
+                ChannelOutput::Bind(_, _, address) => Some(address.ip().to_string()),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(binds, [ip]);
+    }
+    factory.addresses().set([]);
+    let mut none = End::new(Role::Initiator, &factory);
+    assert!(none.transport.offer().is_empty());
+}
+
 /// Whatever the peer names may be its own, and sees from where we come.
 #[test]
 fn who_hides_connects_to_proxies_of_its_own_and_to_nothing_else() {
@@ -333,7 +363,11 @@ fn who_hides_connects_to_proxies_of_its_own_and_to_nothing_else() {
         let mut alice = End::new(Role::Initiator, &factory);
         let sid = alice.transport.offer().attribute("sid").unwrap().to_owned();
         let said = answer(&sid).children_from(strange.clone());
-        let said = if knows { said.child(ours.clone()) } else { said };
+        let said = if knows {
+            said.child(ours.clone())
+        } else {
+            said
+        };
         alice.transport.accept_answer(&said).unwrap();
         alice.connect();
         alice.pass(Duration::from_secs(30));

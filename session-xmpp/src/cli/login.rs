@@ -86,8 +86,8 @@ impl Account {
         let server = Peer::from(address::domain(&address));
         let found = self.search(&endpoint, &address).await?;
         let registered = endpoint.update(|manager, _| self.ways.register(manager, &found.network));
-        let proxies = registered.map_err(|misuse| broken(&misuse))?;
-        proxies.set(found.proxies);
+        let shared = registered.map_err(|misuse| broken(&misuse))?;
+        shared.proxies.set(found.proxies);
         let weak = endpoint.downgrade();
         if !found.services.is_empty() {
             let told = (self.trace.clone(), who.to_owned());
@@ -100,7 +100,7 @@ impl Account {
                 told,
             ));
         }
-        tasks.spawn(network::watch(found.network.interfaces, weak.clone()));
+        tasks.spawn(network::watch(shared, weak.clone()));
         let presence = discovery.presence(None);
         // Messages for an account go to none of its devices that is below zero (RFC 6121 §8.5.2.1.1).
         let priority = if program.calls { 0 } else { -1 };

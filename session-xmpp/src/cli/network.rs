@@ -12,12 +12,12 @@ use std::{
 use tokio::time::{sleep, timeout};
 use transport_p2p::{
     ice::{GoogleIceFactory, IceConfig, IceTransportFactory, Interfaces},
-    raw_udp::{GoogleRawUdp, RawUdp},
+    raw_udp::{Bind, GoogleRawUdp, RawUdp},
 };
 use transport_relay::{
     RelayFactory,
     ibb::Ibb,
-    s5b::{Proxies, S5b, S5bConfig},
+    s5b::{Addresses, Proxies, S5b, S5bConfig},
     turn::{Credentials, TurnProtocol},
 };
 
@@ -154,12 +154,12 @@ impl Ways {
         ice.iter().any(|name| self.transports.contains(name))
     }
 
-    /// Registers the transports, best first; where proxies go that are found later.
+    /// Registers the transports, best first; where goes what is found later.
     pub(super) fn register(
         &self,
         manager: &mut SessionManager,
         network: &Network,
-    ) -> Result<Proxies, Misuse> {
+    ) -> Result<Shared, Misuse> {
         let mut ice = IceConfig::new(network.interfaces.clone());
         ice.stun_servers.clone_from(&network.stun);
         ice.relay_only = self.relay_only;
@@ -170,22 +170,21 @@ impl Ways {
         if let Some(adjust) = &self.adjust {
             adjust(&mut ice);
         }
-        let addresses = network.interfaces.addresses();
-        let first = addresses
-            .iter()
-            .find(|ip| ip.is_ipv4())
-            .or_else(|| addresses.first());
-        let bind = SocketAddr::new(
-            first.copied().unwrap_or_else(|| Ipv4Addr::LOCALHOST.into()),
-            0,
-        );
+        let bind = first(&network.interfaces.addresses());
+        let (raw, google_raw) = (RawUdp::new(bind), GoogleRawUdp::new(bind));
         let s5b = S5b::new(S5bConfig {
-            listen: if self.hides() { Vec::new() } else { addresses },
             // Whoever has not accepted yet is not connected to.
             known_proxies_only: self.relay_only,
             ..S5bConfig::default()
         });
-        let proxies = s5b.proxies();
+        let shared = Shared {
+            interfaces: network.interfaces.clone(),
+            proxies: s5b.proxies(),
+            s5b: (!self.hides()).then(|| s5b.addresses()),
+            raw: [raw.bind(), google_raw.bind()],
+        };
+        shared.tell_others();
+        let mut raw = Some((raw, google_raw));
         let mut google = ice.clone();
         google.relays.extend(network.google_relay.clone());
         let (mut google_ice, mut s5b) = (Some(GoogleIceFactory::new(google)), Some(s5b));
@@ -207,8 +206,10 @@ impl Ways {
                 }
                 TransportName::Ibb => manager.add_transport(Ibb::new())?,
                 TransportName::RawUdp => {
-                    manager.add_transport(RawUdp::new(bind))?;
-                    manager.add_transport(GoogleRawUdp::new(bind))?;
+                    if let Some((raw, google_raw)) = raw.take() {
+                        manager.add_transport(raw)?;
+                        manager.add_transport(google_raw)?;
+                    }
                 }
             }
             let is_ice = matches!(name, TransportName::Ice | TransportName::IceTcp);
@@ -217,7 +218,7 @@ impl Ways {
                 manager.add_transport(google)?;
             }
         }
-        Ok(proxies)
+        Ok(shared)
     }
 }
 
@@ -240,6 +241,33 @@ pub(super) struct Network {
     pub(super) relays: Relays,
     /// Relays of Google's kind, for its own ICE.
     pub(super) google_relay: Option<Arc<dyn RelayFactory>>,
+}
+
+/// What is shared with the transports: what is found, or changes, later.
+pub(super) struct Shared {
+    interfaces: Interfaces,
+    pub(super) proxies: Proxies,
+    /// Where SOCKS5 bytestreams listen, unless nobody is to know.
+    s5b: Option<Addresses>,
+    raw: [Bind; 2],
+}
+
+impl Shared {
+    /// Tells the addresses to those who do not look at the interfaces themselves.
+    fn tell_others(&self) {
+        let addresses = self.interfaces.addresses();
+        self.raw.iter().for_each(|raw| raw.set(first(&addresses)));
+        if let Some(s5b) = &self.s5b {
+            s5b.set(addresses);
+        }
+    }
+}
+
+/// The address for who can have but one; any port.
+fn first(addresses: &[IpAddr]) -> SocketAddr {
+    let first = addresses.iter().find(|ip| ip.is_ipv4());
+    let first = first.or_else(|| addresses.first()).copied();
+    SocketAddr::new(first.unwrap_or_else(|| Ipv4Addr::LOCALHOST.into()), 0)
 }
 
 /// What is known of the interfaces of this host.
@@ -290,7 +318,7 @@ fn mtu(interface: &str) -> Option<usize> {
 }
 
 /// Looks at the addresses of this host again and again, as long as there is the endpoint.
-pub(super) async fn watch(interfaces: Interfaces, endpoint: crate::endpoint::WeakEndpoint) {
+pub(super) async fn watch(shared: Shared, endpoint: crate::endpoint::WeakEndpoint) {
     loop {
         sleep(INTERFACES_EVERY).await;
         let now = tokio::task::spawn_blocking(Host::look).await;
@@ -299,7 +327,8 @@ pub(super) async fn watch(interfaces: Interfaces, endpoint: crate::endpoint::Wea
             return;
         }
         if let Ok(now) = now {
-            now.tell(&interfaces);
+            now.tell(&shared.interfaces);
+            shared.tell_others();
         }
     }
 }
@@ -341,6 +370,14 @@ fn relay(text: &str) -> Option<Relay> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_can_have_one_address_has_one_of_ipv4() {
+        let [v4, v6]: [IpAddr; 2] = ["192.0.2.4", "2001:db8::4"].map(|ip| ip.parse().unwrap());
+        assert_eq!(first(&[v6, v4]), SocketAddr::new(v4, 0));
+        assert_eq!(first(&[v6]), SocketAddr::new(v6, 0));
+        assert!(first(&[]).ip().is_loopback());
+    }
 
     #[test]
     fn relays_are_written_as_uris() {
@@ -407,6 +444,12 @@ mod tests {
             TransportName::RawUdp,
         ];
         let ways = Ways::new(&args(&all, false)).unwrap();
-        assert!(ways.register(&mut manager, &network).is_ok(), "each once");
+        let shared = ways.register(&mut manager, &network).ok();
+        assert!(shared.expect("each once").s5b.is_some());
+        let entropy = session_core::SeededEntropy::new(2);
+        let mut manager = SessionManager::new(session_core::Config::default(), entropy);
+        let ways = Ways::new(&args(&all[..4], true)).unwrap();
+        let shared = ways.register(&mut manager, &network).unwrap();
+        assert!(shared.s5b.is_none(), "nobody is told where we are later on");
     }
 }

@@ -1,7 +1,7 @@
 //! The vocabulary of libjingle 0.4.
 
 use super::{
-    Settings, address,
+    Bind, Settings, address,
     channel::{Latch, RawChannel, Said, Words},
     expect_transport,
 };
@@ -27,7 +27,8 @@ const CHANNELS_MAX: u16 = 64;
 /// no, so that two of them never agreed.
 #[derive(Clone, Debug)]
 pub struct GoogleRawUdp {
-    settings: Settings,
+    bind: Bind,
+    advertised: Option<SocketAddr>,
     behind: bool,
     receives: bool,
 }
@@ -37,10 +38,8 @@ impl GoogleRawUdp {
     /// the address must be one that peers can reach, not the unspecified one.
     pub fn new(bind: SocketAddr) -> Self {
         Self {
-            settings: Settings {
-                bind,
-                advertised: None,
-            },
+            bind: Bind::new(bind),
+            advertised: None,
             behind: false,
             receives: true,
         }
@@ -49,8 +48,13 @@ impl GoogleRawUdp {
     /// What peers are told instead of the socket's own address; with port 0 the socket's own port.
     #[must_use]
     pub fn with_advertised(mut self, address: SocketAddr) -> Self {
-        self.settings.advertised = Some(address);
+        self.advertised = Some(address);
         self
+    }
+
+    /// Where new transports open their sockets: to be set when this host has another address.
+    pub fn bind(&self) -> Bind {
+        self.bind.clone()
     }
 
     /// Whether we are behind a symmetric NAT, which gives each destination another port of ours. Default no; our
@@ -82,6 +86,10 @@ impl TransportFactory for GoogleRawUdp {
     fn create(&self, _: &TransportContext) -> Box<dyn Transport> {
         Box::new(GoogleTransport {
             factory: self.clone(),
+            settings: Settings {
+                bind: self.bind.get(),
+                advertised: self.advertised,
+            },
             channels: 0,
         })
     }
@@ -94,6 +102,7 @@ impl TransportFactory for GoogleRawUdp {
 
 struct GoogleTransport {
     factory: GoogleRawUdp,
+    settings: Settings,
     channels: u16,
 }
 
@@ -147,7 +156,7 @@ impl Transport for GoogleTransport {
         };
         Ok(Box::new(RawChannel::new(
             Channels,
-            self.factory.settings,
+            self.settings,
             index,
             latch,
         )))
@@ -159,7 +168,7 @@ impl Transport for GoogleTransport {
             .filter(|child| child.namespace() == GOOGLE_NAMESPACE)
             .map(|child| {
                 let child = child.to_element();
-                self.factory.settings.judge(read(&child)?.address)?;
+                self.settings.judge(read(&child)?.address)?;
                 let name: Arc<str> = child
                     .attribute("name")
                     .ok_or(TransportError::Malformed {

@@ -1,7 +1,7 @@
 //! The vocabulary of XEP-0177.
 
 use super::{
-    Settings, address,
+    Bind, Settings, address,
     channel::{Latch, RawChannel, Said, Words},
     expect_transport,
 };
@@ -20,7 +20,8 @@ const RTCP: u8 = 2;
 /// Raw UDP for Jingle (XEP-0177). See the [module](super) for what it says and takes.
 #[derive(Clone, Debug)]
 pub struct RawUdp {
-    settings: Settings,
+    bind: Bind,
+    advertised: Option<SocketAddr>,
 }
 
 impl RawUdp {
@@ -28,18 +29,21 @@ impl RawUdp {
     /// the address must be one that peers can reach, not the unspecified one.
     pub fn new(bind: SocketAddr) -> Self {
         Self {
-            settings: Settings {
-                bind,
-                advertised: None,
-            },
+            bind: Bind::new(bind),
+            advertised: None,
         }
     }
 
     /// What peers are told instead of the socket's own address; with port 0 the socket's own port.
     #[must_use]
     pub fn with_advertised(mut self, address: SocketAddr) -> Self {
-        self.settings.advertised = Some(address);
+        self.advertised = Some(address);
         self
+    }
+
+    /// Where new transports open their sockets: to be set when this host has another address.
+    pub fn bind(&self) -> Bind {
+        self.bind.clone()
     }
 }
 
@@ -58,7 +62,10 @@ impl TransportFactory for RawUdp {
             let _ = write!(id, "{byte:02x}");
         }
         Box::new(RawUdpTransport {
-            settings: self.settings,
+            settings: Settings {
+                bind: self.bind.get(),
+                advertised: self.advertised,
+            },
             id: id.into(),
             channels: BTreeMap::new(),
             known: BTreeMap::new(),

@@ -416,7 +416,7 @@ impl TransportChannel for S5bChannel {
 
     fn connect(&mut self, now: Instant) {
         self.started = true;
-        for (number, ip) in self.plan.config.listen.iter().enumerate().take(16) {
+        for (number, ip) in self.plan.listen.iter().enumerate() {
             let socket = LocalSocket(number as u32);
             let address = SocketAddr::new(*ip, self.plan.port);
             let bind = ChannelOutput::Bind(socket, BindKind::TcpListener, address);
@@ -452,7 +452,7 @@ impl TransportChannel for S5bChannel {
         address: Result<SocketAddr, SocketError>,
         _: Instant,
     ) {
-        let ours = (socket.0 as usize) < self.plan.config.listen.len() && self.started;
+        let ours = (socket.0 as usize) < self.plan.listen.len() && self.started;
         if !ours || address.is_err() || self.listening.contains(&socket) {
             // Without a listener our direct candidates lead nowhere; the peer's remain.
             return;
@@ -501,7 +501,7 @@ impl TransportChannel for S5bChannel {
                 self.visitors.accept(connection, now, &mut self.outputs);
             }
             StreamEvent::Accepted { connection, .. }
-                if (socket.0 as usize) < self.plan.config.listen.len() =>
+                if (socket.0 as usize) < self.plan.listen.len() =>
             {
                 // The listener was closed meanwhile.
                 self.outputs.push_back(ChannelOutput::Close(connection));

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::socks5::Destination;
 use session_core::{Peer, Role, TransportError};
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 /// What the transport knows when it makes its channel.
 #[derive(Clone)]
@@ -18,6 +18,7 @@ pub(super) struct Plan {
     /// To whom the offer went, if one of that account's devices has answered.
     pub(super) account: Option<Peer>,
     /// At which we listen.
+    pub(super) listen: Arc<[IpAddr]>,
     pub(super) port: u16,
     /// Ours, as they are offered.
     pub(super) candidates: Arc<[Candidate]>,
@@ -77,7 +78,7 @@ impl Plan {
 
     /// Whether we work on our own machine.
     pub(super) fn loopback(&self) -> bool {
-        self.config.listen.iter().any(|ip| ip.is_loopback())
+        self.listen.iter().any(|ip| ip.is_loopback())
     }
 
     pub(super) fn own(&self, cid: &str) -> Option<&Candidate> {
