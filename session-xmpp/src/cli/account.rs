@@ -156,10 +156,15 @@ impl AccountArgs {
             return Ok(vec![Rule::Roster]);
         }
         let rules = self.accept.iter().map(|text| {
-            text.parse::<Rule>().map_err(|error| {
-                let hint = "roster, any, ask, an address, or several of them with commas";
-                Problem::usage(format!("--accept {text:?}"), error.to_string(), hint)
-            })
+            let refused = |why: String| {
+                let hint = "roster, any, an address, or several of them with commas";
+                Problem::usage(format!("--accept {text:?}"), why, hint)
+            };
+            match text.parse::<Rule>() {
+                Ok(Rule::Ask) => Err(refused("nobody would be asked".to_owned())),
+                Ok(rule @ (Rule::Any | Rule::Roster | Rule::Peer(_))) => Ok(rule),
+                Err(error) => Err(refused(error.to_string())),
+            }
         });
         rules.collect()
     }
@@ -265,7 +270,7 @@ mod tests {
         let anonymous = AccountArgs {
             jid: None,
             anonymous: Some("example.org".to_owned()),
-            accept: vec!["ask".to_owned()],
+            accept: vec!["any".to_owned()],
             ..args()
         };
         let account = anonymous.resolve(&PROGRAM).unwrap();
@@ -308,6 +313,9 @@ mod tests {
         assert!(refused(AccountArgs { server, ..args() }).contains("--server \"a:b\""));
         let accept = vec!["a@@b".to_owned()];
         assert!(refused(AccountArgs { accept, ..args() }).contains("--accept \"a@@b\""));
+        let accept = vec!["roster".to_owned(), "ask".to_owned()];
+        let asks = refused(AccountArgs { accept, ..args() });
+        assert!(asks.contains("nobody would be asked") && !asks.contains("any, ask"));
         let switchboard = Some("/no/such/file".into());
         assert!(
             refused(AccountArgs {
