@@ -48,8 +48,13 @@ const WITHDRAW_MAX: Duration = Duration::from_secs(10);
 
 /// Does what the command line says, and gives the program's exit code: 0 done, 1 failed, 2 usage, 3 no login, 4 declined.
 pub fn main() -> ExitCode {
-    let args = Args::parse();
+    let mut args = Args::parse();
+    // The configuration file may want JSON, also of what goes wrong.
+    let configured = args.account_mut().configure(&PROGRAM);
     let (json, quiet) = (args.account().json, args.account().quiet);
+    if let Err(problem) = configured {
+        return problem.report(PROGRAM.name, json, quiet);
+    }
     crate::disk::raise_descriptors();
     // Files have threads of their own. One more for all the rest: with a second one buffers wander between the two, which
     // takes more memory and no less time.

@@ -415,3 +415,19 @@ async fn names_that_are_none_are_declined_before_a_byte_is_sent() {
         "nothing is beside it"
     );
 }
+
+/// What stands in the configuration file holds also for what goes wrong before anybody logs in.
+#[test]
+fn who_wants_json_by_the_configuration_gets_it_of_failures() {
+    let place = Place::new("json");
+    let config = place.write("config.toml", b"json = true\n");
+    let ended = std::process::Command::new(env!("CARGO_BIN_EXE_pcp"))
+        .args(["send", "/no/such/file", "bob@example.org", "--config"])
+        .arg(config)
+        .output()
+        .unwrap();
+    let told = String::from_utf8(ended.stderr).unwrap();
+    let problem: serde_json::Value = serde_json::from_str(told.trim_end()).expect(&told);
+    assert_eq!(problem["code"], "no-such-file");
+    assert_eq!(ended.status.code(), Some(1));
+}

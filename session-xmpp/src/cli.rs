@@ -3,7 +3,8 @@
 //! What `pcp` and `call` share, and any other program that wants the same. A program flattens [`AccountArgs`] into its own
 //! options, says what it is ([`Program`]), and gets a running [`Endpoint`](crate::Endpoint) with everything around it:
 //!
-//! 1. [`AccountArgs::resolve`]: options over the configuration file, the password from where it is, an [`Account`];
+//! 1. [`AccountArgs::configure`] and [`AccountArgs::resolve`]: options over the configuration file, the password from where it
+//!    is, an [`Account`];
 //! 2. [`Account::login`]: the login, the servers for STUN and TURN (options, XEP-0215, DNS), the transports in the order of
 //!    `--transports`, presence with what the program can: an [`Online`];
 //! 3. [`Online::find`]: the device of a peer that can take part, or why there is none;
@@ -37,9 +38,15 @@
 //!
 //! #[tokio::main]
 //! async fn main() -> ExitCode {
-//!     let args = Args::parse();
+//!     let mut args = Args::parse();
+//!     // The configuration file may want JSON, also of what goes wrong.
+//!     let configured = args.account.configure(&PROGRAM);
 //!     let (json, quiet) = (args.account.json, args.account.quiet);
-//!     match run(args).await {
+//!     let outcome = match configured {
+//!         Ok(()) => run(args).await,
+//!         Err(problem) => Err(problem),
+//!     };
+//!     match outcome {
 //!         Ok(()) => ExitCode::SUCCESS,
 //!         Err(problem) => problem.report(PROGRAM.name, json, quiet),
 //!     }

@@ -144,6 +144,16 @@ impl Args {
         }
     }
 
+    /// The same, to be changed.
+    pub fn account_mut(&mut self) -> &mut AccountArgs {
+        match &mut self.command {
+            Command::Send(args) => &mut args.account,
+            Command::Receive(args) => &mut args.account,
+            Command::Get(args) => &mut args.account,
+            Command::Share(args) => &mut args.account,
+        }
+    }
+
     /// How things are transferred.
     pub fn transfer(&self) -> &TransferArgs {
         match &self.command {

@@ -53,13 +53,26 @@ impl fmt::Debug for Account {
 }
 
 impl AccountArgs {
-    /// Looks at the configuration file for what the options leave open, and for the password; asks for it where somebody
+    /// Looks at the configuration file for what the options leave open, once: to be called before anything is told, which the
+    /// file may want as JSON.
+    ///
+    /// # Errors
+    /// Problems of usage: what the file has that is not understood.
+    pub fn configure(&mut self, program: &Program) -> Result<(), Problem> {
+        if !self.configured {
+            config::fill(self, program.name)?;
+            self.configured = true;
+        }
+        Ok(())
+    }
+
+    /// Looks at the configuration file ([`configure`](Self::configure)), and for the password; asks for it where somebody
     /// sits. It reads files and may run a command.
     ///
     /// # Errors
     /// Problems of usage, which say what makes no sense.
     pub fn resolve(mut self, program: &Program) -> Result<Account, Problem> {
-        config::fill(&mut self, program.name)?;
+        self.configure(program)?;
         let (address, password) = self.whom()?;
         let mut options = match &password {
             Some(password) => Options::new(&address, password.clone()),
@@ -279,6 +292,20 @@ mod tests {
             Credentials::Anonymous
         ));
         assert!(!account.policy.needs_roster());
+    }
+
+    #[test]
+    fn the_configuration_is_read_once_and_before_anything_is_told() {
+        let name = format!("jingle-account-{}.toml", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        fs::write(&path, "json = true\nquiet = true\n").unwrap();
+        let config = Some(path.clone());
+        let mut args = AccountArgs { config, ..args() };
+        args.configure(&PROGRAM).unwrap();
+        assert!(args.json && args.quiet);
+        fs::remove_file(path).unwrap();
+        let account = args.resolve(&PROGRAM).unwrap();
+        assert!(account.json && account.quiet);
     }
 
     #[test]

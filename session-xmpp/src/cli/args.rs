@@ -82,6 +82,9 @@ pub struct AccountArgs {
     /// Say nothing but failures
     #[arg(long, short)]
     pub quiet: bool,
+    /// Whether the configuration file was read.
+    #[arg(skip)]
+    pub(super) configured: bool,
 }
 
 /// A dialect, as an option names it.

@@ -119,10 +119,16 @@ const PROGRAM: Program = Program {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let args = Args::parse();
-    let (What::Dial { how, .. } | What::Answer { how, .. }) = &args.what;
+    let mut args = Args::parse();
+    let (What::Dial { how, .. } | What::Answer { how, .. }) = &mut args.what;
+    // The configuration file may want JSON, also of what goes wrong.
+    let configured = how.account.configure(&PROGRAM);
     let (json, quiet) = (how.account.json, how.account.quiet);
-    match run(args).await {
+    let outcome = match configured {
+        Ok(()) => run(args).await,
+        Err(problem) => Err(problem),
+    };
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(problem) => problem.report(PROGRAM.name, json, quiet),
     }
