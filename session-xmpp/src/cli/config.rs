@@ -42,7 +42,7 @@ pub(super) fn fill(args: &mut AccountArgs, program: &str) -> Result<(), Problem>
     };
     let refused = |why: String| {
         let what = format!("read the configuration {}", path.display());
-        Problem::usage(what, why, "--help lists what it may hold")
+        Problem::setup(what, why, "--help lists what it may hold")
     };
     let text = match read(&path) {
         Ok(text) => text,

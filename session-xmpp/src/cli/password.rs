@@ -22,7 +22,7 @@ const SERVICE: &str = "xmpp";
 /// Looks where the options say, then in the keyring, and then asks whoever sits there.
 pub(super) fn find(args: &AccountArgs, account: &Peer) -> Result<Password, Problem> {
     let hint = "give --password-file, --password-env or --password-command";
-    let failed = |what: String, why: String| Problem::usage(what, why, hint);
+    let failed = |what: String, why: String| Problem::setup(what, why, hint);
     let text = if let Some(path) = &args.password_file {
         let text = fs::read_to_string(path).map_err(|error| {
             failed(

@@ -59,8 +59,21 @@ impl Problem {
         }
     }
 
-    /// An option that makes no sense.
-    pub fn usage(what: impl Into<String>, why: impl Into<String>, hint: impl Into<String>) -> Self {
+    /// An option or an argument that makes no sense, as it was given: `--stun "x"`.
+    pub fn usage(
+        given: impl Into<String>,
+        why: impl Into<String>,
+        hint: impl Into<String>,
+    ) -> Self {
+        Self::setup(format!("take {}", given.into()), why, hint)
+    }
+
+    /// Something else that the options ask for, and cannot be.
+    pub(super) fn setup(
+        what: impl Into<String>,
+        why: impl Into<String>,
+        hint: impl Into<String>,
+    ) -> Self {
         Self::new(Exit::Usage, "usage", what, why, hint)
     }
 
@@ -223,6 +236,7 @@ mod tests {
         );
         let problem = Problem::address("TO", "bob@@x").unwrap_err();
         assert_eq!((problem.exit, problem.code), (Exit::Usage, "usage"));
-        assert!(problem.to_string().contains("TO \"bob@@x\""));
+        let text = problem.to_string();
+        assert!(text.starts_with("cannot take TO \"bob@@x\": "), "{text}");
     }
 }
