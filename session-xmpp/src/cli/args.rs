@@ -3,8 +3,8 @@
 use session_core::Dialect;
 use std::path::PathBuf;
 
-/// The options of an account, to be flattened into those of a program. What is not given stands in the configuration file,
-/// under the same name.
+/// The options of an account, to be flattened into those of a program. What is not given may stand in the configuration file,
+/// under the same name ([`configure`](Self::configure)), but for `config`, `remember` and `switchboard`.
 #[derive(clap::Args, Clone, Debug, Default)]
 #[command(next_help_heading = "Account and network")]
 #[non_exhaustive]
@@ -46,7 +46,8 @@ pub struct AccountArgs {
         conflicts_with = "ca"
     )]
     pub switchboard: Option<PathBuf>,
-    /// The configuration file [default: jingle/config.toml in $XDG_CONFIG_HOME, else in ~/.config]
+    /// A file with what stands here but --config, --remember and --switchboard, as in jid = "alice@example.org"; under [pcp] or
+    /// [call] for this program alone [default: jingle/config.toml in $XDG_CONFIG_HOME, else in ~/.config]
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// How to talk to peers of whom it is not known how they talk

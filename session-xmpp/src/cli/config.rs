@@ -42,7 +42,11 @@ pub(super) fn fill(args: &mut AccountArgs, program: &str) -> Result<(), Problem>
     };
     let refused = |why: String| {
         let what = format!("read the configuration {}", path.display());
-        Problem::setup(what, why, "--help lists what it may hold")
+        let hint = format!(
+            "it may hold what --help lists under \"Account and network\", above all tables or in [{program}]; not --config, \
+             --remember and --switchboard"
+        );
+        Problem::setup(what, why, hint)
     };
     let text = match read(&path) {
         Ok(text) => text,
@@ -191,6 +195,7 @@ mod tests {
             assert_eq!(problem.code, "usage");
             assert!(problem.why.contains(word), "{problem}");
             assert!(!problem.to_string().contains("sesame"), "{problem}");
+            assert!(problem.hint.contains("[pcp]"), "{problem}");
         }
         let config = Some(PathBuf::from("/no/such/file"));
         let mut args = AccountArgs {
