@@ -53,10 +53,10 @@ pub struct AccountArgs {
     /// How to talk to peers of whom it is not known how they talk
     #[arg(long, value_enum)]
     pub dialect: Option<DialectName>,
-    /// The ways to a peer, best first [default: ice,s5b,ibb]
+    /// The ways to a peer, best first [default: ice,s5b,ibb, as far as the program can use them]
     #[arg(long, value_name = "NAMES", value_enum, value_delimiter = ',')]
     pub transports: Vec<TransportName>,
-    /// Tell nobody our addresses: go through relays, or through the XMPP server
+    /// Tell nobody our addresses: go through relays and proxies, or through the XMPP server where ibb is one of the ways
     #[arg(long)]
     pub relay_only: bool,
     /// Tell a peer our addresses only when it has accepted; until then as with --relay-only
