@@ -195,6 +195,11 @@ impl Client {
         self.0.state()
     }
 
+    /// Bytes of the largest stanza that the server takes, where it says so (XEP-0478).
+    pub fn stanza_max(&self) -> Option<usize> {
+        self.0.stanza_max()
+    }
+
     /// Announces changes of [`state`](Self::state).
     pub fn connect_state(&self) -> Slot<ClientState> {
         self.0.connect_state()

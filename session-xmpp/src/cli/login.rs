@@ -88,6 +88,9 @@ impl Account {
         let registered = endpoint.update(|manager, _| self.ways.register(manager, &found.network));
         let shared = registered.map_err(|misuse| broken(&misuse))?;
         shared.proxies.set(found.proxies);
+        if let Some(bytes) = client.stanza_max() {
+            shared.stanza_limit.set(bytes);
+        }
         let weak = endpoint.downgrade();
         if !found.services.is_empty() {
             let told = (self.trace.clone(), who.to_owned());

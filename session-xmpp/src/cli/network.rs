@@ -16,7 +16,7 @@ use transport_p2p::{
 };
 use transport_relay::{
     RelayFactory,
-    ibb::Ibb,
+    ibb::{Ibb, StanzaLimit},
     s5b::{Addresses, Proxies, S5b, S5bConfig},
     turn::{Credentials, TurnProtocol},
 };
@@ -177,7 +177,9 @@ impl Ways {
             known_proxies_only: self.relay_only,
             ..S5bConfig::default()
         });
+        let ibb = Ibb::new();
         let shared = Shared {
+            stanza_limit: ibb.stanza_limit(),
             interfaces: network.interfaces.clone(),
             proxies: s5b.proxies(),
             s5b: (!self.hides()).then(|| s5b.addresses()),
@@ -204,7 +206,7 @@ impl Ways {
                         manager.add_transport(s5b)?;
                     }
                 }
-                TransportName::Ibb => manager.add_transport(Ibb::new())?,
+                TransportName::Ibb => manager.add_transport(ibb.clone())?,
                 TransportName::RawUdp => {
                     if let Some((raw, google_raw)) = raw.take() {
                         manager.add_transport(raw)?;
@@ -247,6 +249,7 @@ pub(super) struct Network {
 pub(super) struct Shared {
     interfaces: Interfaces,
     pub(super) proxies: Proxies,
+    pub(super) stanza_limit: StanzaLimit,
     /// Where SOCKS5 bytestreams listen, unless nobody is to know.
     s5b: Option<Addresses>,
     raw: [Bind; 2],

@@ -89,6 +89,10 @@ impl Shared {
         last.unwrap_or(ClientState::Ended(None))
     }
 
+    pub(super) fn stanza_max(&self) -> Option<usize> {
+        lock(&self.inner).stream.stanza_max()
+    }
+
     pub(super) fn connect_state(&self) -> Slot<ClientState> {
         lock(&self.inner).state.connect()
     }

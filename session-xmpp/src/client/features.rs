@@ -21,6 +21,8 @@ pub(super) struct Features {
     pub(super) session: bool,
     /// Stream management (XEP-0198).
     pub(super) management: bool,
+    /// The bytes of the largest stanza that the server takes (XEP-0478).
+    pub(super) stanza_max: Option<usize>,
 }
 
 /// SASL as of XEP-0388.
@@ -52,6 +54,8 @@ impl Features {
         };
         let session = element.find(ns::SESSION, "session");
         let sasl2 = element.find(ns::SASL2, "authentication");
+        let limits = element.find(ns::LIMITS, "limits");
+        let bytes = limits.and_then(|limits| limits.find(ns::LIMITS, "max-bytes"));
         Self {
             starttls: element.find(ns::TLS, "starttls").is_some(),
             sasl: offer(ns::SASL, element.find(ns::SASL, "mechanisms")),
@@ -59,6 +63,7 @@ impl Features {
             bind: element.find(ns::BIND, "bind").is_some(),
             session: session.is_some_and(|it| it.find(ns::SESSION, "optional").is_none()),
             management: element.find(ns::SM, "sm").is_some(),
+            stanza_max: bytes.and_then(|bytes| bytes.text_content().trim().parse().ok()),
         }
     }
 }
@@ -114,6 +119,17 @@ mod tests {
              <sm xmlns='urn:xmpp:sm:3'><optional/></sm>",
         );
         assert!(after.bind && !after.session && after.management);
+        let limits = |bytes: &str| {
+            read(&format!(
+                "<limits xmlns='urn:xmpp:stream-limits:0'><max-bytes>{bytes}</max-bytes></limits>"
+            ))
+            .stanza_max
+        };
+        assert_eq!(limits(" 262144 "), Some(262_144));
+        assert_eq!(
+            (limits("-1"), limits(""), after.stanza_max),
+            (None, None, None)
+        );
         let old = read("<session xmlns='urn:ietf:params:xml:ns:xmpp-session'/>");
         assert!(old.session);
     }

@@ -2,6 +2,7 @@
 
 pub(super) const BIND: &str = "urn:ietf:params:xml:ns:xmpp-bind";
 pub(super) const BIND2: &str = "urn:xmpp:bind:0";
+pub(super) const LIMITS: &str = "urn:xmpp:stream-limits:0";
 pub(super) const SASL: &str = "urn:ietf:params:xml:ns:xmpp-sasl";
 pub(super) const SASL2: &str = "urn:xmpp:sasl:2";
 pub(super) const SASL_CB: &str = "urn:xmpp:sasl-cb:0";

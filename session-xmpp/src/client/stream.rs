@@ -124,6 +124,8 @@ pub struct Stream {
     salted: Option<Salted>,
     /// When the present state has lasted too long.
     deadline: Option<Instant>,
+    /// Bytes of the largest stanza that the server says it takes, of this connection.
+    stanza_max: Option<usize>,
     /// Whether the server's silence is being probed.
     probing: bool,
     /// Whether the server waits for our count: however often it asks before it takes the answer, that is one.
@@ -208,6 +210,7 @@ impl Stream {
             mechanism: None,
             salted: None,
             deadline: None,
+            stanza_max: None,
             probing: false,
             owes_count: false,
         }
@@ -233,6 +236,11 @@ impl Stream {
         self.secured.is_some()
     }
 
+    /// Bytes of the largest stanza that the server takes, where it says so (XEP-0478).
+    pub fn stanza_max(&self) -> Option<usize> {
+        self.stanza_max
+    }
+
     /// What the login is.
     pub fn login(&self) -> &Login {
         &self.login
@@ -249,6 +257,7 @@ impl Stream {
         self.splitter.reset();
         self.outbox.clear();
         self.owes_count = false;
+        self.stanza_max = None;
         self.early.clear();
         self.secured = secured;
         self.deadline = now.checked_add(self.login.login_timeout);

@@ -23,6 +23,11 @@ const RESUME_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 impl Stream {
     /// An element that is no stanza, or one before the login.
     pub(super) fn element(&mut self, element: &Element, now: Instant) -> Result<(), LoginError> {
+        if element.is(crate::xml::NS_STREAMS, "features") {
+            // Whoever is logged in may be allowed more than before.
+            let stanza_max = Features::read(element).stanza_max;
+            self.stanza_max = stanza_max.or(self.stanza_max);
+        }
         match &self.phase {
             Phase::Features { authenticated } => self.features(element, *authenticated),
             Phase::Bound { address } => {
