@@ -71,6 +71,10 @@ pub enum Input {
     },
     /// The way for signalling is there, or not (libjingle SignalRequestSignaling/OnSignalingReady).
     Link(bool),
+    /// The way for signalling is interrupted, or goes on. It is expected back with nothing lost (XEP-0198): what is said
+    /// meanwhile is taken and arrives later, but nobody can answer before, so that no clock of an answer runs. Each
+    /// [`Link`](Self::Link) ends it.
+    Interrupted(bool),
     /// The instant of [`Output::Wait`] has come, or perhaps.
     Timeout,
 }

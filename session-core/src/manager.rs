@@ -57,6 +57,8 @@ pub struct SessionManager {
     ended: BTreeMap<Key, Instant>,
     ended_order: VecDeque<(Instant, Key)>,
     link: bool,
+    /// Whether answers can arrive. While they cannot, their clocks stand still.
+    answers: bool,
     signal_session_create: Signal<(SessionId, bool)>,
     signal_session_destroy: Signal<SessionId>,
 }
@@ -144,6 +146,7 @@ impl SessionManager {
             ended: BTreeMap::new(),
             ended_order: VecDeque::new(),
             link: true,
+            answers: true,
             signal_session_create: Signal::new(),
             signal_session_destroy: Signal::new(),
         }

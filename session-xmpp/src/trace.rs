@@ -207,6 +207,8 @@ impl<L: Link> Link for TracedLink<L> {
                     json!({ "state": "up", "address": address.as_str() })
                 }
                 Some(LinkEvent::Down(why)) => json!({ "state": "down", "why": &**why }),
+                Some(LinkEvent::Suspended) => json!({ "state": "suspended" }),
+                Some(LinkEvent::Resumed) => json!({ "state": "resumed" }),
                 None => json!({ "state": "ended" }),
             };
             self.trace.event(&self.who, "link", what);

@@ -11,12 +11,14 @@ mod probe;
 
 use bytes::Bytes;
 use probe::{Over, Seen, Side, soon};
-use session_core::{Reason, ReasonCondition, State, testing::MemoryDatagram};
-use session_xmpp::endpoint::{LinkState, Passed, Router};
+use session_core::{Clocks, Config, Reason, ReasonCondition, State, testing::MemoryDatagram};
+use session_xmpp::endpoint::{Link, LinkError, LinkEvent, LinkState, Passed, Router, RouterLink};
 use std::{
     sync::Arc,
+    task::{Context, Poll},
     time::{Duration, Instant},
 };
+use tokio::sync::mpsc;
 
 const A: &str = "a@example.org/1";
 const B: &str = "b@example.org/1";
@@ -315,4 +317,50 @@ async fn many_threads_at_once_leave_nothing_behind() {
         assert!(soon(side.endpoint.shutdown(gone(), Duration::from_secs(15))).await);
         assert_eq!(side.endpoint.stats(), Default::default());
     }
+}
+
+/// A login whose connection is lost and comes back, as is told.
+struct Wavering {
+    link: RouterLink,
+    told: mpsc::UnboundedReceiver<LinkEvent>,
+}
+
+impl Link for Wavering {
+    fn send(&mut self, stanza: Bytes) -> Result<(), LinkError> {
+        self.link.send(stanza)
+    }
+
+    fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Option<LinkEvent>> {
+        match self.told.poll_recv(cx) {
+            Poll::Ready(Some(event)) => Poll::Ready(Some(event)),
+            Poll::Ready(None) | Poll::Pending => self.link.poll_event(cx),
+        }
+    }
+}
+
+#[tokio::test]
+async fn while_a_login_is_suspended_nobody_counts_as_silent() {
+    let router = Router::new();
+    let _silent = router.link(B);
+    let config = Config {
+        clocks: Clocks {
+            answer: Duration::from_millis(50),
+            ..Clocks::default()
+        },
+        ..Config::default()
+    };
+    let (manager, seen) = probe::manager_with(config, Over::Udp, false);
+    let (tell, told) = mpsc::unbounded_channel();
+    let link = Wavering {
+        link: router.link(A),
+        told,
+    };
+    let mut a = Side::linked(link, A.into(), manager, seen).await;
+    tell.send(LinkEvent::Suspended).unwrap();
+    a.offer(&B.into());
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert!(!a.left().contains(&Seen::Destroyed));
+    assert_eq!(a.endpoint.link_state(), LinkState::Up(A.into()));
+    tell.send(LinkEvent::Resumed).unwrap();
+    a.until_seen(&Seen::Destroyed).await;
 }

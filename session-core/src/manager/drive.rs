@@ -5,7 +5,10 @@ use crate::{
     Condition, ErrorKind, Message, Output, RequestId, Session, SessionId, StanzaError,
     session::{ManagerRequest, Outgoing, SessionEvent, is_last_word},
 };
-use std::{cmp::Reverse, time::Instant};
+use std::{
+    cmp::Reverse,
+    time::{Duration, Instant},
+};
 
 /// How many queues of resting sessions are kept.
 const SPARES_MAX: usize = 32;
@@ -102,13 +105,20 @@ impl SessionManager {
         None
     }
 
+    /// When an answer that may take this long is due; never, while none can arrive.
+    pub(super) fn answer_due(&self, patience: Duration, now: Instant) -> Option<Instant> {
+        self.answers.then(|| now.checked_add(patience)).flatten()
+    }
+
     fn emit(&mut self, session: SessionId, outgoing: Outgoing, now: Instant) -> Output {
         let id = self.request_id();
+        let answer = self.shared.config.clocks.answer;
         match outgoing {
             Outgoing::Message(message, undo) => {
                 self.owners.insert(id, Owner::Session(session));
+                let due = self.answer_due(answer, now);
                 if let Some(session) = self.session(session) {
-                    session.sent(id, &message, undo, now);
+                    session.sent(id, &message, undo, due);
                 }
                 Output::Message {
                     id,
@@ -124,8 +134,8 @@ impl SessionManager {
                 kind,
                 patience,
             } => {
-                let patience = patience.unwrap_or(self.shared.config.clocks.answer);
-                let due = now.checked_add(patience);
+                let patience = patience.unwrap_or(answer);
+                let due = self.answer_due(patience, now);
                 self.request_deadlines.extend(due.map(|due| (due, id)));
                 self.owners.insert(
                     id,
@@ -245,7 +255,7 @@ impl SessionManager {
                 self.request_deadlines.remove(&(due, oldest));
             }
         }
-        let due = now.checked_add(self.shared.config.clocks.answer);
+        let due = self.answer_due(self.shared.config.clocks.answer, now);
         self.request_deadlines.extend(due.map(|due| (due, id)));
         self.owners.insert(id, Owner::Farewell);
         self.farewells.insert(

@@ -49,7 +49,11 @@ impl SessionManager {
                     session.handle_finding(inquiry, finding, now);
                 });
             }
-            Input::Link(up) => self.handle_link(up, now),
+            Input::Link(up) => {
+                self.link = up;
+                self.set_answers(up, now);
+            }
+            Input::Interrupted(interrupted) => self.set_answers(self.link && !interrupted, now),
             Input::Timeout => self.handle_timeout(now),
         }
     }
@@ -462,21 +466,20 @@ impl SessionManager {
         }
     }
 
-    fn handle_link(&mut self, up: bool, now: Instant) {
-        if std::mem::replace(&mut self.link, up) == up {
+    /// From now on answers can arrive, or cannot: their clocks begin anew, or stand still.
+    fn set_answers(&mut self, answers: bool, now: Instant) {
+        if std::mem::replace(&mut self.answers, answers) == answers {
             return;
         }
+        let due = self.answer_due(self.shared.config.clocks.answer, now);
         for id in self.session_ids() {
             if let Some(session) = self.session(id) {
-                session.link_changed(up, now);
+                session.set_answers_due(due);
             }
         }
-        let due = up
-            .then(|| now.checked_add(self.shared.config.clocks.answer))
-            .flatten();
         for (&id, owner) in &mut self.owners {
             if let Owner::Channel { due, patience, .. } = owner {
-                let new = up.then(|| now.checked_add(*patience)).flatten();
+                let new = answers.then(|| now.checked_add(*patience)).flatten();
                 if let Some(old) = std::mem::replace(due, new) {
                     self.request_deadlines.remove(&(old, id));
                 }

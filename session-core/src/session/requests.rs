@@ -215,12 +215,17 @@ impl Session {
         self.outbox.push_back(outgoing);
     }
 
-    /// The manager sends a message under `id`.
-    pub(crate) fn sent(&mut self, id: RequestId, message: &Message, undo: Undo, now: Instant) {
-        let clocks = self.shared.config.clocks.clone();
+    /// The manager sends a message under `id`, whose answer is due then; `None` while no answer can arrive.
+    pub(crate) fn sent(
+        &mut self,
+        id: RequestId,
+        message: &Message,
+        undo: Undo,
+        due: Option<Instant>,
+    ) {
         let again = match silence(message.action) {
             Silence::Ignored => false,
-            Silence::Refused | Silence::Fatal => clocks.attempts > 1,
+            Silence::Refused | Silence::Fatal => self.shared.config.clocks.attempts > 1,
             Silence::Repeated => true,
         };
         // The oldest is given up as if it had been ignored: its answer will be, too.
@@ -237,7 +242,7 @@ impl Session {
             info: info_of(message),
             ping: is_ping(message),
             attempts: 1,
-            due: now.checked_add(clocks.answer),
+            due,
         });
     }
 
@@ -260,11 +265,8 @@ impl Session {
         self.abandoned.extend(gone);
     }
 
-    /// The link went: the clocks of answers stand still until it is back.
-    pub(crate) fn link_changed(&mut self, up: bool, now: Instant) {
-        let due = up
-            .then(|| now.checked_add(self.shared.config.clocks.answer))
-            .flatten();
+    /// All answers that are open are due then; with `None` their clocks stand still.
+    pub(crate) fn set_answers_due(&mut self, due: Option<Instant>) {
         for pending in &mut self.pending {
             pending.due = due;
         }

@@ -218,8 +218,9 @@ impl Inner {
                     if let Some(address) = self.stream.address().cloned() {
                         self.online(address, true);
                     }
-                    continue;
+                    LinkEvent::Resumed
                 }
+                Output::Suspended => LinkEvent::Suspended,
                 Output::Stanza(stanza) => {
                     self.bytes += stanza.len();
                     LinkEvent::Stanza(stanza)

@@ -89,7 +89,10 @@ pub enum Output {
     StartTls,
     /// There is a login, under this address. Stanzas can be sent.
     Up(Peer),
-    /// The login that was interrupted goes on, and nothing was lost.
+    /// The connection is lost, and the login is kept to be resumed: what is sent meanwhile waits. [`Self::Resumed`] or
+    /// [`Self::Down`] follows.
+    Suspended,
+    /// The login that was suspended goes on, and nothing was lost.
     Resumed,
     /// A stanza arrived: one element, as it would stand in a stream of the namespace `jabber:client`.
     Stanza(Bytes),
@@ -313,8 +316,10 @@ impl Stream {
         match resumable {
             Some(books) if why.is_temporary() => {
                 books.interrupt();
-                let until = now.checked_add(self.resume_for);
-                self.suspended_until = self.suspended_until.or(until);
+                if self.suspended_until.is_none() {
+                    self.suspended_until = now.checked_add(self.resume_for);
+                    self.outputs.push_back(Output::Suspended);
+                }
             }
             Some(_) | None => self.give_up(why),
         }

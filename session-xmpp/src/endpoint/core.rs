@@ -237,6 +237,8 @@ impl Core {
                 self.link_signal.emit(LinkState::Down(why));
                 self.input(shared, Input::Link(false));
             }
+            Some(LinkEvent::Suspended) => self.input(shared, Input::Interrupted(true)),
+            Some(LinkEvent::Resumed) => self.input(shared, Input::Interrupted(false)),
             None => {
                 debug!("the link has ended");
                 self.link = None;

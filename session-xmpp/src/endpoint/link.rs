@@ -42,6 +42,11 @@ pub enum LinkEvent {
     Up(Peer),
     /// Stanzas cannot be sent, for this reason, until the next [`Up`](Self::Up).
     Down(Arc<str>),
+    /// The connection is lost, but the login lasts (XEP-0198): stanzas are taken, and arrive after [`Resumed`](Self::Resumed).
+    /// Until then, or until [`Up`](Self::Up) or [`Down`](Self::Down), nobody can answer.
+    Suspended,
+    /// The login that was suspended goes on, and nothing was lost.
+    Resumed,
     /// A stanza arrived: one element, as it would stand in a stream of the namespace `jabber:client`.
     Stanza(Bytes),
 }

@@ -102,6 +102,7 @@ impl Observer for Teller {
             | Input::Found { .. }
             | Input::Datagram { .. }
             | Input::Link(_)
+            | Input::Interrupted(_)
             | Input::Timeout
             | _ => {}
         }
