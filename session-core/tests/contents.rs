@@ -581,6 +581,11 @@ fn a_bundle_goes_over_to_another_transport_as_a_whole() {
             assert!(t.side_is_writable(side, "more"));
             let after = t.count(side, "writable side true");
             assert_eq!(after, before + 1, "{who:?} {side:?}");
+            // Whoever has data on its way hears that it is lost, whichever content it is of.
+            for name in ["main", "more"] {
+                let told = format!("modify TransportReplaced {{ name: {name:?} }}");
+                assert_eq!(t.count(side, &told), 1, "{who:?} {side:?} {name}");
+            }
         }
     }
 }

@@ -18,6 +18,12 @@ impl Session {
         at.is_some_and(|at| self.host_of(at) == host)
     }
 
+    /// The contents whose channels go over the transport of the content at `host`.
+    pub(super) fn hosted_names(&self, host: usize) -> Vec<Arc<str>> {
+        let hosted = (0..self.contents.len()).filter(|&at| self.host_of(at) == host);
+        hosted.map(|at| self.contents[at].name.clone()).collect()
+    }
+
     /// The content for which another transport is proposed, in place of the one that this one uses.
     pub(super) fn replacing_for(&self, at: usize) -> Option<usize> {
         let replacing = |at: &usize| self.contents[*at].replacing.is_some();
@@ -42,9 +48,7 @@ impl Session {
         host: usize,
         now: Instant,
     ) -> Result<(), TransportError> {
-        let hosted = (0..self.contents.len()).filter(|&at| self.host_of(at) == host);
-        let names: Vec<Arc<str>> = hosted.map(|at| self.contents[at].name.clone()).collect();
-        names
+        self.hosted_names(host)
             .iter()
             .try_for_each(|name| self.bind_channels(name, now))
     }

@@ -230,7 +230,9 @@ impl Session {
             return Ok(());
         }
         self.route_infos(at, infos, now)?;
-        self.modified(Modification::TransportReplaced { name });
+        for name in self.hosted_names(at) {
+            self.modified(Modification::TransportReplaced { name });
+        }
         self.restart_connectivity(now);
         Ok(())
     }
