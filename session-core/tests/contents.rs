@@ -670,3 +670,30 @@ fn the_content_that_was_longest_without_a_path_is_given_up_first() {
     });
     assert_eq!(given_up.as_deref(), Some("more"));
 }
+
+#[test]
+fn a_channel_is_gone_from_the_content_of_which_that_was_said() {
+    for replaced in [false, true] {
+        let mut t = running_two(pair(), ["main", "more"], false);
+        let data = t.act(Alice, |s, now| {
+            s.create_channel_in("more", "data", None, now)
+        });
+        let id = t.number(Alice, Action::TransportInfo);
+        t.alice.out.clear();
+        t.act(Alice, |s, now| match replaced {
+            true => s.replace_transport("more", TWO, now),
+            false => s.destroy_channel(data.unwrap(), now),
+        })
+        .unwrap();
+        t.settle();
+        let (name, namespace) = ("data".into(), ONE.into());
+        let error = PeerError::UnknownChannel { name, namespace };
+        let reply = Err(error.to_stanza_error(Dialect::JINGLE));
+        let now = t.now;
+        t.alice
+            .manager
+            .handle_input(Input::Reply { id, reply }, now);
+        t.drain(Alice);
+        assert!(!t.saw(Alice, "gone data"), "{replaced}");
+    }
+}

@@ -645,9 +645,9 @@ impl Channel {
         self.path = path;
     }
 
-    /// Whether the transport knows the channel by this name.
-    pub(crate) fn is_named(&self, name: &str) -> bool {
-        &*self.wire_name == name
+    /// Whether the transport of this namespace knows the channel by this name.
+    pub(crate) fn is_named(&self, name: &str, namespace: &str) -> bool {
+        &*self.wire_name == name && &*self.namespace == namespace
     }
 
     /// Whether it is a stream that had a path, and that we have said our last on.

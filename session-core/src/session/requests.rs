@@ -356,7 +356,7 @@ impl Session {
                 let error = error.clone();
                 return self.fail(Cause::Refused { action, error }, false, now);
             }
-            if action == Action::TransportInfo && self.channel_gone(error) {
+            if action == Action::TransportInfo && self.channel_gone(&pending, error) {
                 return;
             }
         }
@@ -489,20 +489,26 @@ impl Session {
         });
     }
 
-    /// Whether the error says that the peer does not have one of our channels (libjingle `unknown-channel-name`).
-    fn channel_gone(&mut self, error: &StanzaError) -> bool {
-        let Some(extra) = error
-            .extra
-            .as_ref()
-            .filter(|e| e.name() == "unknown-channel-name")
-        else {
+    /// Whether the error says that the peer does not have one of our channels (libjingle `unknown-channel-name`): one of the
+    /// transport that was spoken of, by the namespace of that.
+    fn channel_gone(&mut self, pending: &Pending, error: &StanzaError) -> bool {
+        let info = pending.info.as_ref();
+        let extra = error.extra.as_ref().filter(|extra| {
+            let ours = info.is_some_and(|info| info.namespace() == extra.namespace());
+            ours && extra.name() == "unknown-channel-name"
+        });
+        let at = pending
+            .content
+            .as_deref()
+            .and_then(|name| self.content_position(name));
+        let (Some(extra), Some(at)) = (extra, at) else {
             return false;
         };
+        let host = self.host_of(at);
         let name = extra.attribute("name").unwrap_or_default();
-        let known = self
-            .channels
-            .iter()
-            .find(|c| c.is_bound() && c.is_named(name));
+        let known = self.channels.iter().find(|c| {
+            c.is_bound() && c.is_named(name, extra.namespace()) && self.is_hosted(&c.content, host)
+        });
         let Some(channel) = known.map(|c| c.id) else {
             return false;
         };
