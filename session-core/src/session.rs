@@ -623,7 +623,7 @@ impl Session {
     }
 
     /// A device of the account that we offered to has answered.
-    pub(crate) fn adopt_remote(&mut self, remote: Peer) {
+    pub(crate) fn adopt_remote(&mut self, remote: Peer, now: Instant) {
         for content in &mut self.contents {
             for carrier in content.carriers.iter_mut().chain(&mut content.replacing) {
                 carrier.transport.handle_remote(&remote);
@@ -635,6 +635,7 @@ impl Session {
             }
         }
         self.remote = remote;
+        self.collect_all(now);
     }
 
     /// The reason with which the client ended the session while it was being created for the peer's offer.

@@ -71,20 +71,22 @@ pub trait Transport: Send {
     fn offer(&mut self) -> Element;
 
     /// Judges the peer's offer; the `Ok` value is our answer. Candidates in the offer come separately, by
-    /// [`split_info`](Self::split_info).
+    /// [`split_info`](Self::split_info). After an `Err` it may be called again, with another offer.
     ///
     /// # Errors
     /// Why we cannot work with it; the next transport is tried.
     fn accept_offer(&mut self, offer: &Element) -> Result<Element, TransportError>;
 
-    /// Judges the peer's answer to our offer.
+    /// Judges the peer's answer to our offer. After an `Err` it may be called again, with another answer. Channels that
+    /// have begun before are asked for outputs afterwards.
     ///
     /// # Errors
     /// Why we cannot work with it.
     fn accept_answer(&mut self, answer: &Element) -> Result<(), TransportError>;
 
-    /// The offer went to an account, and this device of it is the peer from now on. What the offer said stands. The
-    /// default is for transports that do not need the peer's address.
+    /// The offer went to an account, and this device of it is the peer from now on. What the offer said stands. Channels
+    /// are asked for outputs afterwards, once each has been told, too. The default is for transports that do not need the
+    /// peer's address.
     fn handle_remote(&mut self, remote: &Peer) {
         let _ = remote;
     }
@@ -105,7 +107,9 @@ pub trait Transport: Send {
         )
     }
 
-    /// Takes a `<transport/>` apart: for whom is what. Nothing is applied before the whole of it was understood.
+    /// Takes a `<transport/>` apart: for whom is what. Nothing is applied before the whole of it was understood. Of an offer
+    /// or an answer this comes before [`accept_offer`](Self::accept_offer) or [`accept_answer`](Self::accept_answer), or
+    /// after it: neither may rely on the other, which may still refuse.
     ///
     /// Children of other namespaces are to be passed over: they are for layers ([`LayerNegotiation`](crate::LayerNegotiation))
     /// that we do not have, or have not here.
@@ -151,8 +155,9 @@ pub enum InfoTarget {
 /// One logical flow of packets or bytes: a state machine, driven by its session.
 ///
 /// # For implementers
-/// After each call, and after waking the [`Waker`], the session drains [`poll_output`](Self::poll_output) and then asks
-/// [`poll_timeout`](Self::poll_timeout). What comes from the network may be anything: no panic, no unbounded memory.
+/// After each call, or after several that are made in one go ([`connect`](Self::connect) with [`pause`](Self::pause) and
+/// [`finish`](Self::finish)), and after waking the [`Waker`], the session drains [`poll_output`](Self::poll_output) and then
+/// asks [`poll_timeout`](Self::poll_timeout). What comes from the network may be anything: no panic, no unbounded memory.
 /// Every socket that was asked for is closed by the session when the channel goes; there is no need to emit
 /// [`ChannelOutput::Close`] then.
 pub trait TransportChannel: Send {

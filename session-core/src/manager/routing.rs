@@ -103,7 +103,7 @@ impl SessionManager {
 
     fn handle_message(&mut self, id: RequestId, message: Message, now: Instant) {
         let (from, dialect) = (message.from.clone(), message.dialect);
-        let result = match self.find(&message) {
+        let result = match self.find(&message, now) {
             Some(session) => self.deliver(session, &message, now),
             None if message.action == Action::SessionInitiate => {
                 self.receive_initiate(&message, now)
@@ -124,7 +124,7 @@ impl SessionManager {
     }
 
     /// The session that a message is for.
-    fn find(&mut self, message: &Message) -> Option<SessionId> {
+    fn find(&mut self, message: &Message, now: Instant) -> Option<SessionId> {
         let key = |remote: Peer| Key {
             remote,
             sid: message.sid.clone(),
@@ -142,7 +142,7 @@ impl SessionManager {
         if session.state() != State::SentInitiate || message.from.device().is_none() {
             return None;
         }
-        session.adopt_remote(message.from.clone());
+        session.adopt_remote(message.from.clone(), now);
         self.rekey(id);
         Some(id)
     }

@@ -600,6 +600,15 @@ impl Session {
         }
     }
 
+    /// Asks the channels that go over the transport of the content at `host` what they want.
+    pub(crate) fn collect_hosted(&mut self, host: usize, now: Instant) {
+        for at in 0..self.channels.len() {
+            if self.carrier_host(&self.channels[at].content) == Some(host) {
+                self.collect(at, now);
+            }
+        }
+    }
+
     /// The peer ends the session: what its streams have received and we held back still belongs to the application.
     pub(crate) fn drain_streams(&mut self, now: Instant) {
         for at in 0..self.channels.len() {

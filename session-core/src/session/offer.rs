@@ -408,7 +408,10 @@ impl Session {
         for _ in &infos {
             self.count_candidate(at)?;
         }
-        self.route_infos(at, infos, now)
+        self.route_infos(at, infos, now)?;
+        // Some began before the answer.
+        self.collect_hosted(at, now);
+        Ok(())
     }
 
     /// Of a content's transports only `chosen` stays.

@@ -417,11 +417,7 @@ impl Session {
             return;
         };
         carrier.transport.handle_info_reply(info, reply, now);
-        for at in 0..self.channels.len() {
-            if self.carrier_host(&self.channels[at].content) == Some(host) {
-                self.collect(at, now);
-            }
-        }
+        self.collect_hosted(host, now);
     }
 
     fn initiate_refused(&mut self, error: StanzaError, now: Instant) {
