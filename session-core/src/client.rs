@@ -29,9 +29,11 @@ pub trait SessionClient: Any + Send {
         Ok(())
     }
 
-    /// A session came into being, in state [`State::Init`]; `received` when the peer offers it.
+    /// A session came into being, in state [`State::Init`]; `received` when the peer offers it. Of its contents and
+    /// descriptions nothing is known yet: [`on_state`](Self::on_state) tells when they are there.
     ///
-    /// The place to create channels and to choose potential transports.
+    /// The place to create channels and to choose potential transports. [`Session::terminate`] declines what the peer
+    /// offers, for its reason.
     fn on_session_create(&mut self, session: &mut Session, received: bool, now: Instant);
 
     /// The session is in a new state. Each state once, in order, while `session.state()` may be further already.
@@ -76,9 +78,10 @@ pub trait SessionClient: Any + Send {
     ) {
     }
 
-    /// A channel is of no more use: the peer does not have it (libjingle SignalChannelGone), or its transport failed
-    /// and none is left, or it failed after we had finished the stream: a peer that closes it because it has all of it
-    /// looks the same. The session lives on unless it is told otherwise.
+    /// A channel is of no more use: the peer does not have it (libjingle SignalChannelGone), or its transport failed after
+    /// we had finished the stream, and no other can go on with it: a peer that closes it because it has all of it looks
+    /// the same. The session lives on unless it is told otherwise. Where a transport fails before, and none is left, the
+    /// session ends instead.
     fn on_channel_gone(
         &mut self,
         session: &mut Session,

@@ -347,9 +347,13 @@ pub enum Misuse {
         /// What was asked.
         event: Event,
     },
-    /// Only possible before the session was offered.
-    #[error("too late in state {0}: only possible before the session is offered")]
+    /// Not possible in this state. Most often it had to be done before the session was offered; what says so tells when it
+    /// is possible.
+    #[error("not possible in state {0}: it is too late, or too early")]
     TooLate(State),
+    /// The peer has offered the session, and what it is in this is the peer's to say.
+    #[error("this is the peer's to say, who has offered the session")]
+    ReceivedSession,
     /// There is no such session, or no longer.
     #[error("there is no session {0}")]
     NoSuchSession(crate::SessionId),
@@ -365,8 +369,10 @@ pub enum Misuse {
     /// A transport is registered under this name already.
     #[error("a transport is registered as {0:?} already")]
     DuplicateTransport(Arc<str>),
-    /// Not one transport to offer.
-    #[error("no transport is registered, so none can be offered")]
+    /// Not one transport to offer: none is registered and potential that serves the dialect and the layers.
+    #[error(
+        "none of the session's transports can be offered in this dialect and with these layers"
+    )]
     NoTransport,
     /// The session has no such content.
     #[error("the session has no content named {0:?}")]

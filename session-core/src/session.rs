@@ -294,7 +294,8 @@ impl Session {
         Ok(())
     }
 
-    /// Ends the session (libjingle Terminate). From [`State::Init`] nothing is sent, because nobody knows of it.
+    /// Ends the session (libjingle Terminate). From [`State::Init`] nothing is sent of a session of ours, because nobody
+    /// knows of it; the peer hears that its own is declined, with this reason.
     ///
     /// # Errors
     /// [`Misuse::NotNow`] when it is over already.
@@ -357,14 +358,14 @@ impl Session {
         Ok(())
     }
 
-    /// In which vocabulary to speak. Chosen from the peer's capabilities; a received session keeps the peer's.
+    /// In which vocabulary to speak. Chosen from the peer's capabilities.
     ///
     /// # Errors
-    /// [`Misuse::TooLate`] after [`State::Init`].
+    /// [`Misuse::TooLate`] after [`State::Init`]; [`Misuse::ReceivedSession`], which keeps the peer's.
     pub fn set_dialect(&mut self, dialect: &'static Dialect) -> Result<(), Misuse> {
         self.only_in_init()?;
         if self.role == Role::Responder {
-            return Err(Misuse::TooLate(self.state));
+            return Err(Misuse::ReceivedSession);
         }
         self.dialect = dialect;
         self.dialect_chosen = true;

@@ -14,8 +14,9 @@ use std::{
 const SPARES_MAX: usize = 32;
 
 impl SessionManager {
-    /// The next thing to do. Call it until it is [`Output::Wait`]. Clients react while this is being drained, and to data
-    /// sometimes before ([`handle_input`](Self::handle_input)).
+    /// The next thing to do. Call it until it is [`Output::Wait`]. Clients react while this is being drained, and to some
+    /// things before, within the call that brings them ([`handle_input`](Self::handle_input), and what creates or destroys
+    /// a session).
     #[must_use]
     pub fn poll_output(&mut self, now: Instant) -> Output {
         for id in self.shared.woken() {

@@ -9,8 +9,10 @@ use crate::{
 use std::{sync::Arc, time::Instant};
 
 impl SessionManager {
-    /// Something happened. Follow with [`poll_output`](Self::poll_output) until it waits. Datagrams of a session at rest
-    /// reach its client from here, where a channel has a [direct path](crate::DirectPath).
+    /// Something happened. Follow with [`poll_output`](Self::poll_output) until it waits. Clients are called from here, too:
+    /// with the peer's messages, which they judge and which are answered (`check_offer`, `on_session_create`, `on_info`),
+    /// after all that has happened to their session before, and with datagrams of a session at rest, where a channel has a
+    /// [direct path](crate::DirectPath).
     pub fn handle_input(&mut self, input: Input, now: Instant) {
         match input {
             Input::Datagram {

@@ -41,11 +41,13 @@ impl Session {
     /// A channel of the default content, for datagrams or for a stream, as the transport has it
     /// (libjingle CreateChannel).
     ///
-    /// It may be created at any time. Before a transport is chosen it waits for it; after that it connects at once.
+    /// It may be created at any time until the end. Before a transport is chosen it waits for it; after that it connects at
+    /// once.
     ///
     /// # Errors
-    /// [`Misuse::DuplicateChannel`], [`Misuse::TooMany`], [`Misuse::Transport`] when the chosen transport refuses it and no
-    /// other can follow. Where one can, the channel waits for that, and the refusal is told as a failure of the transport.
+    /// [`Misuse::TooLate`] after the end, [`Misuse::DuplicateChannel`], [`Misuse::TooMany`], [`Misuse::Transport`] when the
+    /// chosen transport refuses it and no other can follow. Where one can, the channel waits for that, and the refusal is
+    /// told as a failure of the transport.
     pub fn create_channel(&mut self, name: &str, now: Instant) -> Result<ChannelId, Misuse> {
         let content = self.default_content_name();
         self.create_channel_in(&content, name, None, now)

@@ -133,7 +133,8 @@ impl Session {
         &self.signals.terminate_reason
     }
 
-    /// Announces channels that the peer does not have.
+    /// Announces channels of which the peer says that it does not have them. A stream that fails after we have finished it
+    /// is told to the client alone ([`SessionClient::on_channel_gone`](crate::SessionClient::on_channel_gone)).
     pub fn signal_channel_gone(&self) -> &Signal<Arc<str>> {
         &self.signals.channel_gone
     }
