@@ -90,7 +90,7 @@ fn cut(sound: &mut VecDeque<f32>, count: usize, fade: usize) {
     sound.drain(..count);
 }
 
-/// The default microphone of the system.
+/// The default microphone of the system. What it records before it is first read is left out.
 pub struct Microphone {
     buffer: Buffer,
     sample_rate: u32,
