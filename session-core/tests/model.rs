@@ -5,7 +5,7 @@
 
 use proptest::prelude::*;
 use session_core::{
-    Config, ContentState, Dialect, Modification, Session, SessionId, State,
+    Config, ContentState, Dialect, Input, Modification, Session, SessionId, State,
     testing::{
         Callback, Conditions, MemoryDatagram, MemoryStream, Mishap, Note, Operation, Recorder,
         World, strategies::operations,
@@ -172,9 +172,13 @@ fn run(
     dialect: &'static Dialect,
     mishaps: [Mishaps; 2],
     operations: &[Operation],
+    interruptions: &[Interruption],
 ) -> Result<(), TestCaseError> {
     let mut world = world(seed, dialect, mishaps);
-    for operation in operations {
+    for (operation, interruption) in operations.iter().zip(interruptions) {
+        if let Some((host, interrupted)) = *interruption {
+            world.handle_input(host, Input::Interrupted(interrupted));
+        }
         world.apply(operation);
         prop_assert!(
             world.breaches().is_empty(),
@@ -243,6 +247,17 @@ fn cases() -> u32 {
     seeds.and_then(|seeds| seeds.parse().ok()).unwrap_or(10_000)
 }
 
+/// The most operations of a case.
+const MOST: usize = 40;
+
+/// Before an operation, the signalling of a host is interrupted, or goes on.
+type Interruption = Option<(usize, bool)>;
+
+fn interruptions() -> impl Strategy<Value = Vec<Interruption>> {
+    let one = proptest::option::weighted(0.1, (0..2_usize, any::<bool>()));
+    proptest::collection::vec(one, MOST)
+}
+
 fn config() -> ProptestConfig {
     ProptestConfig {
         cases: cases() / 2,
@@ -259,17 +274,19 @@ proptest! {
     fn two_peers_agree_in_jingle(
         seed in any::<u64>(),
         mishaps in [[mishap(), mishap(), mishap()], [mishap(), mishap(), mishap()]],
-        operations in operations(2, 40),
+        operations in operations(2, MOST),
+        interruptions in interruptions(),
     ) {
-        run(seed, Dialect::JINGLE, mishaps, &operations)?;
+        run(seed, Dialect::JINGLE, mishaps, &operations, &interruptions)?;
     }
 
     #[test]
     fn two_peers_agree_in_the_google_dialect(
         seed in any::<u64>(),
         mishaps in [[mishap(), mishap(), mishap()], [mishap(), mishap(), mishap()]],
-        operations in operations(2, 40),
+        operations in operations(2, MOST),
+        interruptions in interruptions(),
     ) {
-        run(seed, Dialect::GTALK, mishaps, &operations)?;
+        run(seed, Dialect::GTALK, mishaps, &operations, &interruptions)?;
     }
 }
