@@ -40,16 +40,19 @@ pub struct JmiConfig {
     pub answer: Duration,
     /// How long a proposal of somebody rings when nobody does anything about it.
     pub ring: Duration,
+    /// How long the session of a call that was answered here may take to come.
+    pub offer: Duration,
     /// A proposal that was delayed for longer than this on its way is not taken (XEP-0203).
     pub age: Duration,
 }
 
 impl Default for JmiConfig {
-    /// 45 s for an answer and 60 s of ringing, as clients have it; a minute of delay.
+    /// 45 s for an answer and 60 s of ringing, as clients have it; a minute for the session, and of delay.
     fn default() -> Self {
         Self {
             answer: Duration::from_secs(45),
             ring: Duration::from_secs(60),
+            offer: Duration::from_secs(60),
             age: Duration::from_secs(60),
         }
     }
@@ -117,7 +120,7 @@ pub enum JmiEnd {
     Migrated(Arc<str>),
     /// The session that it led to is over.
     Finished(Option<Reason>),
-    /// Nobody answered in time.
+    /// Nobody answered in time, or the session of a call that was answered here did not come: the answer may be lost.
     Unanswered,
     /// The message with the proposal came back: no device of the account is there, and nothing is kept for one.
     Unreachable,
@@ -147,6 +150,13 @@ struct Call {
     state: State,
     /// When it has waited for too long.
     due: Option<Instant>,
+}
+
+impl Call {
+    /// Whether it was answered here, and its session is still to come.
+    fn is_expected(&self) -> bool {
+        self.due.is_some() && matches!(self.state, State::Answered { .. })
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -233,20 +243,34 @@ impl Jmi {
         Ok(())
     }
 
-    /// Answers a call on this device: the caller will offer the session.
+    /// Answers a call on this device: the caller will offer the session. Once that is there, [`Self::begun`] is to be
+    /// said; without it the call is over after [`JmiConfig::offer`].
     ///
     /// # Errors
     /// [`JmiError::NoCall`].
-    pub fn accept(&mut self, id: &str) -> Result<(), JmiError> {
+    pub fn accept(&mut self, id: &str, now: Instant) -> Result<(), JmiError> {
         let from = self.caller_of(id)?;
         let ours = address::bare(&self.own);
         self.say(Verb::Accept, id, &ours, Vec::new());
         self.say(Verb::Proceed, id, &from, Vec::new());
         if let Some(call) = self.calls.get_mut(id) {
-            call.due = None;
+            call.due = now.checked_add(self.config.offer);
             call.state = State::Answered { with: from };
         }
         Ok(())
+    }
+
+    /// The calls that were answered here and whose session is still to come.
+    pub fn expected(&self) -> impl Iterator<Item = &Arc<str>> {
+        let expected = self.calls.iter().filter(|(_, call)| call.is_expected());
+        expected.map(|(id, _)| id)
+    }
+
+    /// The session of a call is there, which lasts until [`Self::finish`] from now on.
+    pub fn begun(&mut self, id: &str) {
+        if let Some(call) = self.calls.get_mut(id).filter(|call| call.is_expected()) {
+            call.due = None;
+        }
     }
 
     /// Declines a call, for all of our devices.
@@ -340,9 +364,11 @@ impl Jmi {
             .filter(|(_, call)| call.due.is_some_and(|due| due <= now));
         let due: Vec<_> = due.map(|(id, call)| (id.clone(), call.clone())).collect();
         for (id, call) in due {
-            if call.state == State::Calling {
-                let reason = wire::reason(&Reason::new(ReasonCondition::Timeout));
-                self.say(Verb::Retract, &id, &call.account, vec![reason]);
+            let reason = || vec![wire::reason(&Reason::new(ReasonCondition::Timeout))];
+            match &call.state {
+                State::Calling => self.say(Verb::Retract, &id, &call.account, reason()),
+                State::Answered { with } => self.say(Verb::Finish, &id, with, reason()),
+                State::Called { .. } => {}
             }
             self.over(&id, JmiEnd::Unanswered);
         }

@@ -72,7 +72,8 @@ impl Calls {
         Box::new(Messages(self.clone()))
     }
 
-    /// Lets `f` act on the calls: propose, ring, accept, reject, retract, finish.
+    /// Lets `f` act on the calls: propose, ring, accept, reject, retract, finish. [`Self::run`] sees by itself when the
+    /// session of a call begins.
     pub fn update<R>(&self, f: impl FnOnce(&mut Jmi, Instant) -> R) -> R {
         let result = f(&mut lock(&self.0.jmi), Instant::now());
         self.0.bell.notify_one();
@@ -91,6 +92,7 @@ impl Calls {
             tokio::select! {
                 () = self.0.bell.notified() => {}
                 () = sleep_until(wake.into()), if due.is_some() => {
+                    self.look_for_sessions(endpoint);
                     self.update(Jmi::handle_timeout);
                 }
                 () = finished(&mut asked) => asked = None,
@@ -110,6 +112,23 @@ impl Calls {
                 },
             }
         }
+    }
+
+    /// Tells which of the calls that were answered here have their session.
+    fn look_for_sessions(&self, endpoint: &Endpoint) {
+        // The endpoint holds its own lock while it hands us messages: never both the other way round.
+        let expected: Vec<Arc<str>> = lock(&self.0.jmi).expected().cloned().collect();
+        if expected.is_empty() {
+            return;
+        }
+        let begun: Vec<Arc<str>> = endpoint.update(|manager, _| {
+            let sessions = manager.session_ids().into_iter();
+            let sids =
+                sessions.filter_map(|id| manager.peek(id).map(|session| session.sid().clone()));
+            sids.filter(|sid| expected.contains(sid)).collect()
+        });
+        let mut jmi = lock(&self.0.jmi);
+        begun.iter().for_each(|id| jmi.begun(id));
     }
 
     /// Sends what is to be sent, now: [`Self::run`] does it soon, which is too late before an end.
@@ -316,6 +335,47 @@ mod tests {
             panic!("{incoming:?}");
         };
         envelope
+    }
+
+    #[tokio::test]
+    async fn a_call_that_was_answered_ends_by_time_unless_its_session_is_there() {
+        use session_core::testing::{RECORDER_NAMESPACE, Recorder};
+        let own = Peer::from("me@z/1");
+        let text = "<message from='friend@x/1'><propose xmlns='urn:xmpp:jingle-message:0' id='call'/></message>";
+        for is_there in [true, false] {
+            let config = JmiConfig {
+                offer: Duration::from_millis(200),
+                ..JmiConfig::default()
+            };
+            let (calls, mut events) = Calls::new(config);
+            let config = session_core::Config::default();
+            let entropy = session_core::SeededEntropy::new(1);
+            let mut manager = SessionManager::new(config, entropy);
+            manager.add_client(Recorder::new()).unwrap();
+            let link = Silent {
+                up: false,
+                end: Box::pin(tokio::time::sleep(Duration::from_secs(1))),
+            };
+            let endpoint = Endpoint::spawn_with(manager, link, Options::default());
+            let answered = calls.update(|jmi, now| {
+                jmi.set_own(own.clone());
+                jmi.handle_message(&message(&own, text), None, now);
+                jmi.accept("call", now)
+            });
+            answered.unwrap();
+            if is_there {
+                endpoint.update(|manager, now| {
+                    let id = manager.create_session(own.clone(), RECORDER_NAMESPACE, now);
+                    let session = manager.session(id.unwrap()).unwrap();
+                    session.set_sid("call").unwrap();
+                });
+            }
+            let ended = timeout(Duration::from_secs(10), calls.run(&endpoint)).await;
+            ended.expect("the link has ended");
+            let told = std::iter::from_fn(|| events.try_recv().ok());
+            let over = told.filter(|told| matches!(told, JmiOutput::Over { .. }));
+            assert_eq!(over.count(), usize::from(!is_there), "{is_there}");
+        }
     }
 
     /// What becomes of a message where only a friend may call.

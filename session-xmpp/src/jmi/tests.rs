@@ -143,7 +143,7 @@ fn one_answers_and_the_others_stop_ringing() {
             assert_eq!(world.told(at), [proposed]);
         }
         world.act(2, |jmi, _| jmi.ring("c1")).unwrap();
-        world.act(3, |jmi, _| jmi.accept("c1")).unwrap();
+        world.act(3, |jmi, now| jmi.accept("c1", now)).unwrap();
         world.settle();
         let (id, by) = ("c1".into(), full(BOB, 2));
         let ringing = JmiOutput::Ringing { id, by };
@@ -155,7 +155,7 @@ fn one_answers_and_the_others_stop_ringing() {
         }
         assert_eq!(world.told(1), []);
         assert_eq!(
-            world.act(4, |jmi, _| jmi.accept("c1")),
+            world.act(4, |jmi, now| jmi.accept("c1", now)),
             Err(JmiError::NoCall)
         );
         let done = Reason::new(ReasonCondition::Success);
@@ -210,6 +210,34 @@ fn a_call_is_declined_withdrawn_or_forgotten() {
 }
 
 #[test]
+fn an_answer_that_is_lost_ends_by_time() {
+    for begun in [false, true] {
+        let mut world = World::new(true);
+        let propose = |jmi: &mut Jmi, now| jmi.propose("c1", &BOB.into(), media(), now);
+        world.act(0, propose).unwrap();
+        world.settle();
+        world.act(2, |jmi, now| jmi.accept("c1", now)).unwrap();
+        // What the device says is lost with its link.
+        world
+            .devices
+            .iter_mut()
+            .for_each(|device| device.queue.clear());
+        assert_eq!(world.devices[2].jmi.expected().count(), 1);
+        if begun {
+            world.act(2, |jmi, _| jmi.begun("c1"));
+            assert_eq!(world.devices[2].jmi.expected().count(), 0);
+        }
+        world.told(2);
+        world.now += JmiConfig::default().offer;
+        world.act(2, Jmi::handle_timeout);
+        let ended = (!begun).then(|| over("c1", JmiEnd::Unanswered));
+        assert_eq!(world.told(2), Vec::from_iter(ended));
+        assert_eq!(world.devices[2].jmi.calls().count(), usize::from(begun));
+        assert_eq!(world.devices[2].jmi.poll_timeout(), None);
+    }
+}
+
+#[test]
 fn who_calls_at_once_has_one_call() {
     for (ours, theirs) in [("a1", "b1"), ("b1", "a1"), ("c1", "c1")] {
         let mut world = World::new(true);
@@ -237,7 +265,7 @@ fn who_calls_at_once_has_one_call() {
         };
         assert_eq!(lost.iter().filter(tie).count(), 1, "{lost:?}");
         assert!(world.is_ringing(loser), "{ours} {theirs}");
-        world.act(loser, |jmi, _| jmi.accept(lower)).unwrap();
+        world.act(loser, |jmi, now| jmi.accept(lower, now)).unwrap();
         world.settle();
         let proceeds = |told: &JmiOutput| matches!(told, JmiOutput::Proceed { .. });
         assert!(world.devices[winner].told.iter().any(proceeds));
@@ -259,7 +287,7 @@ fn a_call_moves_to_another_device() {
         .act(0, |jmi, now| jmi.propose("c1", &BOB.into(), media(), now))
         .unwrap();
     world.settle();
-    world.act(2, |jmi, _| jmi.accept("c1")).unwrap();
+    world.act(2, |jmi, now| jmi.accept("c1", now)).unwrap();
     world.settle();
     world.told(2);
     world
@@ -348,7 +376,11 @@ proptest! {
                     let to = if at < 2 { BOB } else { ALICE };
                     let _ = world.act(at, |jmi, now| jmi.propose(&format!("{:x}-{next}", next * 7919 % 251), &to.into(), media(), now));
                 }
-                (1, Some(id)) => drop(world.act(at, |jmi, _| jmi.accept(id))),
+                (1, Some(id)) => drop(world.act(at, |jmi, now| {
+                    let accepted = jmi.accept(id, now);
+                    jmi.begun(id);
+                    accepted
+                })),
                 (2, Some(id)) => drop(world.act(at, |jmi, _| jmi.reject(id, &busy()))),
                 (3, Some(id)) => drop(world.act(at, |jmi, _| jmi.retract(id, &busy()))),
                 (4, Some(id)) => drop(world.act(at, |jmi, _| jmi.finish(id, &busy()))),

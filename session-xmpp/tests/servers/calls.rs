@@ -93,7 +93,7 @@ async fn one_answers(server: &Running) {
     phone.calls.update(|jmi, _| jmi.ring(id)).unwrap();
     let (by, with) = (phone.address.clone(), phone.address.clone());
     assert_eq!(alice.next().await, JmiOutput::Ringing { id: id.into(), by });
-    phone.calls.update(|jmi, _| jmi.accept(id)).unwrap();
+    phone.calls.update(|jmi, now| jmi.accept(id, now)).unwrap();
     assert_eq!(
         alice.next().await,
         JmiOutput::Proceed {

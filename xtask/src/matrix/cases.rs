@@ -262,8 +262,8 @@ impl Case {
         let id = stage.announced.iter().find_map(proposed);
         let id = id.ok_or("the announcement did not arrive")?;
         let verdict = self.verdict;
-        let done = stage.announce(|jmi, _| match verdict {
-            Verdict::Accept => jmi.ring(&id).and_then(|()| jmi.accept(&id)),
+        let done = stage.announce(|jmi, now| match verdict {
+            Verdict::Accept => jmi.ring(&id).and_then(|()| jmi.accept(&id, now)),
             Verdict::Decline => jmi.reject(&id, &ReasonCondition::Decline.into()),
             Verdict::Busy => jmi.reject(&id, &ReasonCondition::Busy.into()),
             Verdict::Silent => jmi.ring(&id),

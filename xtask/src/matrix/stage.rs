@@ -233,6 +233,10 @@ impl Stage {
             self.stranger.handle_timeout(now);
         }
         if self.jmi.poll_timeout().is_some_and(|at| at <= now) {
+            let session = self.session().and_then(|id| self.manager.peek(id));
+            if let Some(session) = session {
+                self.jmi.begun(session.sid());
+            }
             self.jmi.handle_timeout(now);
         }
         self.drain();

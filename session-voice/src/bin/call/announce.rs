@@ -114,7 +114,10 @@ impl Phone {
         let mut line = self.line();
         (line.calls, line.expects) = (false, Some(from.clone()));
         drop(line);
-        let accepted = self.online.calls.update(|calls, _| calls.accept(call));
+        let accepted = self
+            .online
+            .calls
+            .update(|calls, now| calls.accept(call, now));
         accepted.map(|_| ()).map_err(|_| outcome::missed(from))
     }
 
