@@ -23,7 +23,7 @@ use crate::{
 };
 use session_core::{Config, Dialect, Element, Misuse, Notice, Peer, SessionManager, StanzaError};
 use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
-use tokio::{sync::mpsc, time::timeout};
+use tokio::time::timeout;
 use transport_p2p::{ice, raw_udp};
 use transport_relay::{ibb, s5b};
 
@@ -41,9 +41,6 @@ const STUN_MAX: usize = 4;
 
 /// Proxies whose addresses are looked up.
 const PROXIES_MAX: usize = 4;
-
-/// Devices that are greeted again after a new login.
-const GREETED_MAX: usize = 4_096;
 
 impl Account {
     /// Logs in, finds out what there is on the way to others, and shows what the program can. `setup` registers clients and
@@ -109,7 +106,8 @@ impl Account {
         let priority = if program.calls { 0 } else { -1 };
         let priority = Element::new(ns::CLIENT, "priority").text(&priority.to_string());
         let presence = presence.child(priority);
-        tasks.spawn(show(weak.clone(), presence, greetings));
+        let shown = presence.clone();
+        tasks.spawn(greetings.show(weak.clone(), discovery.clone(), shown));
         if self.policy.needs_roster() {
             let own = address::bare(&address);
             tasks.spawn(follow_roster(weak, own, self.policy.clone()));
@@ -370,44 +368,6 @@ async fn follow_roster(endpoint: WeakEndpoint, account: Peer, policy: Policy) {
             }
             Notice::Ended => return,
             Notice::Value(_) | Notice::Snapshot { .. } => {}
-        }
-    }
-}
-
-/// Shows us after each login, and to those who are to be greeted.
-async fn show(endpoint: WeakEndpoint, presence: Element, mut greetings: mpsc::Receiver<Peer>) {
-    let Some(strong) = endpoint.upgrade() else {
-        return;
-    };
-    let mut link = strong.connect_link_state();
-    drop(strong);
-    let mut greeted = BTreeSet::new();
-    let send = |to: Option<&Peer>| {
-        let presence = presence.clone().with_opt("to", to.map(Peer::as_str));
-        // A link that is down is told again when it is up.
-        endpoint
-            .upgrade()
-            .map(|endpoint| endpoint.send_stanza(&presence))
-    };
-    loop {
-        tokio::select! {
-            notice = link.next() => match notice {
-                Some(Notice::Value(LinkState::Up(_)) | Notice::Snapshot { last: Some(LinkState::Up(_)), .. }) => {
-                    send(None);
-                    greeted.iter().for_each(|peer| {
-                        send(Some(peer));
-                    });
-                }
-                Some(Notice::Ended) | None => return,
-                Some(Notice::Value(_) | Notice::Snapshot { .. }) => {}
-            },
-            peer = greetings.recv() => {
-                let Some(peer) = peer else { return };
-                send(Some(&peer));
-                if greeted.len() < GREETED_MAX {
-                    greeted.insert(peer);
-                }
-            }
         }
     }
 }

@@ -111,7 +111,7 @@ impl Directory {
         self.devices.insert(presence.from.clone(), device);
     }
 
-    /// Nobody is there any more: the login ended. What hashes mean stays.
+    /// Nobody is there any more: the login ended, and whoever leaves from now on leaves unseen. What hashes mean stays.
     pub fn clear(&mut self) {
         self.devices.clear();
     }
