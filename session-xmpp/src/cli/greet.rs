@@ -117,10 +117,13 @@ impl Greetings {
             tokio::select! {
                 notice = link.next() => match notice {
                     Some(
-                        Notice::Value(LinkState::Up(_))
-                        | Notice::Snapshot { last: Some(LinkState::Up(_)), .. },
+                        Notice::Value(LinkState::Up(own))
+                        | Notice::Snapshot { last: Some(LinkState::Up(own)), .. },
                     ) => {
-                        discovery.with(|directory| directory.clear());
+                        discovery.with(|directory| {
+                            directory.clear();
+                            directory.set_own(&own);
+                        });
                         send(None);
                         self.again().iter().for_each(|peer| {
                             send(Some(peer));

@@ -126,6 +126,7 @@ impl Account {
             address,
             trace: self.trace,
             dialect: self.dialect,
+            presence,
             json: self.json,
             quiet: self.quiet,
             who,

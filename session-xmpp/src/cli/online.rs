@@ -56,6 +56,8 @@ pub struct Online {
     pub json: bool,
     /// Whether to say nothing but failures.
     pub quiet: bool,
+    /// What shows others that we are here, with the program's priority.
+    pub(super) presence: Element,
     pub(super) dialect: DialectName,
     pub(super) who: &'static str,
     pub(super) _tasks: Tasks,
@@ -124,7 +126,7 @@ impl Online {
 
     /// Shows somebody that we are here and what we can, whether or not they may see our presence otherwise.
     pub fn show(&self, peer: &Peer) {
-        let presence = self.discovery.presence(Some(peer));
+        let presence = self.presence.clone().with("to", peer.as_str());
         // An address that XML cannot carry is none; a link that is down shows us when it is up.
         let _ = self.endpoint.send_stanza(&presence);
     }

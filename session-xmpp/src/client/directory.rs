@@ -51,6 +51,8 @@ pub struct Question {
 /// See the [module](self).
 #[derive(Debug, Default)]
 pub struct Directory {
+    /// This device, which is none to reach.
+    own: Option<Peer>,
     devices: BTreeMap<Peer, Device>,
     known: BTreeMap<(String, String), Arc<Info>>,
     /// The keys of what is known, in the order of learning.
@@ -64,9 +66,17 @@ impl Directory {
         Self::default()
     }
 
+    /// We are this device: what a server shows us of it, it shows us of ourselves. Whoever asks for a device of our own
+    /// account means another.
+    pub fn set_own(&mut self, own: &Peer) {
+        self.devices.remove(own);
+        self.own = Some(own.clone());
+    }
+
     /// Takes a presence. Returns whether it says that a device came or went.
     pub fn handle_presence(&mut self, presence: &Envelope) -> bool {
-        if presence.is_message() || presence.from.device().is_none() {
+        let own = Some(&presence.from) == self.own.as_ref();
+        if own || presence.is_message() || presence.from.device().is_none() {
             return false;
         }
         match presence.kind() {
@@ -279,6 +289,36 @@ mod tests {
             directory.choose(&account, &["calls"]).unwrap().0,
             "a@x/1".into()
         );
+    }
+
+    #[test]
+    fn we_are_no_device_of_our_account() {
+        let mut directory = Directory::new();
+        let (own, other) = (Peer::from("me@x/here"), Peer::from("me@x/there"));
+        let both = |directory: &mut Directory| {
+            let sends = info(&["files"]);
+            for (device, priority) in [(&own, 5), (&other, -1)] {
+                let caps = Some(sends.caps("n"));
+                directory.handle_presence(&presence(device.as_str(), priority, caps));
+            }
+            directory.learn(&other, Some(sends));
+        };
+        both(&mut directory);
+        // It may be known only after that.
+        directory.set_own(&own);
+        let account = Peer::from("me@x");
+        for _ in 0..2 {
+            assert_eq!(directory.devices(&account), [other.clone()]);
+            assert_eq!(directory.choose(&account, &["files"]).unwrap().0, other);
+            both(&mut directory);
+        }
+        directory.clear();
+        both(&mut directory);
+        assert_eq!(directory.devices(&account), [other.clone()]);
+        // The next login has another name, and the one before may be somebody else's.
+        directory.set_own(&"me@x/new".into());
+        both(&mut directory);
+        assert_eq!(directory.devices(&account).len(), 2);
     }
 
     #[test]

@@ -127,12 +127,29 @@ async fn strangers_find_each_other(server: &Running, name: &str) {
     assert!(trace.contains("\"event\":\"end\"") && trace.contains("session-initiate"));
 }
 
+/// Whoever names his own account means another device of it, not the one that he sits at.
+async fn devices_of_one_account_find_each_other(server: &Running, name: &str) {
+    let folder = Folder::new(&format!("{name}-devices"));
+    let alice = || login(args(server, &folder, "alice"));
+    let there = alice().await.unwrap();
+    let here = alice().await.unwrap();
+    let to = format!("alice@{SCRAM}");
+    for (from, to_whom) in [(&here, &there), (&there, &here)] {
+        let ((), text) = tokio::join!(send(from, &to, "from desk to desk"), receive(to_whom));
+        assert_eq!(text, "from desk to desk");
+    }
+    let done = Reason::new(ReasonCondition::Success);
+    here.finish(done.clone()).await.unwrap();
+    there.finish(done).await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn prosody() {
     let Some(server) = prosody::start("programs-prosody", Wishes::default()) else {
         return;
     };
     strangers_find_each_other(&server, "programs-prosody").await;
+    devices_of_one_account_find_each_other(&server, "programs-prosody").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -141,6 +158,7 @@ async fn ejabberd() {
         return;
     };
     strangers_find_each_other(&server, "programs-ejabberd").await;
+    devices_of_one_account_find_each_other(&server, "programs-ejabberd").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
