@@ -27,7 +27,7 @@ mod show;
 
 pub use args::{Args, Command, GetArgs, ReceiveArgs, SendArgs, ShareArgs, TransferArgs};
 pub use board::{Listed, PUBLISHED_MAX};
-pub use hand::{Hand, PROGRAM, Ways, client};
+pub use hand::{Hand, PROGRAM, Ways, client, client_that_takes_nothing};
 pub use limit::{Limit, parse_rate};
 pub use receive::{Arrival, Inbox};
 pub use send::Delivery;
@@ -106,9 +106,9 @@ pub async fn run(args: Args) -> Result<Exit, Problem> {
         account.services.push(service);
         board
     });
-    let config = ways.clone();
+    let client = work.client(&ways);
     let online = account
-        .login(&PROGRAM, move |manager| manager.add_client(client(&config)))
+        .login(&work.program(), move |manager| manager.add_client(client))
         .await?;
     let hand = Hand::new(online.endpoint.clone(), view.clone(), args.transfer().limit);
     let mut stop = Stop::new().map_err(|error| failing::io("listen for Ctrl-C", &error))?;

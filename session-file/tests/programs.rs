@@ -27,3 +27,5 @@ mod names;
 mod relay;
 #[path = "programs/switchboard.rs"]
 mod switchboard;
+#[path = "programs/takers.rs"]
+mod takers;

@@ -1,11 +1,18 @@
 //! The command line.
 
-use super::{board::Board, get, parse_rate, receive::Inbox, send, share};
-use crate::{disk::Existing, pcp::hand::Hand};
+use super::{
+    board::Board,
+    get,
+    hand::{Hand, PROGRAM, RECEIVER, RECEIVES, SHARER, SHARES, Ways, client},
+    parse_rate,
+    receive::Inbox,
+    send, share,
+};
+use crate::{FILE_TRANSFER, FileClient, disk::Existing, pcp::client_that_takes_nothing};
 use clap::{Args as ClapArgs, Parser, Subcommand};
 use session_core::Peer;
 use session_xmpp::{
-    cli::{AccountArgs, Exit, Online, Problem},
+    cli::{AccountArgs, Exit, Online, Problem, Program},
     client::Policy,
     endpoint::Service,
 };
@@ -213,6 +220,23 @@ impl Work {
         }
     }
 
+    /// What the program is meanwhile.
+    pub(super) fn program(&self) -> Program {
+        match self {
+            Self::Send(..) | Self::Get(..) | Self::List(_) => PROGRAM,
+            Self::Receive(..) => RECEIVER,
+            Self::Share(_) => SHARER,
+        }
+    }
+
+    /// What it does files with.
+    pub(super) fn client(&self, ways: &Ways) -> FileClient {
+        match self {
+            Self::Send(..) | Self::Get(..) | Self::List(_) => client_that_takes_nothing(ways),
+            Self::Receive(..) | Self::Share(_) => client(ways),
+        }
+    }
+
     /// What is told while it lasts, and what takes the questions about it.
     pub(super) fn board(&mut self, policy: &Policy) -> Option<(Board, Box<dyn Service>)> {
         match self {
@@ -227,7 +251,8 @@ impl Work {
     pub(super) async fn run(self, hand: &Hand, online: &Online) -> Result<Exit, Problem> {
         match self {
             Self::Send(order, to) => {
-                let found = online.find(&to, &[crate::FILE_TRANSFER]).await?;
+                let found = online.find_rather(&to, &[FILE_TRANSFER], &[RECEIVES]);
+                let found = found.await?;
                 let ours = found.info.has(crate::OWN);
                 order
                     .run(&hand.towards(&found.info), &found.device, ours)
@@ -238,7 +263,8 @@ impl Work {
                 inbox.run(hand, count).await
             }
             Self::Get(order, whom) => {
-                let found = online.find(&whom, &[crate::FILE_TRANSFER]).await?;
+                let found = online.find_rather(&whom, &[FILE_TRANSFER], &[SHARES]);
+                let found = found.await?;
                 order.run(&hand.towards(&found.info), &found.device).await
             }
             Self::List(whom) => {

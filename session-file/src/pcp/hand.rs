@@ -7,9 +7,10 @@ use super::{
     pump::Line,
 };
 use crate::{
-    Decision, FILE_TRANSFER, FileClient, FileConfig, FileError, Phase, Proposal, TransferId,
+    Decision, FILE_TRANSFER, FileClient, FileConfig, FileError, FileVerdict, Phase, Proposal,
+    TransferId,
 };
-use session_core::{ChannelLayer, LayerChoice, Peer, ReasonCondition, SessionId};
+use session_core::{ChannelLayer, LayerChoice, Peer, Reason, ReasonCondition, SessionId};
 use session_xmpp::{
     Endpoint,
     cli::{Exit, Problem, Program, TransportName},
@@ -25,19 +26,36 @@ use transport_p2p::{
     sctp::{self, DataChannelConfig, DataChannelLayer, DataChannelTransportFactory},
 };
 
-/// What `pcp` is, and tells others that it is.
+/// What `pcp` is, and tells others that it is, while it sends or fetches. It takes nothing then, and says nothing of files: an
+/// account may have others that do.
 pub const PROGRAM: Program = Program {
     name: "pcp",
     node: "urn:uuid:5f0c6f0e-3a57-4b7a-9d1e-8c1b7c3d2a46",
     kind: "pc",
-    features: &[
-        FILE_TRANSFER,
-        "urn:xmpp:hashes:2",
-        "urn:xmpp:hash-function-text-names:sha-256",
-        crate::OWN,
-    ],
+    features: &[HASHES, SHA_256, crate::OWN],
     calls: false,
 };
+
+/// The same while it receives.
+pub(super) const RECEIVER: Program = Program {
+    features: &[FILE_TRANSFER, HASHES, SHA_256, crate::OWN, RECEIVES],
+    ..PROGRAM
+};
+
+/// The same while it shares.
+pub(super) const SHARER: Program = Program {
+    features: &[FILE_TRANSFER, HASHES, SHA_256, crate::OWN, SHARES],
+    ..PROGRAM
+};
+
+/// What tells whoever has a file that it is taken here.
+pub(super) const RECEIVES: &str = "urn:uuid:5f0c6f0e-3a57-4b7a-9d1e-8c1b7c3d2a46#receive";
+
+/// What tells whoever wants a file that some are given here.
+pub(super) const SHARES: &str = "urn:uuid:5f0c6f0e-3a57-4b7a-9d1e-8c1b7c3d2a46#share";
+
+const HASHES: &str = "urn:xmpp:hashes:2";
+const SHA_256: &str = "urn:xmpp:hash-function-text-names:sha-256";
 
 /// How long a connection to the server may take to come back.
 const ONLINE_WAIT: Duration = Duration::from_secs(30);
@@ -155,6 +173,16 @@ pub fn client(ways: &Ways) -> FileClient {
     config.limits.send_bytes = 1 << 20;
     config.limits.receive_bytes = 1 << 20;
     FileClient::new(config)
+}
+
+/// The same for a program that sends or fetches: whoever offers it something, or asks for it, is told so at once.
+pub fn client_that_takes_nothing(ways: &Ways) -> FileClient {
+    let mut client = client(ways);
+    client.set_policy(|_| {
+        let reason = Reason::new(ReasonCondition::Decline);
+        FileVerdict::Decline(reason.with_text("this program takes and gives nothing"))
+    });
+    client
 }
 
 /// One end: an endpoint with a [`client`] of files, and how to use it.

@@ -111,7 +111,8 @@ pub(crate) fn stranger(router: &Router, name: &str, linger: Duration) -> Side {
     side_with(router, &address, Via::RawUdp, (None, None), (&ways, client))
 }
 
-fn side_with(
+/// The same, with this client.
+pub(crate) fn side_with(
     router: &Router,
     address: &str,
     via: Via,

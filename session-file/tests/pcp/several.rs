@@ -2,14 +2,19 @@
 
 use super::kit::{self, Place, Side, Via, bytes, long, pair};
 use bytes::Bytes;
-use session_core::Peer;
+use session_core::{Cause, Peer, ReasonCondition};
 use session_file::{
-    FILE_TRANSFER, File, FileClient, FileRange, Outcome, Phase, Proposal, Read, TransferId,
+    FILE_TRANSFER, Fault, File, FileClient, FileRange, Outcome, Phase, Proposal, Read, TransferId,
     disk::{Existing, Source},
-    pcp::Shelf,
+    pcp::{Shelf, Ways, client_that_takes_nothing},
 };
 use session_xmpp::{cli::Exit, endpoint::Router};
-use std::{collections::BTreeMap, fs, path::PathBuf, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 /// Proposes this in one session.
 fn open(from: &Side, to: &Peer, proposals: Vec<Proposal>) -> Vec<TransferId> {
@@ -18,6 +23,14 @@ fn open(from: &Side, to: &Peer, proposals: Vec<Proposal>) -> Vec<TransferId> {
         let id = manager.create_session(local, FILE_TRANSFER, now).unwrap();
         FileClient::open(manager, id, to.clone(), proposals, now).unwrap()
     })
+}
+
+fn ask(name: &str) -> Proposal {
+    let file = File {
+        name: Some(name.into()),
+        ..File::default()
+    };
+    Proposal::Request(file, None)
 }
 
 fn offer(name: &str, content: &[u8]) -> Proposal {
@@ -125,13 +138,6 @@ async fn several_shared_files_that_are_asked_for_in_one_session_all_arrive() {
     let shelf = Shelf::new(&place.path("shelf")).unwrap();
     let hand = bob.hand.clone();
     let _sharing = kit::Task(tokio::spawn(async move { shelf.run(&hand).await }));
-    let ask = |name: &str| {
-        let file = File {
-            name: Some(name.into()),
-            ..File::default()
-        };
-        Proposal::Request(file, None)
-    };
     let proposals = files.iter().map(|(name, _)| ask(name)).collect();
     let ids = open(&alice, &bob.address, proposals);
     let got = take(&alice, &ids).await;
@@ -139,17 +145,43 @@ async fn several_shared_files_that_are_asked_for_in_one_session_all_arrive() {
         got.into_iter()
             .eq(files.into_iter().map(|(_, content)| content))
     );
-    // The session is let go of at both ends.
+    released(&[&alice, &bob]).await;
+}
+
+/// Waits until their sessions are let go of.
+async fn released(sides: &[&Side]) {
+    let lives = |side: &&Side| {
+        let endpoint = side.hand.endpoint();
+        endpoint.update(|manager, _| manager.session_count() > 0)
+    };
     long(async {
-        let lives = |side: &Side| {
-            let endpoint = side.hand.endpoint();
-            endpoint.update(|manager, _| manager.session_count() > 0)
-        };
-        while lives(&alice) || lives(&bob) {
+        while sides.iter().any(lives) {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     })
     .await;
+}
+
+/// Others offer it what they have all the same.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_program_that_takes_nothing_says_so_at_once() {
+    let router = Router::new();
+    let alice = kit::stranger(&router, "alice", Duration::from_secs(35));
+    let ways = Ways::new(true).unwrap();
+    let client = client_that_takes_nothing(&ways);
+    let address = "bob@example.org/pcp";
+    let bob = kit::side_with(&router, address, Via::RawUdp, (None, None), (&ways, client));
+    for proposal in [offer("a", b"a"), ask("a")] {
+        let ids = open(&alice, &bob.address, vec![proposal]);
+        let all = [(&ids[0], &b"a"[..])];
+        let given = tokio::time::timeout(Duration::from_secs(20), give(&alice, &all));
+        let outcomes = given.await.unwrap();
+        let Outcome::Failed(Fault::Session(Cause::Remote(Some(reason)))) = &outcomes[0] else {
+            panic!("{outcomes:?}");
+        };
+        assert_eq!(reason.condition, ReasonCondition::Decline);
+        assert!(reason.text.is_some());
+    }
 }
 
 /// A part of `out/file` is in `in`, and somebody is at it: so whoever is offered that file again decides late. What lets go of it.
@@ -172,7 +204,7 @@ async fn held(place: &Place) -> (PathBuf, fs::File) {
 }
 
 /// As `pcp` would offer it.
-fn offer_again(path: &std::path::Path) -> Proposal {
+fn offer_again(path: &Path) -> Proposal {
     let mut file = Source::open(path).unwrap().offer("file").unwrap();
     file.range = Some(FileRange::default());
     Proposal::Offer(file)

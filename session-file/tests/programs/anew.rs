@@ -13,16 +13,22 @@ use clap::Parser as _;
 use faulty::{Fault, Faulty};
 use session_core::Reason;
 use session_file::{
-    Acceptance, Decision, FileClient, FileConfig, FileVerdict, Integrity, Outcome, Read,
-    TransferId,
+    Acceptance, Decision, FILE_TRANSFER, FileClient, FileConfig, FileVerdict, Integrity, Outcome,
+    Read, TransferId,
     pcp::{Args, PROGRAM},
 };
-use session_xmpp::cli::Online;
+use session_xmpp::cli::{Online, Program};
 use std::{
     net::{IpAddr, Ipv4Addr},
     time::{Duration, Instant},
 };
 use transport_relay::s5b::{self, S5b, S5bConfig};
+
+/// What the other client tells of itself.
+const OTHER: Program = Program {
+    features: &[FILE_TRANSFER],
+    ..PROGRAM
+};
 
 /// What the other client got.
 #[derive(Debug, Default)]
@@ -38,7 +44,7 @@ struct Got {
 /// It logs in, and its connections break so long after they began. What breaks first is offered first.
 async fn log_in(words: &[String], breaks: Duration) -> Online {
     let args = Args::parse_from(words);
-    let account = args.account().clone().resolve(&PROGRAM).unwrap();
+    let account = args.account().clone().resolve(&OTHER).unwrap();
     let mut files = FileClient::new(FileConfig {
         moves: false,
         ..FileConfig::default()
@@ -51,7 +57,7 @@ async fn log_in(words: &[String], breaks: Duration) -> Online {
         listen: vec![IpAddr::V4(Ipv4Addr::LOCALHOST)],
         ..S5bConfig::default()
     });
-    let online = account.login(&PROGRAM, |manager| {
+    let online = account.login(&OTHER, |manager| {
         manager.add_transport(Faulty::new(direct, Fault::FailsAfter(breaks)))?;
         manager.add_client(files)
     });

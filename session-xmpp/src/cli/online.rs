@@ -23,6 +23,9 @@ const APPEAR_MAX: Duration = Duration::from_secs(8);
 /// How long to wait for a better device when some are there that cannot.
 const BETTER_MAX: Duration = Duration::from_secs(2);
 
+/// How long to wait for a device that is preferred when others are there that can. Those of an account show themselves one by one.
+const RATHER_MAX: Duration = Duration::from_millis(300);
+
 /// How often to look whether a device has appeared.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
@@ -92,11 +95,24 @@ impl Online {
     /// # Errors
     /// `peer-offline`, `peer-without-jingle`, `peer-cannot`, `peer-unknown` and `peer-silent`, all [`Exit::Failed`].
     pub async fn find(&self, peer: &Peer, features: &[&str]) -> Result<Found, Problem> {
+        self.find_rather(peer, features, &[]).await
+    }
+
+    /// The same, and of an account rather a device that has these features, too, whatever the account prefers.
+    ///
+    /// # Errors
+    /// As [`find`](Self::find).
+    pub async fn find_rather(
+        &self,
+        peer: &Peer,
+        features: &[&str],
+        rather: &[&str],
+    ) -> Result<Found, Problem> {
         self.policy.allow(peer);
         self.show(peer);
         let found = match peer.device() {
             Some(_) => self.ask(peer).await?,
-            None => self.appear(peer, features).await?,
+            None => self.appear(peer, features, rather).await?,
         };
         if is_google(found.dialect) {
             return Ok(found);
@@ -200,15 +216,33 @@ impl Online {
     }
 
     /// Waits for a device of an account that can; else for any.
-    async fn appear(&self, account: &Peer, features: &[&str]) -> Result<Found, Problem> {
+    async fn appear(
+        &self,
+        account: &Peer,
+        features: &[&str],
+        rather: &[&str],
+    ) -> Result<Found, Problem> {
         let mut wanted = vec![ns::JINGLE];
         wanted.extend(features);
+        let best = [&wanted, rather].concat();
         let mut until = Instant::now() + APPEAR_MAX;
         let mut is_there = false;
+        let mut rather_until = None;
         loop {
-            let found = self.discovery.find(&self.endpoint, account, &wanted).await;
+            let found = self.discovery.find(&self.endpoint, account, &best).await;
             if let Some((device, info)) = found {
                 return Ok(self.found(device, info));
+            }
+            let other = self
+                .discovery
+                .with(|directory| directory.choose(account, &wanted));
+            if let Some((device, info)) = other {
+                let due = *rather_until.get_or_insert_with(|| Instant::now() + RATHER_MAX);
+                if Instant::now() >= due {
+                    return Ok(self.found(device, info));
+                }
+                sleep(LOOK_EVERY).await;
+                continue;
             }
             let (google, any) = self.discovery.with(|directory| {
                 let devices = directory.devices(account);
