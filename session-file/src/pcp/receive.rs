@@ -258,6 +258,12 @@ impl Choice {
             is_done: false,
         }
     }
+
+    /// Nothing but one file, which goes to standard output.
+    fn one_alone() -> Self {
+        let reason = Reason::new(ReasonCondition::Decline);
+        Self::none(reason.with_text("only one file can be taken here"))
+    }
 }
 
 /// What an offer is of.
@@ -289,7 +295,7 @@ async fn take_all(
     let mut faults = Vec::new();
     let mut is_transfer = false;
     for file in &offer.files {
-        match decide(inbox, file).await {
+        match decide(inbox, file, landings.len()).await {
             Ok(Choice {
                 decision,
                 landing,
@@ -352,18 +358,20 @@ async fn take_all(
     last.map_or(Ok(is_transfer), Err)
 }
 
-async fn decide(inbox: &Inbox, offered: &OfferedFile) -> Result<Choice, DiskError> {
+/// Decides about a file, behind so many others of its offer that are taken.
+async fn decide(inbox: &Inbox, offered: &OfferedFile, taken: usize) -> Result<Choice, DiskError> {
     if offered.direction == Direction::Send {
         return Ok(Choice::none(file_not_available()));
+    }
+    if inbox.is_stream() && taken > 0 {
+        return Ok(Choice::one_alone());
     }
     let file = &offered.file;
     match tree_totals(file, &TreeLimits::default()) {
         Ok(None) => {}
         Ok(Some(totals)) => {
             let Some(folder) = &inbox.folder else {
-                let reason = Reason::new(ReasonCondition::Decline);
-                let text = "only one file can be taken here";
-                return Ok(Choice::none(reason.with_text(text)));
+                return Ok(Choice::one_alone());
             };
             check_room(folder, totals.bytes, file)?;
             let acceptance = Acceptance {

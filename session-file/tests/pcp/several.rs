@@ -184,6 +184,20 @@ async fn a_program_that_takes_nothing_says_so_at_once() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn standard_output_takes_one_of_several_files() {
+    let router = Router::new();
+    let alice = kit::stranger(&router, "alice", Duration::from_secs(35));
+    let bob = kit::side(&router, "bob", Via::RawUdp, None, None);
+    let receiving = bob.receive(Path::new("-"), Existing::Rename, 1);
+    let (a, b) = (&b"this is a file\n"[..], &b"and this is another one\n"[..]);
+    let ids = open(&alice, &bob.address, vec![offer("a", a), offer("b", b)]);
+    let outcomes = give(&alice, &[(&ids[0], a), (&ids[1], b)]).await;
+    assert_eq!(outcomes[0], Outcome::Sent { confirmed: true });
+    assert!(matches!(outcomes[1], Outcome::Failed(_)), "{outcomes:?}");
+    assert_eq!(long(receiving).await.unwrap().unwrap(), Exit::Done);
+}
+
 /// A part of `out/file` is in `in`, and somebody is at it: so whoever is offered that file again decides late. What lets go of it.
 async fn held(place: &Place) -> (PathBuf, fs::File) {
     let path = place.write("out/file", &bytes(6_000_000, 1));
