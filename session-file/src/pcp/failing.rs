@@ -12,6 +12,9 @@ use std::io;
 /// What may help where a connection was lost.
 const AGAIN: &str = "give the same command again: it goes on where it was";
 
+/// What may help where the other side takes no file as large as this.
+const IN_PARTS: &str = "send it in parts, or ask the other side to take more";
+
 /// The code of a file that is not what it was.
 const FILE_CHANGED: &str = "file-changed";
 
@@ -181,9 +184,13 @@ pub(super) fn fault(what: &str, fault: &Fault) -> Problem {
         ),
         // A connection that breaks looks like one that ends.
         Fault::TooLittle { .. } => (Exit::Failed, "connection-lost", AGAIN),
-        Fault::Aborted(_) | Fault::TooMuch(_) | Fault::WrongRange => {
-            (Exit::Failed, "aborted", AGAIN)
-        }
+        Fault::TooMuch(_) => (
+            Exit::Failed,
+            TOO_LARGE,
+            "let it be sent again when nobody writes to it",
+        ),
+        Fault::Aborted(Some(reason)) if is_too_large(reason) => (Exit::Failed, TOO_LARGE, IN_PARTS),
+        Fault::Aborted(_) | Fault::WrongRange => (Exit::Failed, "aborted", AGAIN),
     };
     // Both may be the other side's words.
     let (what, why) = (printable(what), printable(&fault.to_string()));
@@ -210,11 +217,7 @@ fn of_cause(cause: &Cause) -> (Exit, &'static str, &'static str) {
             "peer-failed",
             "when the cause is gone, give the same command again: it goes on where it was",
         ),
-        Cause::Remote(Some(reason)) if reason.extra == crate::file_too_large().extra => (
-            Exit::Failed,
-            TOO_LARGE,
-            "send it in parts, or ask the other side to take more",
-        ),
+        Cause::Remote(Some(reason)) if is_too_large(reason) => (Exit::Failed, TOO_LARGE, IN_PARTS),
         Cause::Remote(Some(reason)) if reason.condition == ReasonCondition::MediaError => (
             Exit::Failed,
             FILE_DIFFERS,
@@ -242,6 +245,10 @@ fn of_cause(cause: &Cause) -> (Exit, &'static str, &'static str) {
         ),
         _ => (Exit::Failed, "ended", AGAIN),
     }
+}
+
+fn is_too_large(reason: &Reason) -> bool {
+    reason.extra == crate::file_too_large().extra
 }
 
 fn declines(reason: &Reason) -> bool {

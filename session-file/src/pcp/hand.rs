@@ -172,6 +172,8 @@ pub fn client(ways: &Ways) -> FileClient {
     };
     config.limits.send_bytes = 1 << 20;
     config.limits.receive_bytes = 1 << 20;
+    // What has no size may be as large as what it is written to has room for.
+    config.limits.unsized_bytes = u64::MAX;
     FileClient::new(config)
 }
 

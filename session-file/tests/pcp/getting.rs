@@ -4,10 +4,14 @@ use super::kit::{self, Place, Via, bytes, long, pair};
 use bytes::Bytes;
 use session_core::Peer;
 use session_file::{
-    Decision, File, FileClient, FileRange, HashAlgorithm, Hasher, TransferId, TreePath,
-    disk::Existing, pcp::Shelf,
+    Decision, File, FileClient, FileConfig, FileRange, HashAlgorithm, Hasher, TransferId, TreePath,
+    disk::Existing,
+    pcp::{Shelf, Ways},
 };
-use session_xmpp::cli::{Exit, Problem};
+use session_xmpp::{
+    cli::{Exit, Problem},
+    endpoint::Router,
+};
 use std::{fs, path::PathBuf, time::Duration};
 
 /// Lets somebody fetch what is in a folder, as long as the result lives.
@@ -137,6 +141,8 @@ enum Names {
     AtOnce,
     /// At once, and parts are not given.
     WholeAlone,
+    /// Nothing, nor how large it is.
+    NoSize,
 }
 
 impl Stranger {
@@ -146,6 +152,7 @@ impl Stranger {
         file.hash_used.clear();
         match self.names {
             Names::Nothing => {}
+            Names::NoSize => file.size = None,
             Names::Later => file.hash_used = vec![HashAlgorithm::Sha256.as_str().into()],
             Names::AtOnce | Names::WholeAlone => file.hashes = whole.hashes(),
         }
@@ -286,4 +293,30 @@ async fn two_who_fetch_the_same_file_at_once_both_get_it() {
     other.unwrap();
     assert!(place.read("in/report") == content);
     assert_eq!(fs::read_dir(place.path("in")).unwrap().count(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_that_is_larger_than_may_be_is_told_as_such() {
+    let place = Place::new("get-large");
+    let router = Router::new();
+    let ways = Ways::new(true).unwrap();
+    let mut config = FileConfig::new(ways.layer());
+    config.hashes_outside = true;
+    config.limits.unsized_bytes = 1_000;
+    let client = FileClient::new(config);
+    let address = "alice@example.org/pcp";
+    let alice = kit::side_with(&router, address, Via::RawUdp, (None, None), (&ways, client));
+    let stranger = Stranger {
+        side: kit::side(&router, "bob", Via::RawUdp, None, None),
+        content: bytes(100_000, 1).into(),
+        names: Names::NoSize,
+        spoils: None,
+    };
+    let bob = stranger.side.address.clone();
+    let _giving = kit::Task(tokio::spawn(stranger.run()));
+    let inbox = kit::inbox(&place.path("in"), Existing::Rename);
+    let path = TreePath::new("report").unwrap();
+    let problem = long(alice.hand.fetch(&bob, &path, &inbox)).await;
+    assert_eq!(problem.unwrap_err().code, "too-large");
+    place.assert_clean("in");
 }
