@@ -41,7 +41,8 @@ fn a_file_that_is_here_is_recognised_however_long_its_sender_hashes_it() {
         world.update(BOB, |manager, now| {
             FileClient::show(manager, &theirs, &whole, now).unwrap();
         });
-        world.run_for(Duration::from_secs(20));
+        // Of 120 GB.
+        world.run_for(Duration::from_secs(15 * 60));
         world.update(ALICE, |manager, now| {
             FileClient::prime(manager, &id, whole.clone(), now).unwrap();
             FileClient::show(manager, &id, &whole, now).unwrap();

@@ -3,12 +3,15 @@
 
 mod filekit;
 
-use filekit::{ALICE, App, BOB, Carrier, accept_all, data, offer, other, outcome, run, world};
+use filekit::{
+    ALICE, App, BOB, Carrier, accept_all, data, offer, other, outcome, prefix, run, set_policy,
+    world,
+};
 use session_core::{
     Condition, ErrorKind, ReasonCondition, StanzaError,
     testing::{Envelope, Parcel, World},
 };
-use session_file::{Fault, Outcome, TransferId};
+use session_file::{Acceptance, Decision, Fault, FileVerdict, Outcome, TransferId};
 use std::time::Duration;
 
 /// Before Alice asks, and some time for the question to travel.
@@ -126,6 +129,28 @@ fn a_receiver_learns_of_it_as_well() {
             world.settle();
             apps[BOB].step(&mut world, BOB);
         }
+        let (took, fault) = bury(&mut world, ALICE, &id, server);
+        assert!(took <= ASKED + Duration::from_secs(16), "{took:?}");
+        assert_gone(&fault);
+    }
+}
+
+#[test]
+fn who_has_everything_and_waits_for_its_hash_learns_of_it_as_well() {
+    for server in [Server::Answers, Server::Silent] {
+        let mut world = world(Carrier::Stream);
+        set_policy(&mut world, BOB, |offer| {
+            let acceptance = Acceptance {
+                offset: 500_000,
+                prefix: Some(prefix(&data("file", 500_000))),
+                ..Acceptance::default()
+            };
+            let decision = Decision::Accept(acceptance);
+            FileVerdict::Decide(vec![(offer.files[0].content.clone(), decision)])
+        });
+        let id = offer(&mut world, &[("file", 500_000)]).remove(0);
+        world.run_for(Duration::from_secs(2));
+        let id = other(&mut world, BOB, &id);
         let (took, fault) = bury(&mut world, ALICE, &id, server);
         assert!(took <= ASKED + Duration::from_secs(16), "{took:?}");
         assert_gone(&fault);

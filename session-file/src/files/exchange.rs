@@ -14,7 +14,10 @@ use session_core::{
     Element, Misuse, Peer, Reason, ReasonCondition, Role, Session, SessionDescription, SessionId,
     State,
 };
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 /// One session and its files.
 #[derive(Debug)]
@@ -416,21 +419,19 @@ impl FileClient {
     /// Looks at a file that may be whole by now.
     pub(super) fn review(&mut self, session: &mut Session, content: &str, now: Instant) {
         let (unannounced, checksum) = (self.config.unannounced, self.config.checksum);
-        let standstill = self.config.standstill;
         let Some(transfer) = self.live_transfer(session, content) else {
             return;
         };
         if transfer.direction() == Direction::Send || !transfer.is_complete() {
             return;
         }
-        // Of what is all here, nothing says that its sender has hashed it but the end of its stream.
+        // Of what is all here, nothing says that its sender has hashed it but the end of its stream, however large it is.
         let announced = if transfer.is_silent() {
-            standstill
+            Duration::MAX
         } else {
             checksum
         };
-        let patience = [unannounced, announced];
-        match transfer.judge(patience) {
+        match transfer.judge([unannounced, announced]) {
             Ok(Some(patience)) if transfer.verdict_due.is_none() => {
                 transfer.verdict_due = now.checked_add(patience);
             }

@@ -35,7 +35,10 @@ pub(crate) struct Watch {
 fn waits(transfer: &Transfer) -> bool {
     match transfer.phase() {
         Phase::Waiting => true,
-        Phase::Open => !transfer.is_complete() || transfer.direction() == Direction::Send,
+        Phase::Open => {
+            let has_all = transfer.is_complete() && !transfer.is_silent();
+            !has_all || transfer.direction() == Direction::Send
+        }
         Phase::Offered | Phase::Ended => false,
     }
 }

@@ -45,8 +45,10 @@ impl Transfer {
     /// # Errors
     /// It is not what it should be.
     fn last_word(&mut self, success: bool) -> Result<(), Fault> {
-        // What our application has not hashed yet nobody knows to be whole; it goes on another time.
-        if self.integrity.is_some() || self.awaits_hash() {
+        // What our application has not hashed yet nobody knows to be whole; it goes on another time. So does what was here before
+        // anything was said of it.
+        let is_unknown = self.awaits_hash() || self.is_silent() && !success;
+        if self.integrity.is_some() || is_unknown {
             return Ok(());
         }
         let unsized_end =

@@ -62,9 +62,10 @@ impl Transfer {
         is_proven && check.is_some_and(|check| check.is_complete(ended))
     }
 
-    /// Whether nothing is to come but the end, and that has not: its sender hashes what we have, perhaps.
+    /// Whether nothing is to come but the end and the hash, and neither has: its sender hashes what we have, perhaps.
     pub(crate) fn is_silent(&self) -> bool {
-        self.offset() > 0 && self.bytes() == Some(0) && !self.flow.has_peer_finished()
+        let is_all_here = self.offset() > 0 && self.bytes() == Some(0);
+        is_all_here && self.integrity.is_none() && !self.flow.has_peer_finished()
     }
 
     /// Judges a file that is complete. `Some` is how long the peer may take to name a hash.
