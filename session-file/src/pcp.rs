@@ -127,9 +127,9 @@ pub async fn run(args: Args) -> Result<Exit, Problem> {
         Err(_) => ReasonCondition::Cancel,
     };
     let finishing = async {
-        // Without a connection nobody hears of it. Who has logged in again may have another address.
-        if let (Some(board), LinkState::Up(own)) = (board, online.endpoint.link_state()) {
-            let withdrawn = board.withdraw(&online.endpoint, &own);
+        // Without a connection nobody hears of it.
+        if let (Some(board), LinkState::Up(_)) = (board, online.endpoint.link_state()) {
+            let withdrawn = board.withdraw(&online.endpoint);
             let _ = tokio::time::timeout(WITHDRAW_MAX, withdrawn).await;
         }
         online.finish(Reason::new(condition)).await

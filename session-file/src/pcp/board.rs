@@ -57,7 +57,15 @@ pub(super) struct Wanted {
 
 /// What is told. Cheap to clone; all clones are one.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Board(Arc<Mutex<BTreeMap<Arc<str>, File>>>);
+pub(super) struct Board(Arc<Mutex<Told>>);
+
+/// What the server was told.
+#[derive(Debug, Default)]
+struct Told {
+    /// The device that has it, which another login may have given another name since.
+    by: Option<Peer>,
+    files: BTreeMap<Arc<str>, File>,
+}
 
 /// A file of somebody's that can be had.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,11 +89,12 @@ impl Board {
         (Box::new(service), wanted)
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<Arc<str>, File>> {
+    fn lock(&self) -> MutexGuard<'_, Told> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Tells what is there now, and of what has gone that it has. Returns how many files are told.
+    /// Tells what this device has now, and of what has gone that it has. Of another device, which we were before, nothing is
+    /// known any more. Returns how many files are told.
     ///
     /// # Errors
     /// The server's first one. What it took until then stays told.
@@ -95,7 +104,16 @@ impl Board {
         own: &Peer,
         mut files: BTreeMap<Arc<str>, File>,
     ) -> Result<usize, StanzaError> {
-        let told = self.lock().clone();
+        let told = {
+            let mut told = self.lock();
+            if told.by.as_ref() != Some(own) {
+                *told = Told {
+                    by: Some(own.clone()),
+                    ..Told::default()
+                };
+            }
+            told.files.clone()
+        };
         let mut requests: Vec<_> = told
             .keys()
             .filter(|path| !files.contains_key(*path))
@@ -112,7 +130,7 @@ impl Board {
             {
                 // From now on the server may have it, whatever we hear of that.
                 if let Some(file) = &file {
-                    self.lock().insert(path.clone(), file.clone());
+                    self.lock().files.insert(path.clone(), file.clone());
                 }
                 running.spawn(say(endpoint.clone(), own.clone(), path, file));
             }
@@ -121,12 +139,12 @@ impl Board {
             };
             match done {
                 Ok((_, true, Ok(()))) => {}
-                Ok((path, false, Ok(()))) => drop(self.lock().remove(&path)),
+                Ok((path, false, Ok(()))) => drop(self.lock().files.remove(&path)),
                 Ok((path, is_there, Err(error))) => {
                     // It is as it was, and is tried again with the next look.
                     match told.get(&path).filter(|_| is_there) {
-                        Some(before) => drop(self.lock().insert(path, before.clone())),
-                        None if is_there => drop(self.lock().remove(&path)),
+                        Some(before) => drop(self.lock().files.insert(path, before.clone())),
+                        None if is_there => drop(self.lock().files.remove(&path)),
                         None => {}
                     }
                     first.get_or_insert(error);
@@ -134,13 +152,8 @@ impl Board {
                 Err(_) => {}
             }
         }
-        let count = self.lock().len();
+        let count = self.lock().files.len();
         first.map_or(Ok(count), Err)
-    }
-
-    /// Forgets what was told, as it was told of another device.
-    pub(super) fn forget(&self) {
-        self.lock().clear();
     }
 
     /// Takes back what this program has told before and nobody can have any more: of our own device what is not told now, of
@@ -163,7 +176,7 @@ impl Board {
             }
             if from != *own {
                 others.entry(from).or_default().push(path);
-            } else if !self.lock().contains_key(&path) {
+            } else if !self.lock().files.contains_key(&path) {
                 gone.push((from, path));
             }
         }
@@ -193,10 +206,13 @@ impl Board {
         Ok(left)
     }
 
-    /// Takes back what was told.
-    pub(super) async fn withdraw(&self, endpoint: &Endpoint, own: &Peer) {
-        // The server forgets it or not: we are gone.
-        let _ = self.update(endpoint, own, BTreeMap::new()).await;
+    /// Takes back what was told, by the address under which it was.
+    pub(super) async fn withdraw(&self, endpoint: &Endpoint) {
+        let by = self.lock().by.clone();
+        if let Some(by) = by {
+            // The server forgets it or not: we are gone.
+            let _ = self.update(endpoint, &by, BTreeMap::new()).await;
+        }
     }
 }
 
@@ -440,7 +456,7 @@ impl Starter {
         if !request.is_get() {
             return refused(Condition::NotAllowed);
         }
-        if !self.board.lock().contains_key(&path) {
+        if !self.board.lock().files.contains_key(&path) {
             return refused(Condition::ItemNotFound);
         }
         let mut bytes = [0; 16];
@@ -461,7 +477,9 @@ impl Starter {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::fs;
+    use session_core::{Config, SeededEntropy};
+    use session_xmpp::endpoint::{Options, Router};
+    use std::{collections::BTreeSet, fs};
 
     #[test]
     fn a_folder_of_any_name_is_told() {
@@ -477,5 +495,59 @@ mod tests {
         fs::remove_dir_all(place).unwrap();
         let names: Vec<_> = told.keys().map(|path| &**path).collect();
         assert_eq!((names, more), (vec!["notes", "photos/beach"], false));
+    }
+
+    /// The node of an account, by the ids of its items.
+    #[derive(Clone, Default)]
+    struct Node(Arc<Mutex<BTreeSet<String>>>);
+
+    impl Node {
+        fn len(&self) -> usize {
+            self.0.lock().unwrap().len()
+        }
+    }
+
+    impl Service for Node {
+        fn handle_request(
+            &mut self,
+            request: &Request,
+            _: &mut SessionManager,
+            _: Instant,
+        ) -> Option<Result<Option<Element>, StanzaError>> {
+            let verb = request.payload()?.children().next()?;
+            let id = verb.children().next()?.attribute("id")?.to_owned();
+            let mut items = self.0.lock().unwrap();
+            let _ = match verb.name() {
+                "publish" => items.insert(id),
+                _ => items.remove(&id),
+            };
+            Some(Ok(None))
+        }
+    }
+
+    #[tokio::test]
+    async fn what_was_told_is_taken_back_by_the_address_of_then() {
+        let router = Router::new();
+        let end = |address: &str, service| {
+            let manager = SessionManager::new(Config::default(), SeededEntropy::new(1));
+            let mut options = Options::default();
+            options.service = service;
+            Endpoint::spawn_with(manager, router.link(address), options)
+        };
+        let node = Node::default();
+        let _account = end("bob@example.org", Some(Box::new(node.clone())));
+        let (before, now) = ("bob@example.org/before", "bob@example.org/now");
+        let ours = end(now, None);
+        let board = Board::default();
+        let files = |name: &str| BTreeMap::from([(Arc::from(name), File::new(name, 1))]);
+        let told = board.update(&ours, &before.into(), files("a")).await;
+        assert_eq!((told, node.len()), (Ok(1), 1));
+        board.withdraw(&ours).await;
+        assert_eq!(node.len(), 0, "though the device has another name by now");
+        for (own, name) in [(before, "a"), (now, "b")] {
+            let told = board.update(&ours, &own.into(), files(name)).await;
+            assert_eq!(told, Ok(1), "of another device nothing is known");
+        }
+        assert_eq!(node.len(), 2);
     }
 }

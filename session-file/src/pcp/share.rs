@@ -186,7 +186,7 @@ impl Shelf {
                 // While there is no connection nobody is told; the next look is as good.
                 if let Ok(own) = hand.online().await {
                     if device.as_ref().is_some_and(|device| *device != own) {
-                        board.forget();
+                        board.withdraw(hand.endpoint()).await;
                         left = true;
                     }
                     device = Some(own.clone());
