@@ -83,8 +83,24 @@ impl Line {
 
     /// Waits for something that a transfer comes to.
     async fn wait<R>(&mut self, mut f: impl FnMut(&Transfer) -> Option<R>) -> Result<R, Fault> {
+        self.wait_among(|transfer, _| f(transfer)).await
+    }
+
+    /// The same, where it matters whether there are others in its session that are not over: they may come and go.
+    async fn wait_among<R>(
+        &mut self,
+        mut f: impl FnMut(&Transfer, bool) -> Option<R>,
+    ) -> Result<R, Fault> {
         loop {
-            match self.look(&mut f) {
+            let looked = self.endpoint.update(|manager, _| {
+                let client = manager.find_client::<FileClient>()?;
+                let lives = |transfer: &&Transfer| transfer.outcome().is_none();
+                let several = client.transfers(self.id.session).filter(lives).count() > 1;
+                client
+                    .transfer(&self.id)
+                    .map(|transfer| f(transfer, several))
+            });
+            match looked {
                 Some(Some(found)) => return Ok(found),
                 Some(None) => {}
                 None => return Err(gone()),
@@ -277,14 +293,7 @@ impl Line {
     /// Waits until it is over, or until everything is to be given again: then it is `None`. Of several files in a session one
     /// is over when the other side says that it has it.
     pub(super) async fn over(&mut self) -> Result<Option<Outcome>, Fault> {
-        let several = self.endpoint.update(|manager, _| {
-            let client = manager.find_client::<FileClient>();
-            client.is_some_and(|client| {
-                let transfers = client.transfers(self.id.session);
-                transfers.filter(|t| t.outcome().is_none()).count() > 1
-            })
-        });
-        self.wait(|transfer| {
+        self.wait_among(|transfer, several| {
             let confirmed =
                 (several && transfer.is_confirmed()).then_some(Outcome::Sent { confirmed: true });
             let outcome = transfer.outcome().cloned().or(confirmed);
@@ -349,4 +358,96 @@ fn readable(manager: &mut SessionManager, id: &TransferId) -> bool {
 
 fn gone() -> Fault {
     Fault::Aborted(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Decision, FILE_TRANSFER, File, FileConfig, Proposal};
+    use session_core::{Config, Peer, SeededEntropy};
+    use session_xmpp::endpoint::{Options, Router};
+    use std::time::Duration;
+    use tokio::time::{sleep, timeout};
+    use transport_relay::ibb::Ibb;
+
+    const LONG: Duration = Duration::from_secs(20);
+
+    fn end(router: &Router, address: &str, seed: u64) -> Endpoint {
+        let mut manager = SessionManager::new(Config::default(), SeededEntropy::new(seed));
+        manager.add_transport(Ibb::new()).unwrap();
+        let client = FileClient::new(FileConfig::default());
+        manager.add_client(client).unwrap();
+        Endpoint::spawn_with(manager, router.link(address), Options::default())
+    }
+
+    fn ask(name: &str) -> Proposal {
+        let file = File {
+            name: Some(name.into()),
+            ..File::default()
+        };
+        Proposal::Request(file, None)
+    }
+
+    /// Waits until there is something.
+    async fn until<R>(end: &Endpoint, mut f: impl FnMut(&mut SessionManager) -> Option<R>) -> R {
+        let found = async {
+            loop {
+                match end.update(|manager, _| f(manager)) {
+                    Some(found) => return found,
+                    None => sleep(Duration::from_millis(2)).await,
+                }
+            }
+        };
+        timeout(LONG, found).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_file_that_arrived_is_over_also_when_another_was_asked_for_meanwhile() {
+        let router = Router::new();
+        let (here, there) = ("bob@example.org/b", "alice@example.org/a");
+        let (bob, alice) = (end(&router, here, 1), end(&router, there, 2));
+        let asked = alice.update(|manager, now| {
+            let local = Peer::from(there);
+            let session = manager.create_session(local, FILE_TRANSFER, now).unwrap();
+            FileClient::open(manager, session, here.into(), vec![ask("a")], now).unwrap()
+        });
+        let offer = until(&bob, |manager| {
+            manager.find_client::<FileClient>()?.offers().next()
+        });
+        let (session, content) = {
+            let offer = offer.await;
+            (offer.session, offer.files[0].content.clone())
+        };
+        bob.update(|manager, now| {
+            let given = vec![(content.clone(), Decision::Provide(File::new("a", 5)))];
+            FileClient::answer(manager, session, given, now).unwrap();
+        });
+        let mut line = Line::new(&bob, &TransferId { session, content }).unwrap();
+        timeout(LONG, line.opened()).await.unwrap().unwrap();
+        line.write(Bytes::from_static(b"bytes")).await.unwrap();
+        let over = tokio::spawn(async move { line.over().await });
+        until(&alice, |manager| readable(manager, &asked[0]).then_some(())).await;
+        // She asks for another one, and says then that she has the first.
+        alice.update(|manager, now| {
+            FileClient::add(manager, asked[0].session, ask("b"), now).unwrap();
+        });
+        until(&bob, |manager| {
+            let client = manager.find_client::<FileClient>()?;
+            (client.transfers(session).count() > 1).then_some(())
+        })
+        .await;
+        let ends = async {
+            loop {
+                let read = alice.update(|m, now| FileClient::read(m, &asked[0], 99, now).unwrap());
+                match read {
+                    Read::End(_) => return,
+                    Read::Bytes(_) | Read::Pending => sleep(Duration::from_millis(2)).await,
+                    Read::Broken(why) => panic!("{why}"),
+                }
+            }
+        };
+        timeout(LONG, ends).await.unwrap();
+        let over = timeout(LONG, over).await.unwrap().unwrap();
+        assert_eq!(over, Ok(Some(Outcome::Sent { confirmed: true })));
+    }
 }

@@ -17,13 +17,13 @@ use session_xmpp::{
     client::Policy,
     endpoint::Service,
 };
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 use tokio::{sync::mpsc, task::JoinSet};
 
 /// How often the folder is looked at for what is told of it.
 const LOOK_EVERY: Duration = Duration::from_secs(60);
 
-/// Transfers that run at a time. Further ones are declined as busy.
+/// Files that are given at a time. Further ones are declined as busy.
 const AT_ONCE: usize = 8;
 
 /// What others may fetch.
@@ -93,6 +93,7 @@ impl Shelf {
             })
             .ok_or_else(|| failing::misuse("share files", &crate::FileError::NoClient))?;
         let mut running = JoinSet::new();
+        let mut served = Served::default();
         let ended = hand.ended();
         tokio::pin!(ended);
         let mut is_over = false;
@@ -105,11 +106,13 @@ impl Shelf {
                 client.map_or_else(Vec::new, |client| client.offers().collect())
             });
             for offer in waiting {
-                let busy = running.len() >= AT_ONCE;
-                match self.answer(hand, &offer, busy) {
-                    Ok(given) if given.is_empty() => {}
+                let room = AT_ONCE.saturating_sub(running.len());
+                match self.answer(hand, &offer, room) {
                     Ok(given) => {
-                        running.spawn(serve(hand.clone(), offer.session, given));
+                        for file in given {
+                            served.begins(offer.session);
+                            running.spawn(serve(hand.clone(), offer.session, file));
+                        }
                     }
                     Err(problem) => hand.view().problem(&problem),
                 }
@@ -125,15 +128,18 @@ impl Shelf {
                     running.spawn(start(hand.clone(), self.folder.clone(), wanted));
                 }
                 Some(done) = running.join_next() => match done {
-                    Ok(outcome) => tell(hand, outcome),
+                    Ok((session, outcome)) => {
+                        tell(hand, outcome);
+                        served.ends(hand, session);
+                    }
                     Err(error) => hand.view().problem(&failing::thread(&error)),
                 }
             }
         }
     }
 
-    /// Decides about what somebody wants: what is given.
-    fn answer(&self, hand: &Hand, offer: &FileOffer, busy: bool) -> Result<Vec<Given>, Problem> {
+    /// Decides about what somebody wants: what is given, as far as there is room.
+    fn answer(&self, hand: &Hand, offer: &FileOffer, room: usize) -> Result<Vec<Given>, Problem> {
         let mut decisions = Vec::new();
         let mut given = Vec::new();
         for OfferedFile {
@@ -144,10 +150,12 @@ impl Shelf {
         } in &offer.files
         {
             let decision = match direction {
-                _ if busy => Decision::Skip(ReasonCondition::Busy.into()),
                 Direction::Receive => {
                     let reason = Reason::new(ReasonCondition::Decline);
                     Decision::Skip(reason.with_text("files are only given here, not taken"))
+                }
+                Direction::Send if given.len() >= room => {
+                    Decision::Skip(ReasonCondition::Busy.into())
                 }
                 Direction::Send => {
                     match find(&self.folder, file.name.as_deref().unwrap_or_default()) {
@@ -240,41 +248,59 @@ async fn next(wanted: &mut Option<mpsc::Receiver<Wanted>>) -> Option<Wanted> {
     }
 }
 
+/// What became of a file, and the session in which somebody has asked for it.
+type Done = (Option<SessionId>, Result<(), Problem>);
+
 /// Offers what somebody asked for by what was told.
-async fn start(hand: Hand, folder: Arc<Folder>, wanted: Wanted) -> Result<(), Problem> {
-    let Wanted { to, sid, path } = wanted;
-    let found = tokio::task::spawn_blocking(move || find(&folder, &path)).await;
-    let found = found.map_err(|error| failing::thread(&error))?;
-    let (source, file) = found.map_err(|error| failing::disk(&error))?;
-    send::start(&hand, &to, &sid, source, file).await
+async fn start(hand: Hand, folder: Arc<Folder>, wanted: Wanted) -> Done {
+    let started = async {
+        let Wanted { to, sid, path } = wanted;
+        let found = tokio::task::spawn_blocking(move || find(&folder, &path)).await;
+        let found = found.map_err(|error| failing::thread(&error))?;
+        let (source, file) = found.map_err(|error| failing::disk(&error))?;
+        send::start(&hand, &to, &sid, source, file).await
+    };
+    (None, started.await)
+}
+
+/// Sends what was asked for, beside others of its session: whoever asks may wait for any of it first.
+async fn serve(hand: Hand, session: SessionId, given: Given) -> Done {
+    let Given {
+        content,
+        source,
+        name,
+    } = given;
+    let id = TransferId { session, content };
+    let served = send::serve(&hand, &id, source, &name).await;
+    (Some(session), served)
+}
+
+/// How many files are given in which session.
+#[derive(Debug, Default)]
+struct Served(BTreeMap<SessionId, usize>);
+
+impl Served {
+    fn begins(&mut self, session: SessionId) {
+        *self.0.entry(session).or_default() += 1;
+    }
+
+    /// One of them has ended. With the last one its session is let go of, and not before: whoever follows a file hears how it
+    /// ended.
+    fn ends(&mut self, hand: &Hand, session: Option<SessionId>) {
+        let Some(session) = session else { return };
+        let left = self.0.get(&session).copied().unwrap_or_default();
+        if left > 1 {
+            self.0.insert(session, left - 1);
+            return;
+        }
+        self.0.remove(&session);
+        // Others of it may have been asked for since.
+        hand.release_if_over(session);
+    }
 }
 
 fn tell(hand: &Hand, outcome: Result<(), Problem>) {
     if let Err(problem) = outcome {
         hand.view().problem(&problem);
     }
-}
-
-/// Sends what was asked for in one session: side by side, as whoever asks may wait for any of it first.
-async fn serve(hand: Hand, session: SessionId, given: Vec<Given>) -> Result<(), Problem> {
-    let mut running = JoinSet::new();
-    for Given {
-        content,
-        source,
-        name,
-    } in given
-    {
-        let (hand, id) = (hand.clone(), TransferId { session, content });
-        running.spawn(async move { send::serve(&hand, &id, source, &name).await });
-    }
-    let mut last = Ok(());
-    while let Some(done) = running.join_next().await {
-        let done = done.unwrap_or_else(|error| Err(failing::thread(&error)));
-        if done.is_err() {
-            tell(&hand, std::mem::replace(&mut last, done));
-        }
-    }
-    // Others of it may have been asked for since.
-    hand.release_if_over(session);
-    last
 }

@@ -162,6 +162,51 @@ async fn released(sides: &[&Side]) {
     .await;
 }
 
+/// As many files at a time as sessions, whoever asks for them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_many_files_that_are_asked_for_in_one_session_some_are_given() {
+    let place = Place::new("share-many");
+    let content = bytes(100_000, 1);
+    let names: Vec<_> = (0..11).map(|number| number.to_string()).collect();
+    for name in &names {
+        place.write(&format!("shelf/{name}"), &content);
+    }
+    let router = Router::new();
+    let alice = kit::stranger(&router, "alice", Duration::from_secs(35));
+    let bob = kit::side(&router, "bob", Via::RawUdp, Some(400_000), None);
+    let shelf = Shelf::new(&place.path("shelf")).unwrap();
+    let hand = bob.hand.clone();
+    let _sharing = kit::Task(tokio::spawn(async move { shelf.run(&hand).await }));
+    let ids = open(&alice, &bob.address, names.iter().map(|n| ask(n)).collect());
+    let decided = |id: &TransferId| {
+        alice.hand.endpoint().update(|manager, _| {
+            let client = manager.find_client::<FileClient>().unwrap();
+            let transfer = client.transfer(id).unwrap();
+            (transfer.phase() != Phase::Waiting).then(|| transfer.fault().cloned())
+        })
+    };
+    let faults = long(async {
+        loop {
+            let decided: Option<Vec<_>> = ids.iter().map(decided).collect();
+            if let Some(decided) = decided {
+                return decided;
+            }
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    })
+    .await;
+    assert_eq!(faults[..8], vec![None; 8]);
+    for fault in &faults[8..] {
+        let (Some(Fault::Aborted(why)) | Some(Fault::Declined(why))) = fault else {
+            panic!("{faults:?}");
+        };
+        assert_eq!(why.as_ref().unwrap().condition, ReasonCondition::Busy);
+    }
+    let got = take(&alice, &ids[..8]).await;
+    assert!(got.iter().all(|got| *got == content));
+    released(&[&alice, &bob]).await;
+}
+
 /// Others offer it what they have all the same.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_program_that_takes_nothing_says_so_at_once() {
