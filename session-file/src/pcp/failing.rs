@@ -27,6 +27,9 @@ const TOO_LARGE: &str = "too-large";
 /// The code of a file whose hash is not the one that was named.
 const DAMAGED: &str = "damaged";
 
+/// The code of a file that is not there.
+const NO_SUCH_FILE: &str = "no-such-file";
+
 /// Whether a part of a file may be of another than the one that is there now.
 pub(super) fn is_of_another(problem: &Problem) -> bool {
     [FILE_CHANGED, FILE_DIFFERS, DAMAGED].contains(&problem.code)
@@ -101,7 +104,7 @@ pub(super) fn disk(error: &DiskError) -> Problem {
     let code = match error.problem {
         DiskProblem::Full => "disk-full",
         DiskProblem::Denied | DiskProblem::ReadOnly | DiskProblem::Hidden => "not-allowed",
-        DiskProblem::Missing => "no-such-file",
+        DiskProblem::Missing => NO_SUCH_FILE,
         DiskProblem::Changed => FILE_CHANGED,
         DiskProblem::Exists | DiskProblem::Folder => "file-exists",
         DiskProblem::Link
@@ -127,7 +130,7 @@ pub(super) fn disk(error: &DiskError) -> Problem {
 pub(super) fn is_of_a_file(code: &str) -> bool {
     const CODES: [&str; 8] = [
         "disk",
-        "no-such-file",
+        NO_SUCH_FILE,
         "not-allowed",
         TOO_LARGE,
         FILE_CHANGED,
@@ -212,6 +215,9 @@ fn of_cause(cause: &Cause) -> (Exit, &'static str, &'static str) {
             "cancelled",
             "ask whoever is there; the same command goes on where it was",
         ),
+        Cause::Remote(Some(reason)) if reason.extra == crate::file_not_available().extra => {
+            (Exit::Failed, NO_SUCH_FILE, "see what there is: pcp get JID")
+        }
         Cause::Remote(Some(reason)) if reason.condition == ReasonCondition::FailedApplication => (
             Exit::Failed,
             "peer-failed",

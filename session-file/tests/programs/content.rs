@@ -158,7 +158,7 @@ fn a_stream_goes_through_and_a_shared_file_is_fetched() {
     get("carol@localhost:photos/beach.jpg").succeed();
     assert!(fs::read(place.path("in/beach.jpg")).unwrap() == content);
     let ended = get("carol@localhost:photos/none.jpg").finish();
-    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert_eq!((ended.code, ended.problem()), (Some(1), "no-such-file"));
 }
 
 /// What a pipe gives arrives at once, and nobody waits for a pipe when the other side has gone.
