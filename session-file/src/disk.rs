@@ -47,6 +47,9 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
+/// How many bytes there are of what has no size.
+const UNKNOWN: u64 = u64::MAX;
+
 /// How far something is, for whoever shows it: threads count, and a display looks now and then.
 #[derive(Debug, Default)]
 pub struct Meter {
@@ -60,9 +63,10 @@ pub struct Meter {
 }
 
 impl Meter {
-    /// How much there is to do.
-    pub fn expect(&self, files: u64, bytes: u64) {
+    /// How much there is to do, as far as that is known.
+    pub fn expect(&self, files: u64, bytes: Option<u64>) {
         self.total_files.store(files, Ordering::Relaxed);
+        let bytes = bytes.unwrap_or(UNKNOWN);
         self.total_bytes.store(bytes, Ordering::Relaxed);
     }
 
@@ -114,12 +118,11 @@ impl Meter {
         now.push_str(name);
     }
 
-    /// Bytes so far, and in all.
-    pub fn bytes(&self) -> (u64, u64) {
-        (
-            self.bytes.load(Ordering::Relaxed),
-            self.total_bytes.load(Ordering::Relaxed),
-        )
+    /// Bytes so far, and in all, where that is known.
+    pub fn bytes(&self) -> (u64, Option<u64>) {
+        let total = self.total_bytes.load(Ordering::Relaxed);
+        let total = (total != UNKNOWN).then_some(total);
+        (self.bytes.load(Ordering::Relaxed), total)
     }
 
     /// Files so far, and in all.

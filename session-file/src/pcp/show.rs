@@ -405,14 +405,13 @@ fn hex(hash: &Hash) -> String {
     text
 }
 
-fn bar(bytes: u64) -> ProgressBar {
-    let template = match bytes {
-        0 => "{msg}  {bytes}  {bytes_per_sec}",
-        _ => "{msg}  {bar:24} {bytes}/{total_bytes}  {bytes_per_sec}  {eta}",
-    };
-    let bar = match bytes {
-        0 => ProgressBar::no_length(),
-        bytes => ProgressBar::new(bytes),
+fn bar(bytes: Option<u64>) -> ProgressBar {
+    let (template, bar) = match bytes {
+        None | Some(0) => ("{msg}  {bytes}  {bytes_per_sec}", ProgressBar::no_length()),
+        Some(bytes) => (
+            "{msg}  {bar:24} {bytes}/{total_bytes}  {bytes_per_sec}  {eta}",
+            ProgressBar::new(bytes),
+        ),
     };
     match ProgressStyle::with_template(template) {
         Ok(style) => bar.with_style(style.progress_chars("━━─")),
@@ -447,16 +446,47 @@ async fn tell(events: Events, name: String, meter: Arc<Meter>) {
     let mut before = 0;
     loop {
         ticks.tick().await;
-        let ((bytes, total), (done, files)) = (meter.bytes(), meter.files());
-        let moved = bytes.saturating_sub(meter.there());
-        let rate = moved.saturating_sub(before);
-        before = moved;
-        let left = total.saturating_sub(bytes).checked_div(rate);
-        let eta = left.map(|seconds| HumanDuration(Duration::from_secs(seconds)).to_string());
-        let event = json!({
-            "event": "progress", "name": name, "done": bytes, "bytes": total, "rate": rate,
-            "seconds_left": left, "left": eta, "files_done": done, "files": files,
-        });
+        let event = progress(&name, &meter, &mut before);
         events.line(&event.to_string());
+    }
+}
+
+/// How far something is, and what has moved of it since `before`. Of what is not known nothing is made up.
+fn progress(name: &str, meter: &Meter, before: &mut u64) -> Value {
+    let ((bytes, total), (done, files)) = (meter.bytes(), meter.files());
+    let moved = bytes.saturating_sub(meter.there());
+    let rate = moved.saturating_sub(std::mem::replace(before, moved));
+    let left = total.and_then(|total| total.saturating_sub(bytes).checked_div(rate));
+    let eta = left.map(|seconds| HumanDuration(Duration::from_secs(seconds)).to_string());
+    json!({
+        "event": "progress", "name": name, "done": bytes, "bytes": total, "rate": rate,
+        "seconds_left": left, "left": eta, "files_done": done, "files": files,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_has_no_size_has_no_end_in_sight() {
+        let meter = Meter::default();
+        meter.expect(1, None);
+        meter.add(300);
+        let mut before = 100;
+        let told = progress("stdin", &meter, &mut before);
+        assert_eq!((&told["done"], &told["rate"]), (&300.into(), &200.into()));
+        assert_eq!(
+            (&told["bytes"], &told["seconds_left"]),
+            (&Value::Null, &Value::Null)
+        );
+        assert_eq!((&told["left"], before), (&Value::Null, 300));
+        meter.expect(1, Some(900));
+        meter.add(100);
+        let told = progress("file", &meter, &mut before);
+        assert_eq!(
+            (&told["bytes"], &told["seconds_left"]),
+            (&900.into(), &5.into())
+        );
     }
 }

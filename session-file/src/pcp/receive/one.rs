@@ -153,7 +153,7 @@ pub(in crate::pcp) async fn land(
     let what = format!("receive {name}");
     let mut line = Line::new(hand.endpoint(), id)?;
     let meter = Arc::new(Meter::default());
-    meter.expect(1, file.size.unwrap_or_default());
+    meter.expect(1, file.size);
     let shown = hand.view().track(&name, &meter);
     let offset = match line.opened().await {
         Ok(offset) => offset,

@@ -34,7 +34,7 @@ pub(super) async fn receive(
     let totals = tree_totals(file, &TreeLimits::default());
     let totals = totals.ok().flatten().unwrap_or_default();
     let meter = Arc::new(Meter::default());
-    meter.expect(totals.entries, totals.bytes);
+    meter.expect(totals.entries, Some(totals.bytes));
     let mut line = Line::new(hand.endpoint(), id)?;
     let shown = hand.view().track(&name, &meter);
     let opened = line.opened().await;

@@ -55,7 +55,7 @@ async fn attempt(
     let name = file.name.as_deref().unwrap_or_default().to_owned();
     let what = format!("send {name}");
     let meter = Arc::new(Meter::default());
-    meter.expect(1, file.size.unwrap_or_default());
+    meter.expect(1, file.size);
     let shown = hand.view().track(&name, &meter);
     let carried = carry(hand, line, &source, &meter).await;
     let protection = line.protection();

@@ -33,7 +33,7 @@ pub(super) async fn send(hand: &Hand, to: &Peer, paths: Vec<PathBuf>) -> Result<
         return Err(Problem::new(Exit::Failed, "too-many", what, why, hint));
     }
     let meter = Arc::new(Meter::default());
-    meter.expect(files, totals.bytes);
+    meter.expect(files, Some(totals.bytes));
     let offer = Proposal::Offer(tree_offer(&name, totals));
     let mut line = hand.propose(to, None, offer).await?;
     let shown = hand.view().track(&name, &meter);
