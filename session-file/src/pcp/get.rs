@@ -14,6 +14,9 @@ use session_core::{Peer, ReasonCondition};
 use session_xmpp::cli::{Exit, Problem};
 use std::sync::Arc;
 
+/// What an address may begin with (RFC 5122).
+const SCHEME: &str = "xmpp:";
+
 /// What is to be fetched.
 #[derive(Debug)]
 pub(super) struct Order {
@@ -21,11 +24,22 @@ pub(super) struct Order {
     inbox: Inbox,
 }
 
-/// `JID:NAME`, or an address alone. A colon may stand in the device of an address, where a slash is before it; so the last is
-/// meant that has none of the name's own before it.
+/// `JID:NAME`, or an address alone. The first colon divides them that is neither behind the scheme of an address nor in a host
+/// that is one of IPv6; so a device with a colon in its name is written as `xmpp:bob@example.org/a%3Ab`.
 pub(super) fn split(text: &str) -> Result<(Peer, Option<String>), Problem> {
-    let (whom, name) = match text.split_once(':') {
-        Some((whom, name)) => (whom, Some(name.to_owned())),
+    let account = match text.strip_prefix(SCHEME) {
+        Some(_) => SCHEME.len(),
+        None => 0,
+    };
+    let rest = &text[account..];
+    let end = rest.find([':', '/']).unwrap_or(rest.len());
+    let host = account + rest[..end].find('@').map_or(0, |at| at + 1);
+    let behind = match text[host..].strip_prefix('[').and_then(|it| it.find(']')) {
+        Some(closed) => host + 1 + closed,
+        None => host,
+    };
+    let (whom, name) = match text[behind..].split_once(':') {
+        Some((before, name)) => (&text[..behind + before.len()], Some(name.to_owned())),
         None => (text, None),
     };
     Ok((Problem::address("JID:NAME", whom)?, name))
@@ -240,14 +254,39 @@ mod tests {
 
     #[test]
     fn whose_file_and_which() {
-        let (whom, name) = split("bob@example.org:a/b:c.txt").unwrap();
-        let name = name.as_deref();
-        assert_eq!(
-            (whom.as_str(), name),
-            ("bob@example.org", Some("a/b:c.txt"))
-        );
-        let (whom, name) = split("bob@example.org").unwrap();
-        assert_eq!((whom.as_str(), name), ("bob@example.org", None));
-        assert!(split("@:x").is_err());
+        for (text, whom, name) in [
+            ("bob@example.org", "bob@example.org", None),
+            ("xmpp:bob@example.org", "bob@example.org", None),
+            ("bob@[::1]", "bob@[::1]", None),
+            (
+                "bob@example.org:a/b:c.txt",
+                "bob@example.org",
+                Some("a/b:c.txt"),
+            ),
+            (
+                "bob@example.org/desk:a:b",
+                "bob@example.org/desk",
+                Some("a:b"),
+            ),
+            ("xmpp:bob@example.org:song", "bob@example.org", Some("song")),
+            (
+                "xmpp:bob@example.org/a%3Ab:song",
+                "bob@example.org/a:b",
+                Some("song"),
+            ),
+            ("bob@[::1]/desk:song", "bob@[::1]/desk", Some("song")),
+            ("[::1]:[1]:a@b", "[::1]", Some("[1]:a@b")),
+            (
+                "bob@example.org:a@[b:c]",
+                "bob@example.org",
+                Some("a@[b:c]"),
+            ),
+        ] {
+            let (peer, got) = split(text).unwrap();
+            assert_eq!((peer.as_str(), got.as_deref()), (whom, name), "{text}");
+        }
+        for text in ["@:x", "xmpp::x", "[::1:x"] {
+            assert!(split(text).is_err(), "{text}");
+        }
     }
 }
