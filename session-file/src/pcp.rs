@@ -112,9 +112,14 @@ pub async fn run(args: Args) -> Result<Exit, Problem> {
         .await?;
     let hand = Hand::new(online.endpoint.clone(), view.clone(), args.transfer().limit);
     let mut stop = Stop::new().map_err(|error| failing::io("listen for Ctrl-C", &error))?;
+    let is_endless = work.is_endless();
     let outcome = tokio::select! {
         outcome = work.run(&hand, &online) => outcome,
-        () = stop.asked() => Err(interrupt()),
+        () = stop.asked() => match is_endless && hand.is_at_rest() {
+            // It has no other end.
+            true => Ok(Exit::Done),
+            false => Err(interrupt()),
+        },
     };
     let is_over = matches!(online.client.state(), ClientState::Ended(_));
     let outcome = match outcome {

@@ -273,9 +273,15 @@ fn share(place: &Place) -> Result<String, String> {
     }
     juliet.interrupt()?;
     let ended = juliet.wait()?;
+    if ended != 0 {
+        let said = juliet.said();
+        return Err(format!(
+            "juliet is asked to end, and ends with {ended}: {said}"
+        ));
+    }
     let (end, said) = romeo(&whom)?;
     if end == 0 || !said.contains("nothing-shared") {
-        return Err(format!("juliet is gone ({ended}), and romeo sees: {said}"));
+        return Err(format!("juliet is gone, and romeo sees: {said}"));
     }
     Ok("2 files listed, 1 fetched, none when she is gone".to_owned())
 }

@@ -237,6 +237,15 @@ impl Work {
         }
     }
 
+    /// Whether it goes on until somebody asks it to end.
+    pub(super) fn is_endless(&self) -> bool {
+        match self {
+            Self::Receive(_, count) => count.is_none(),
+            Self::Share(_) => true,
+            Self::Send(..) | Self::Get(..) | Self::List(_) => false,
+        }
+    }
+
     /// What is told while it lasts, and what takes the questions about it.
     pub(super) fn board(&mut self, policy: &Policy) -> Option<(Board, Box<dyn Service>)> {
         match self {

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     Decision, FILE_TRANSFER, FileClient, FileConfig, FileError, FileVerdict, Phase, Proposal,
-    TransferId,
+    Transfer, TransferId,
 };
 use session_core::{ChannelLayer, LayerChoice, Peer, Reason, ReasonCondition, SessionId};
 use session_xmpp::{
@@ -338,18 +338,22 @@ impl Hand {
     pub(super) fn release_if_over(&self, session: SessionId) {
         self.endpoint.update(|manager, now| {
             let client = manager.find_client::<FileClient>();
-            let lives = client.is_some_and(|client| {
-                let mut transfers = client.transfers(session);
-                transfers.any(|transfer| {
-                    let has_arrived = transfer.is_acknowledged() || transfer.is_confirmed();
-                    transfer.outcome().is_none() && !has_arrived
-                })
-            });
-            if !lives {
+            if !client.is_some_and(|client| client.transfers(session).any(lives)) {
                 // It may be over and forgotten: one that was declined is.
                 let _ = FileClient::release(manager, session, now);
             }
         });
+    }
+
+    /// Whether nothing is on its way, and nobody waits for a decision.
+    pub(super) fn is_at_rest(&self) -> bool {
+        self.endpoint.update(|manager, _| {
+            let client = manager.find_client::<FileClient>();
+            client.is_none_or(|client| {
+                let mut sessions = client.sessions();
+                !sessions.any(|session| client.transfers(session).any(lives))
+            })
+        })
     }
 
     /// Lets go of a session, whatever is left of it.
@@ -360,4 +364,10 @@ impl Hand {
             .endpoint
             .update(|manager, now| FileClient::release(manager, session, now));
     }
+}
+
+/// Whether something is left to do for a file.
+fn lives(transfer: &Transfer) -> bool {
+    let has_arrived = transfer.is_acknowledged() || transfer.is_confirmed();
+    transfer.outcome().is_none() && !has_arrived
 }

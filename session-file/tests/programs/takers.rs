@@ -1,4 +1,4 @@
-//! Which of an account's programs is met.
+//! Which of an account's programs is met, and how those end that wait until they are asked to.
 
 use super::kit::{Place, Program, bytes};
 use std::{
@@ -70,4 +70,28 @@ fn what_is_sent_goes_to_who_receives_and_what_is_fetched_comes_from_who_shares()
     let got = place.run("alice", &["get", "carol@localhost:song", "--into", &into]);
     got.succeed();
     assert!(fs::read(place.path("got/song")).unwrap() == song);
+}
+
+#[test]
+fn who_waits_until_he_is_asked_to_end_ends_well() {
+    let place = Place::new("asked");
+    let photo = place.write("out/photo", b"photo");
+    let asked = |program: Program| {
+        program.ask_to_end();
+        let ended = program.finish();
+        (ended.code, ended.problem().to_owned())
+    };
+    let mut receiver = place.receiver("bob", "in", &[]);
+    let sent = place.run("alice", &["send", &photo, "bob@localhost"]);
+    receiver.event("received");
+    sent.succeed();
+    assert_eq!(asked(receiver), (Some(0), String::new()));
+    let mut sharer = place.run("bob", &["share", &place.text("out")]);
+    sharer.event("ready");
+    assert_eq!(asked(sharer), (Some(0), String::new()));
+    // Who is to take so many has not, and what is under way is not whole.
+    let counting = place.receiver("bob", "in", &["--count", "1"]);
+    assert_eq!(asked(counting), (Some(1), "interrupted".to_owned()));
+    let (_sender, carol, _pipe) = sends_for_long(&place);
+    assert_eq!(asked(carol), (Some(1), "interrupted".to_owned()));
 }
