@@ -25,7 +25,7 @@ mod send;
 mod share;
 mod show;
 
-pub use args::{Args, Command, GetArgs, ReceiveArgs, SendArgs, ShareArgs, TransferArgs};
+pub use args::{Args, Command, GetArgs, RateArgs, ReceiveArgs, SendArgs, ShareArgs, TransferArgs};
 pub use board::{Listed, PUBLISHED_MAX};
 pub use hand::{Hand, PROGRAM, Ways, client, client_that_takes_nothing};
 pub use limit::{Limit, parse_rate};
@@ -110,7 +110,7 @@ pub async fn run(args: Args) -> Result<Exit, Problem> {
     let online = account
         .login(&work.program(), move |manager| manager.add_client(client))
         .await?;
-    let hand = Hand::new(online.endpoint.clone(), view.clone(), args.transfer().limit);
+    let hand = Hand::new(online.endpoint.clone(), view.clone(), args.limit());
     let mut stop = Stop::new().map_err(|error| failing::io("listen for Ctrl-C", &error))?;
     let is_endless = work.is_endless();
     let outcome = tokio::select! {

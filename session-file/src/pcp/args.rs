@@ -18,9 +18,14 @@ use session_xmpp::{
 };
 use std::path::{Path, PathBuf};
 
+/// What the exit codes mean.
+const EXITS: &str = "\
+Exit codes: 0 it is done; 1 it failed, or not all of it went well; 2 the options make no sense; 3 there is no login; 4 the other
+side does not want it. receive without --count and share end by Ctrl-C: 0 when nothing was under way then, else 1.";
+
 /// Copies files and folders to people, directly and encrypted, and goes on where it was interrupted.
 #[derive(Debug, Parser)]
-#[command(name = "pcp", version)]
+#[command(name = "pcp", version, after_help = EXITS)]
 pub struct Args {
     /// What to do.
     #[command(subcommand)]
@@ -47,12 +52,18 @@ pub enum Command {
 #[derive(ClapArgs, Clone, Debug)]
 #[command(next_help_heading = "Transfer")]
 pub struct TransferArgs {
-    /// Send at most this fast: 500k, 2.5M (bytes a second, of 1,000)
-    #[arg(long, value_name = "RATE", value_parser = parse_rate)]
-    pub limit: Option<u64>,
     /// Go on without encryption where the other side can do no better
     #[arg(long)]
     pub allow_plaintext: bool,
+}
+
+/// How fast something is sent.
+#[derive(ClapArgs, Clone, Copy, Debug)]
+#[command(next_help_heading = "Transfer")]
+pub struct RateArgs {
+    /// Send at most this fast: 500k, 2.5M (bytes a second, of 1,000)
+    #[arg(long, value_name = "RATE", value_parser = parse_rate)]
+    pub limit: Option<u64>,
 }
 
 /// Options of `pcp send`.
@@ -66,6 +77,9 @@ pub struct SendArgs {
     /// The name under which standard input, or the only file, is sent
     #[arg(long)]
     pub name: Option<String>,
+    #[allow(missing_docs, reason = "would be taken for help")]
+    #[command(flatten)]
+    pub rate: RateArgs,
     #[allow(missing_docs, reason = "would be taken for help")]
     #[command(flatten)]
     pub transfer: TransferArgs,
@@ -125,6 +139,9 @@ pub struct ShareArgs {
     pub what: PathBuf,
     #[allow(missing_docs, reason = "would be taken for help")]
     #[command(flatten)]
+    pub rate: RateArgs,
+    #[allow(missing_docs, reason = "would be taken for help")]
+    #[command(flatten)]
     pub transfer: TransferArgs,
     #[allow(missing_docs, reason = "would be taken for help")]
     #[command(flatten)]
@@ -168,6 +185,15 @@ impl Args {
             Command::Receive(args) => &args.transfer,
             Command::Get(args) => &args.transfer,
             Command::Share(args) => &args.transfer,
+        }
+    }
+
+    /// How many bytes a second are sent at most.
+    pub fn limit(&self) -> Option<u64> {
+        match &self.command {
+            Command::Send(args) => args.rate.limit,
+            Command::Share(args) => args.rate.limit,
+            Command::Receive(_) | Command::Get(_) => None,
         }
     }
 

@@ -140,16 +140,21 @@ impl Hand {
 
 /// For peers that know files alone.
 async fn one_by_one(hand: &Hand, to: &Peer, paths: Vec<PathBuf>) -> Result<Exit, Problem> {
-    let mut failures = 0;
+    let mut tally = Tally::default();
     for found in Walk::new(paths) {
         match found {
             Found::Entry(entry, path) if entry.to_file().is_some() => {
                 let name = entry.path.name();
                 let sent = one::send(hand, to, name.as_str(), || Source::open(&path)).await;
                 match sent {
-                    Ok(_) => {}
+                    Ok(_) => tally.sent += 1,
                     Err(problem) if is_of_one(&problem) => {
-                        failures += 1;
+                        match problem.exit {
+                            Exit::Declined => tally.declined += 1,
+                            Exit::Done | Exit::Failed | Exit::Usage | Exit::NoLogin => {
+                                tally.failed += 1
+                            }
+                        }
                         hand.view().problem(&problem);
                     }
                     // Nobody is there for the next one either.
@@ -159,12 +164,37 @@ async fn one_by_one(hand: &Hand, to: &Peer, paths: Vec<PathBuf>) -> Result<Exit,
             // Folders are in nobody's words but ours.
             Found::Entry(..) => {}
             Found::Skipped(what) => {
-                failures += u64::from(what.is_failure());
+                tally.failed += u64::from(what.is_failure());
                 hand.view().left_out(&what);
             }
         }
     }
-    Ok(exit(failures))
+    Ok(tally.exit())
+}
+
+/// What became of files.
+#[derive(Clone, Copy, Debug, Default)]
+struct Tally {
+    sent: u64,
+    declined: u64,
+    failed: u64,
+}
+
+impl Tally {
+    /// As of one file, where all of them went the same way.
+    fn exit(self) -> Exit {
+        match self {
+            Self {
+                declined: 0,
+                failed,
+                ..
+            } => exit(failed),
+            Self {
+                sent: 0, failed: 0, ..
+            } => Exit::Declined,
+            Self { .. } => Exit::Failed,
+        }
+    }
 }
 
 /// Whether others may go well all the same: it was declined, or something is with the file, here or there.
@@ -204,4 +234,27 @@ fn expand(what: &[PathBuf]) -> Result<Vec<PathBuf>, Problem> {
         }
     }
     Ok(paths)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_of_which_none_is_wanted_are_declined_as_one_is() {
+        let exit = |sent, declined, failed| {
+            Tally {
+                sent,
+                declined,
+                failed,
+            }
+            .exit()
+        };
+        assert_eq!(exit(0, 0, 0), Exit::Done);
+        assert_eq!(exit(2, 0, 0), Exit::Done);
+        assert_eq!(exit(0, 2, 0), Exit::Declined);
+        for mixed in [exit(1, 1, 0), exit(0, 1, 1), exit(1, 0, 1), exit(1, 1, 1)] {
+            assert_eq!(mixed, Exit::Failed);
+        }
+    }
 }
