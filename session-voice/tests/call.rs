@@ -9,6 +9,8 @@
 
 #[path = "../../session-xmpp/tests/servers/coturn.rs"]
 mod coturn;
+#[path = "call/devices.rs"]
+mod devices;
 #[path = "call/failing.rs"]
 mod failing;
 #[path = "call/kit.rs"]

@@ -206,6 +206,13 @@ impl Jmi {
         self.calls.keys()
     }
 
+    /// Whether a device of an account calls us, and we have done nothing about it.
+    pub fn is_called_by(&self, account: &Peer) -> bool {
+        let calls = |call: &Call| matches!(call.state, State::Called { .. });
+        let mut all = self.calls.values();
+        all.any(|call| calls(call) && call.account.as_str() == account.account())
+    }
+
     /// Calls an account: all of its devices ring. The id has to be unique in the world: a UUID of version 4.
     ///
     /// # Errors

@@ -5,7 +5,7 @@ use crate::{
     form::{Form, JINGLE},
     keys::Keys,
     outcome,
-    phone::{Offers, Phone},
+    phone::{Conversation, Phone},
 };
 use serde_json::json;
 use session_core::{Element, Peer, Reason, ReasonCondition};
@@ -20,35 +20,64 @@ use tokio::time::{Instant, sleep_until};
 /// How long who was answered may take to offer the session.
 const OFFER_MAX: Duration = Duration::from_secs(30);
 
+/// What comes of a call that was announced.
+pub(super) enum Announced {
+    /// A device has answered, and waits for the session.
+    Answered(Arc<str>, Peer),
+    /// Whom we call has announced a call to us at the same moment, and that is the one that goes on.
+    Crossed(Arc<str>, Peer),
+    /// The same with an offer.
+    Offered(Box<CallOffer>, Form),
+    /// We gave up.
+    Stopped,
+}
+
 impl Phone {
-    /// Lets all devices of an account ring, until one answers: the call's id, and that device. None if we gave up.
+    /// Lets all devices of an account ring, until one answers.
     pub(super) async fn propose(
         &mut self,
         to: &Peer,
         ring: Duration,
         keys: &mut Keys,
-    ) -> Result<Option<(Arc<str>, Peer)>, Problem> {
+    ) -> Result<Announced, Problem> {
         let call: Arc<str> = uuid().into();
         let mut config = JmiConfig::default();
         config.answer = ring;
         let media = vec![Element::new(RTP, "description").with("media", "audio")];
         let proposed = self.online.calls.update(|calls, now| {
             calls.set_config(config);
-            calls.propose(&call, to, media, now)
+            // Both want this call: then it needs no other.
+            let is_called = calls.is_called_by(to);
+            (!is_called).then(|| calls.propose(&call, to, media, now))
         });
+        let soon = || Instant::now() + OFFER_MAX;
+        let mut crossed = proposed.is_none().then(soon);
+        let proposed = proposed.unwrap_or(Ok(()));
         proposed.map_err(|error| failed("dial", "call", error, ""))?;
         let text = format!("calling {to}");
         self.screen
             .tell("announced", json!({ "peer": to.as_str() }), &text);
+        let give_up = |phone: &Self, condition| {
+            let reason = Reason::new(condition);
+            // What was answered at this moment ends when we log out.
+            let calls = &phone.online.calls;
+            let _ = calls.update(|calls, _| calls.retract(&call, &reason));
+        };
         loop {
             let event = tokio::select! {
                 event = self.events.recv() => event,
+                (offer, form) = self.offers.next() => {
+                    give_up(self, ReasonCondition::Expired);
+                    return Ok(Announced::Offered(Box::new(offer), form));
+                }
+                () = sleep_until(crossed.unwrap_or_else(Instant::now)), if crossed.is_some() => {
+                    let end = JmiEnd::TieBreak { by: None };
+                    return Err(outcome::unanswered(to, &end));
+                }
                 problem = self.online.ended() => return Err(problem),
                 () = keys.quit() => {
-                    let reason = Reason::new(ReasonCondition::Cancel);
-                    // What was answered at this moment ends when we log out.
-                    let _ = self.online.calls.update(|calls, _| calls.retract(&call, &reason));
-                    return Ok(None);
+                    give_up(self, ReasonCondition::Cancel);
+                    return Ok(Announced::Stopped);
                 }
             };
             match event {
@@ -59,10 +88,27 @@ impl Phone {
                         .tell("ringing", json!({ "by": by.as_str() }), &text);
                 }
                 Some(JmiOutput::Proceed { id, with }) if id == call => {
-                    return Ok(Some((id, with)));
+                    return Ok(Announced::Answered(id, with));
                 }
+                Some(JmiOutput::Over {
+                    id,
+                    end: JmiEnd::TieBreak { .. },
+                }) if id == call => crossed = Some(soon()),
+                // Who is busy with a call to us says so.
+                Some(JmiOutput::Over { id, .. }) if id == call && self.line().crossed => {}
                 Some(JmiOutput::Over { id, end }) if id == call => {
                     return Err(outcome::unanswered(to, &end));
+                }
+                Some(JmiOutput::Proposed {
+                    id,
+                    from,
+                    descriptions,
+                    ..
+                }) if crossed.is_some()
+                    && from.account() == to.account()
+                    && is_sound(&descriptions) =>
+                {
+                    return Ok(Announced::Crossed(id, from));
                 }
                 Some(event) => self.turn_away(&event),
                 None => return Err(failed("closed", "call", "the login is over", "")),
@@ -109,26 +155,25 @@ impl Phone {
         Ok(true)
     }
 
-    /// Asks for the session of an announced call, so that other devices stop ringing.
-    pub(super) fn take_up(&self, call: &Arc<str>, from: &Peer) -> Result<(), Problem> {
-        let mut line = self.line();
-        (line.calls, line.expects) = (false, Some(from.clone()));
-        drop(line);
-        let accepted = self
-            .online
-            .calls
-            .update(|calls, now| calls.accept(call, now));
-        accepted.map(|_| ()).map_err(|_| outcome::missed(from))
+    /// Asks for the session of an announced call, so that other devices stop ringing. A session that there is stays, if the
+    /// call is over already.
+    pub(crate) fn take_up(&self, call: &Arc<str>, from: &Peer) -> Result<(), Problem> {
+        let before = self.line().expect(from);
+        let accepted = self.online.calls.update(|calls, now| calls.accept(call, now));
+        accepted.map_err(|_| {
+            self.line().session = before;
+            outcome::missed(from)
+        })
     }
 
-    /// Takes the session that an answered call leads to.
-    pub(super) async fn take_announced(
+    /// Takes the session that an answered call leads to, which is there soon.
+    pub(crate) async fn take_announced(
         &mut self,
         call: &Arc<str>,
         from: &Peer,
-        offers: &mut Offers,
+        ringing: Ringing,
         keys: &mut Keys,
-    ) -> Result<Option<(CallOffer, Form)>, Problem> {
+    ) -> Result<Option<Conversation>, Problem> {
         let until = Instant::now() + OFFER_MAX;
         loop {
             tokio::select! {
@@ -143,9 +188,9 @@ impl Phone {
                     return Ok(None);
                 }
                 event = self.events.recv() => self.rings_on(call, from, event)?,
-                (offer, form) = offers.next() => {
+                (offer, form) = self.offers.next() => {
                     if form.namespace == JINGLE.namespace && self.is_of(&offer, call) {
-                        return Ok(Some((offer, form)));
+                        return Ok(Some(self.take(&offer, form, Some(call.clone()), ringing)));
                     }
                     self.refuse(offer.session, form, ReasonCondition::Busy);
                 }
@@ -201,6 +246,12 @@ impl Phone {
                 .update(|calls, _| calls.reject(id, &reason));
         }
     }
+}
+
+/// Whether what was announced is a call with sound.
+pub(super) fn is_sound(descriptions: &[Element]) -> bool {
+    let mut all = descriptions.iter();
+    all.any(|description| description.namespace() == RTP)
 }
 
 /// A random id that nobody else has (RFC 9562 §5.4).

@@ -7,6 +7,7 @@
 
 mod announce;
 mod contents;
+mod dial;
 mod form;
 mod keys;
 mod outcome;
@@ -19,11 +20,14 @@ mod talked;
 
 use clap::{Parser, Subcommand};
 use keys::Keys;
-use phone::Phone;
+use phone::{Conversation, Phone};
 use screen::Screen;
-use session_core::{Peer, Reason, ReasonCondition};
+use session_core::{Cause, Peer, Reason, ReasonCondition};
 use session_xmpp::cli::{AccountArgs, Exit, Problem, Program};
+use sound::Sound;
 use std::{path::PathBuf, process::ExitCode, time::Duration};
+use talk::Ended;
+use talked::Talked;
 
 /// Voice calls over XMPP, encrypted, straight from one device to the other
 #[derive(Debug, Parser)]
@@ -143,7 +147,7 @@ async fn run(args: Args) -> Result<(), Problem> {
     let length = length.map(|length| seconds("--for", length)).transpose()?;
     let ringing = Ringing::of(&args.what)?;
     how.check()?;
-    let sound = sound::Sound::open(&how)?;
+    let mut sound = Sound::open(&how)?;
     let account = how.account.clone().resolve(&PROGRAM)?;
     let mut keys = Keys::open();
     let screen = Screen::new(account.json, account.quiet, keys.is_raw());
@@ -152,13 +156,10 @@ async fn run(args: Args) -> Result<(), Problem> {
         phone = login => phone?,
         () = keys.quit() => return Ok(()),
     };
-    let begun = match (&args.what, to) {
-        (What::Answer { .. }, _) => match ringing {
-            Some(ringing) => phone.answer(ringing, &mut keys).await,
-            None => Ok(None),
-        },
-        (What::Dial { .. }, Some(to)) => phone.dial(&to, ring, &mut keys).await,
-        (What::Dial { .. }, None) => Ok(None),
+    let begun = match (to, ringing) {
+        (Some(to), _) => phone.dial(&to, ring, &mut keys).await,
+        (None, Some(ringing)) => phone.answer(ringing, &mut keys).await,
+        (None, None) => Ok(None),
     };
     let mut call = match begun {
         Ok(Some(call)) => call,
@@ -175,7 +176,7 @@ async fn run(args: Args) -> Result<(), Problem> {
             return Err(problem);
         }
     };
-    let result = talk::talk(&mut phone, &mut call, sound, &how, length, &mut keys).await;
+    let result = converse(&mut phone, &mut call, &mut sound, &how, length, &mut keys).await;
     let condition = match &result {
         Ok(Some(talked)) if !talked.codec.is_empty() => ReasonCondition::Success,
         Ok(None) => ReasonCondition::Decline,
@@ -188,6 +189,37 @@ async fn run(args: Args) -> Result<(), Problem> {
     told
 }
 
+/// Speaks until the end, also where the call goes on in another session. None if it was declined here.
+async fn converse(
+    phone: &mut Phone,
+    call: &mut Conversation,
+    sound: &mut Sound,
+    how: &How,
+    length: Option<Duration>,
+    keys: &mut Keys,
+) -> Result<Option<Talked>, Problem> {
+    let mut talked = Talked::default();
+    loop {
+        let ended = talk::talk(phone, call, &mut talked, sound, how, length, keys).await?;
+        let next = match ended {
+            Ended::Declined => return Ok(None),
+            Ended::Over if matches!(talked.cause, Some(Cause::TieBreak)) => {
+                talked.cause = None;
+                phone.crossed(&call.peer, keys).await?
+            }
+            Ended::Over => break,
+        };
+        let Some(next) = next else {
+            talked.hung_up = true;
+            break;
+        };
+        *call = next;
+    }
+    let finished = sound.finish();
+    finished.map_err(|error| failed("record", "write what was heard", error, ""))?;
+    Ok(Some(talked))
+}
+
 /// What is done with a call while it rings here.
 pub(crate) struct Ringing {
     /// How long it rings.
@@ -195,10 +227,19 @@ pub(crate) struct Ringing {
     /// Whether it is declined then.
     pub(crate) declines: bool,
     /// What the caller hears meanwhile.
-    pub(crate) played: Option<sound::Sound>,
+    pub(crate) played: Option<Sound>,
 }
 
 impl Ringing {
+    /// Of a call that is answered without a question.
+    pub(crate) fn at_once() -> Self {
+        Self {
+            length: Duration::ZERO,
+            declines: false,
+            played: None,
+        }
+    }
+
     fn of(what: &What) -> Result<Option<Self>, Problem> {
         let What::Answer {
             after,
@@ -209,7 +250,7 @@ impl Ringing {
         else {
             return Ok(None);
         };
-        let played = early_media.as_deref().map(sound::Sound::repeating);
+        let played = early_media.as_deref().map(Sound::repeating);
         Ok(Some(Self {
             length: seconds("--after", *after)?,
             declines: *decline,

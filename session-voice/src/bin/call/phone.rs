@@ -1,10 +1,11 @@
 //! A login with clients for calls, and how a call comes about on it.
 
 use crate::{
-    How, PROGRAM, Ringing, contents, failed,
+    How, PROGRAM, Ringing,
+    announce::is_sound,
+    contents, failed,
     form::{self, Form, GOOGLE, JINGLE},
     keys::Keys,
-    outcome,
     screen::Screen,
 };
 use serde_json::json;
@@ -12,13 +13,13 @@ use session_core::{
     GOOGLE_P2P, Notice, Peer, Reason, ReasonCondition, SessionId, SessionManager, Slot,
 };
 use session_voice::{
-    CallChange, CallConfig, CallContent, CallError, CallOffer, ContentChange, Digit, GoogleForm,
-    JingleForm, KEY_BYTES, MediaPacket, NegotiationError, Policy, Protection, RTP, RTP_AUDIO,
-    RtpDescription, VoiceEngine, codecs,
+    CallChange, CallConfig, CallContent, CallOffer, ContentChange, Digit, GoogleForm, JingleForm,
+    KEY_BYTES, MediaPacket, Policy, Protection, RTP, RTP_AUDIO, RtpDescription, VoiceEngine,
+    codecs,
 };
 use session_xmpp::{
     cli::{self, Account, Online, Problem, Program},
-    jmi::{JMI, JmiOutput},
+    jmi::JmiOutput,
 };
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -43,7 +44,7 @@ const GOOGLE_FEATURES: &[&str] = &[
 ];
 
 /// Transports that carry packets; a stream would hold back all that follow on a lost one.
-const TRANSPORTS: &[&str] = &[
+pub(super) const TRANSPORTS: &[&str] = &[
     ICE_UDP,
     ICE_0,
     raw_udp::NAMESPACE,
@@ -67,18 +68,46 @@ pub(crate) struct Line {
     pub(crate) rings: bool,
     /// What the peer has pressed and nobody has taken yet.
     pub(crate) digits: String,
-    session: Option<SessionId>,
-    /// Somebody is called, or has announced a call that rings here: whoever calls us meanwhile finds us busy.
+    pub(crate) session: Option<SessionId>,
+    /// Somebody is called, or calls here: whoever calls us meanwhile finds us busy.
     pub(crate) calls: bool,
     /// Whose announced call is answered: the session may come from nobody else.
-    pub(crate) expects: Option<Peer>,
+    expects: Option<Peer>,
+    /// Whom we call, and who has not answered: if it calls us at this moment, both want the same call.
+    pub(crate) dials: Option<Peer>,
+    /// That has happened: an offer waits that is to be taken in the place of ours.
+    pub(crate) crossed: bool,
 }
 
 impl Line {
-    /// Whether a call of somebody may come here.
-    fn is_free(&self, from: &Peer) -> bool {
+    /// Whether a call of somebody may come here, which it then does.
+    fn lets_in(&mut self, from: &Peer) -> bool {
+        let is_same = |to: &mut Peer| match to.device() {
+            Some(_) => to == from,
+            None => to.account() == from.account(),
+        };
+        if self.dials.take_if(is_same).is_some() {
+            self.crossed = true;
+            return true;
+        }
         let fits = |expected: &Peer| expected.account() == from.account();
-        self.session.is_none() && !self.calls && self.expects.as_ref().is_none_or(fits)
+        if self.session.is_some() || self.calls || !self.expects.as_ref().is_none_or(fits) {
+            return false;
+        }
+        // Among those of one account, the session that was announced is found.
+        self.calls = self.expects.is_none();
+        true
+    }
+
+    /// Somebody is called, and nobody else may come here.
+    pub(super) fn dial(&mut self, to: &Peer) {
+        (self.calls, self.dials) = (true, Some(to.clone()));
+    }
+
+    /// The next session is one of this peer's. Which it was before.
+    pub(crate) fn expect(&mut self, from: &Peer) -> Option<SessionId> {
+        (self.calls, self.expects, self.dials) = (false, Some(from.clone()), None);
+        self.session.take()
     }
 
     fn take(&mut self, session: SessionId, packet: MediaPacket, now: Instant) {
@@ -127,7 +156,7 @@ pub(crate) struct Changes {
 }
 
 /// What the peer does from now on. Taken in one step with what it may react to.
-fn changes(manager: &mut SessionManager, form: Form, id: SessionId) -> Option<Changes> {
+pub(super) fn changes(manager: &mut SessionManager, form: Form, id: SessionId) -> Option<Changes> {
     (form.call)(manager, id).map(|call| Changes {
         call: call.signal().connect(),
         contents: call.contents().connect(),
@@ -139,6 +168,7 @@ pub(crate) struct Phone {
     pub(crate) online: Online,
     pub(crate) screen: Screen,
     pub(super) events: mpsc::Receiver<JmiOutput>,
+    pub(super) offers: Offers,
     /// It has been told that it rings at the peer's.
     pub(crate) rings_there: bool,
     line: Arc<Mutex<Line>>,
@@ -181,8 +211,8 @@ impl Phone {
         let fingerprint = identity.fingerprint().to_string();
         let mut config = CallConfig::new(audio());
         config.ring_for = ring;
-        // One call at a time: whoever calls meanwhile hears that we are busy.
-        config.calls_max = 1;
+        // One call at a time, of which the line knows; for a moment there is another, where both call at once.
+        config.calls_max = 2;
         config.layer = Some(Arc::new(DtlsLayer::srtp(identity)));
         if let Some(wanted) = how.fingerprint.clone() {
             config.verify = Some(Arc::new(move |_, secured| {
@@ -201,7 +231,7 @@ impl Phone {
         let [here, there] = [Arc::clone(&line), Arc::clone(&line)];
         let mut online = account
             .login(&program, move |manager| {
-                let free = move |from: &Peer| lock(&here).is_free(from);
+                let free = move |from: &Peer| lock(&here).lets_in(from);
                 form::register::<JingleForm>(
                     manager,
                     config,
@@ -211,7 +241,7 @@ impl Phone {
                         lock(&one).take(id, packet, now);
                     },
                 )?;
-                let free = move |from: &Peer| lock(&there).is_free(from);
+                let free = move |from: &Peer| lock(&there).lets_in(from);
                 form::register::<GoogleForm>(manager, google, key, free, move |id, packet, now| {
                     lock(&two).take(id, packet, now);
                 })
@@ -219,6 +249,7 @@ impl Phone {
             .await?;
         let events = online.events.take();
         let events = events.ok_or_else(|| failed("misuse", "hear of calls", "no events", ""))?;
+        let offers = Offers::of(&online);
         let (address, text) = (online.address.as_str(), format!("our {fingerprint}"));
         let facts = json!({ "address": address, "fingerprint": fingerprint });
         screen.tell("online", facts, &text);
@@ -226,6 +257,7 @@ impl Phone {
             online,
             screen,
             events,
+            offers,
             rings_there: false,
             line,
         })
@@ -233,106 +265,6 @@ impl Phone {
 
     pub(crate) fn line(&self) -> MutexGuard<'_, Line> {
         lock(&self.line)
-    }
-
-    /// Calls somebody. Without a device in the address all of the account's devices ring, where they know how to
-    /// (XEP-0353); else one is called that can. None if we were interrupted.
-    pub(crate) async fn dial(
-        &mut self,
-        to: &Peer,
-        ring: Duration,
-        keys: &mut Keys,
-    ) -> Result<Option<Conversation>, Problem> {
-        if *to == self.online.address {
-            let hint = "name another device, or the account alone to call your other devices";
-            return Err(Problem::usage(
-                format!("TO {to}"),
-                "it is this very device",
-                hint,
-            ));
-        }
-        self.line().calls = true;
-        let found = tokio::select! {
-            found = self.online.find(to, FEATURES) => found,
-            () = keys.quit() => return Ok(None),
-        };
-        let is_silent = matches!(&found, Err(problem) if problem.code == "peer-offline");
-        let is_google = matches!(&found, Ok(found) if !knows_messages(found.dialect.name));
-        let by_message = to.device().is_none() && !is_google;
-        if by_message && (is_silent || self.takes_messages(to)) {
-            let Some((id, device)) = self.propose(to, ring, keys).await? else {
-                return Ok(None);
-            };
-            let offered = self.offer(device, JINGLE, None, Some(id.clone()));
-            if offered.is_err() {
-                let reason = Reason::new(ReasonCondition::FailedApplication);
-                // Who has answered does not wait for nothing. It may be over.
-                let _ = self
-                    .online
-                    .calls
-                    .update(|calls, _| calls.finish(&id, &reason));
-            }
-            return offered.map(Some);
-        }
-        let found = found?;
-        let form = if is_google { GOOGLE } else { JINGLE };
-        self.offer(found.device, form, Some(found.dialect), None)
-            .map(Some)
-    }
-
-    /// Whether a device of an account is known to take announcements.
-    fn takes_messages(&self, account: &Peer) -> bool {
-        self.online.discovery.with(|directory| {
-            let devices = directory.devices(account).into_iter();
-            let mut infos = devices.filter_map(|device| directory.info(&device));
-            infos.any(|info| info.has(JMI))
-        })
-    }
-
-    /// Offers a session to a device.
-    fn offer(
-        &self,
-        to: Peer,
-        form: Form,
-        dialect: Option<&'static session_core::Dialect>,
-        announced: Option<Arc<str>>,
-    ) -> Result<Conversation, Problem> {
-        let own = self.online.address.clone();
-        let device = to.clone();
-        let dialled = self.online.endpoint.update(|manager, now| {
-            let id = manager.create_session(own, form.namespace, now)?;
-            let session = manager.session(id);
-            let session = session.ok_or(session_core::Misuse::NoSuchSession(id))?;
-            if let Some(dialect) = dialect {
-                session.set_dialect(dialect)?;
-            }
-            if let Some(sid) = &announced {
-                session.set_sid(sid)?;
-            }
-            let all = session.potential_transports();
-            let names = all.iter().map(|name| &**name);
-            let fit: Vec<&str> = names.filter(|name| TRANSPORTS.contains(name)).collect();
-            session.set_potential_transports(&fit)?;
-            (form.dial)(manager, id, device, now).map(|()| (id, changes(manager, form, id)))
-        });
-        let (session, changes) = dialled.map_err(|error| {
-            if error == CallError::Negotiation(NegotiationError::NoCertificate) {
-                return outcome::unproved(&to);
-            }
-            failed("dial", "call", error, "")
-        })?;
-        let text = format!("calling {to}");
-        self.screen
-            .tell("calling", json!({ "peer": to.as_str() }), &text);
-        self.line().session = Some(session);
-        Ok(Conversation {
-            session,
-            form,
-            peer: to,
-            announced,
-            changes,
-            ringing: None,
-        })
     }
 
     /// Waits for a call, which then rings here, or has done so. None if it was declined, or we were interrupted.
@@ -349,14 +281,13 @@ impl Phone {
         self.online
             .calls
             .update(|calls, _| calls.set_config(config));
-        let mut offers = self.offers();
         let own = self.online.address.as_str().to_owned();
         self.screen.tell(
             "waiting",
             json!({ "address": own }),
             &format!("waiting for calls as {own}"),
         );
-        match self.incoming(&mut offers, keys).await {
+        match self.incoming(keys).await {
             Incoming::Stop => Ok(None),
             Incoming::Over(problem) => Err(*problem),
             Incoming::Offer(offer, form) => {
@@ -375,36 +306,20 @@ impl Phone {
                 } else {
                     self.take_up(&id, &from)?;
                 }
-                let Some((offer, form)) =
-                    self.take_announced(&id, &from, &mut offers, keys).await?
-                else {
-                    return Ok(None);
-                };
-                Ok(Some(self.take(&offer, form, Some(id), ringing)))
+                self.take_announced(&id, &from, ringing, keys).await
             }
         }
     }
 
-    fn offers(&self) -> Offers {
-        let connect = |form: Form| {
-            let slot = self
-                .online
-                .endpoint
-                .update(|manager, _| (form.offers)(manager));
-            (form, slot)
-        };
-        Offers([connect(JINGLE), connect(GOOGLE)])
-    }
-
-    async fn incoming(&mut self, offers: &mut Offers, keys: &mut Keys) -> Incoming {
+    async fn incoming(&mut self, keys: &mut Keys) -> Incoming {
         loop {
             tokio::select! {
-                (offer, form) = offers.next() => return Incoming::Offer(Box::new(offer), form),
+                (offer, form) = self.offers.next() => return Incoming::Offer(Box::new(offer), form),
                 () = keys.quit() => return Incoming::Stop,
                 problem = self.online.ended() => return Incoming::Over(Box::new(problem)),
                 event = self.events.recv() => match event {
                     Some(JmiOutput::Proposed { id, from, descriptions, .. }) => {
-                        if descriptions.iter().any(|d| d.namespace() == RTP) {
+                        if is_sound(&descriptions) {
                             return Incoming::Announced { id, from };
                         }
                     }
@@ -424,7 +339,7 @@ impl Phone {
     }
 
     /// Takes an offer, which rings here from now on.
-    fn take(
+    pub(super) fn take(
         &self,
         offer: &CallOffer,
         form: Form,
@@ -433,8 +348,12 @@ impl Phone {
     ) -> Conversation {
         let id = offer.session;
         let mut line = self.line();
-        line.session = Some(id);
-        line.rings = true;
+        // Of a session before it, nothing is left.
+        *line = Line {
+            session: Some(id),
+            rings: true,
+            ..Line::default()
+        };
         drop(line);
         let early = ringing.played.is_some();
         let changes = self.online.endpoint.update(|manager, _| {
@@ -482,6 +401,14 @@ impl Phone {
 }
 
 impl Offers {
+    fn of(online: &Online) -> Self {
+        let connect = |form: Form| {
+            let slot = online.endpoint.update(|manager, _| (form.offers)(manager));
+            (form, slot)
+        };
+        Self([connect(JINGLE), connect(GOOGLE)])
+    }
+
     pub(super) async fn next(&mut self) -> (CallOffer, Form) {
         let [(one, here), (two, there)] = &mut self.0;
         tokio::select! {
@@ -508,11 +435,6 @@ async fn next_of(slot: &mut Option<Slot<CallOffer>>) -> CallOffer {
     loop {
         sleep(RING_MAX).await;
     }
-}
-
-/// Whether who speaks this dialect may know announcements.
-fn knows_messages(dialect: &str) -> bool {
-    ["jingle", "hybrid"].contains(&dialect)
 }
 
 /// Whether a fingerprint with its hash, as `sha-256 AB:CD`, is the one that was given with or without it.

@@ -45,22 +45,31 @@ struct Look {
     cause: Option<Cause>,
 }
 
-/// Runs a call to its end. None if it was declined here.
+/// How a session ended.
+pub(crate) enum Ended {
+    /// It was declined here.
+    Declined,
+    /// It is over.
+    Over,
+}
+
+/// Runs a session to its end; of what was `talked` in the session before, if there was one, it goes on.
 pub(crate) async fn talk(
     phone: &mut Phone,
     call: &mut Conversation,
-    mut sound: Sound,
+    talked: &mut Talked,
+    sound: &mut Sound,
     how: &How,
     length: Option<Duration>,
     keys: &mut Keys,
-) -> Result<Option<Talked>, Problem> {
+) -> Result<Ended, Problem> {
     let now = Instant::now();
     let (changes, ringing) = (call.changes.take(), call.ringing.take());
     let mut talk = Talk {
         phone,
         call,
         changes,
-        talked: Talked::default(),
+        talked,
         begun: now,
         rings_until: ringing.as_ref().map(|ringing| now + ringing.length),
         ringing,
@@ -93,11 +102,11 @@ pub(crate) async fn talk(
             break;
         }
         if talk.ring(now)?.is_break() {
-            return Ok(None);
+            return Ok(Ended::Declined);
         }
         talk.begin(&look, now)?;
         talk.press_keys(&look, now);
-        let step = talk.step(&look, &mut sound, now);
+        let step = talk.step(&look, sound, now);
         step.map_err(|error| failed("sound", "speak and hear", error, ""))?;
         number += 1;
         if number.is_multiple_of(LOOK_EVERY) {
@@ -106,23 +115,21 @@ pub(crate) async fn talk(
         }
         let is_long = length.is_some_and(|length| {
             talk.answered
-                .is_some_and(|answered| now - answered >= length)
+                .is_some_and(|answered| talk.talked.lasted + (now - answered) >= length)
         });
         if is_long {
             talk.hang_up();
         }
     }
     talk.end();
-    let finished = sound.finish();
-    finished.map_err(|error| failed("record", "write what was heard", error, ""))?;
-    Ok(Some(talk.talked))
+    Ok(Ended::Over)
 }
 
 struct Talk<'a> {
     phone: &'a mut Phone,
     call: &'a Conversation,
     changes: Option<Changes>,
-    talked: Talked,
+    talked: &'a mut Talked,
     /// When it was dialled, or answered here.
     begun: Instant,
     /// When it is to be answered, while it rings here.
@@ -297,6 +304,9 @@ impl Talk<'_> {
         };
         let broken = |error| failed("codec", "speak with the peer", error, "");
         let mut line = self.phone.line();
+        if look.phase == CallPhase::Answered {
+            line.dials = None;
+        }
         let before = line.keys.replace(protection.clone());
         match &mut line.engine {
             // Another transport took over, and hands were shaken again.
@@ -497,7 +507,8 @@ impl Talk<'_> {
         drop(line);
         // Of the whole second: who looks at an instant finds pauses.
         (stats.level_in, stats.level_out) = (self.heard.take(), self.spoken.take());
-        let moment = Moment::new(self.answered.map_or(Duration::ZERO, |at| now - at), &stats);
+        let lasted = self.answered.map_or(Duration::ZERO, |at| now - at);
+        let moment = Moment::new(self.talked.lasted + lasted, &stats);
         let answered = self.answered.is_some();
         let early = if answered { "" } else { "early media  " };
         let text = format!("{early}{}  {path}", moment.text());
@@ -538,7 +549,7 @@ impl Talk<'_> {
             self.talked.stats = engine.stats(now);
         }
         drop(line);
-        self.talked.lasted = self.answered.map_or(Duration::ZERO, |at| now - at);
+        self.talked.lasted += self.answered.map_or(Duration::ZERO, |at| now - at);
     }
 }
 

@@ -17,6 +17,7 @@ pub(crate) struct Talked {
     /// From dialling or answering to the first sound that was heard.
     pub(crate) first_sound: Option<Duration>,
     pub(crate) lasted: Duration,
+    /// Of the last session.
     pub(crate) stats: EngineStats,
     /// Empty if nothing was ever said.
     pub(crate) codec: &'static str,
