@@ -294,6 +294,16 @@ impl Jmi {
         Ok(())
     }
 
+    /// Leaves a call to our other devices: nobody hears anything of this one.
+    ///
+    /// # Errors
+    /// [`JmiError::NoCall`].
+    pub fn ignore(&mut self, id: &str) -> Result<(), JmiError> {
+        self.caller_of(id)?;
+        self.over(id, JmiEnd::Ours);
+        Ok(())
+    }
+
     /// Withdraws a call of ours that nobody has answered.
     ///
     /// # Errors

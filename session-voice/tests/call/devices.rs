@@ -1,6 +1,6 @@
 //! Calls where more than one device has a part: who dials whom at once, who takes what, and what moves.
 
-use crate::{kit::Running, place};
+use crate::{kit::Running, place, waiting};
 
 /// Both speak, and one hangs up.
 fn speak(mut one: Running, other: Running) {
@@ -26,4 +26,25 @@ fn who_dial_each_other_at_once_speak() {
         first.event("online");
         speak(first, dial("bob/desk", &format!("{alice}/here")));
     }
+}
+
+/// All other devices of the account still ring for a second call, and one of them takes it.
+#[test]
+fn who_speaks_leaves_other_calls_to_other_devices() {
+    let place = place("leaves");
+    let bob = place.address("bob");
+    let desk = waiting(&place, "bob/desk", &[]);
+    let mut alice = place.call("alice", &["dial", &bob]);
+    desk.event("connected");
+    alice.event("connected");
+    let phone = waiting(&place, "bob/phone", &["--after", "1"]);
+    let carol = place.call("carol", &["dial", &bob]);
+    carol.wait("ringing", |event| {
+        event["event"] == "ringing" && event["by"] == format!("{bob}/phone")
+    });
+    speak(carol, phone);
+    assert!(!desk.has("done"), "the first call goes on");
+    alice.press("q");
+    alice.end().assert_well();
+    desk.end().assert_well();
 }

@@ -303,6 +303,31 @@ fn a_call_moves_to_another_device() {
     );
 }
 
+/// A device that has no time for a call leaves it to the others of its account, which know nothing of that.
+#[test]
+fn what_one_device_ignores_rings_at_the_others() {
+    let mut world = World::new(true);
+    world
+        .act(0, |jmi, now| jmi.propose("c1", &BOB.into(), media(), now))
+        .unwrap();
+    assert!(!world.devices[2].jmi.is_called_by(&ALICE.into()));
+    world.settle();
+    assert!(world.devices[2].jmi.is_called_by(&full(ALICE, 1)));
+    assert!(!world.devices[0].jmi.is_called_by(&BOB.into()));
+    world.act(2, |jmi, _| jmi.ignore("c1")).unwrap();
+    assert_eq!(
+        world.act(2, |jmi, _| jmi.ignore("c1")),
+        Err(JmiError::NoCall)
+    );
+    assert!(!world.devices[2].jmi.is_called_by(&ALICE.into()));
+    world.settle();
+    assert!(world.is_ringing(3) && world.is_ringing(4));
+    world.act(3, |jmi, _| jmi.accept("c1")).unwrap();
+    world.settle();
+    let proceed = |told: &JmiOutput| matches!(told, JmiOutput::Proceed { .. });
+    assert!(world.told(0).iter().any(proceed));
+}
+
 #[test]
 fn old_and_forged_words_are_not_taken() {
     let mut world = World::new(true);
@@ -385,6 +410,7 @@ proptest! {
                 (3, Some(id)) => drop(world.act(at, |jmi, _| jmi.retract(id, &busy()))),
                 (4, Some(id)) => drop(world.act(at, |jmi, _| jmi.finish(id, &busy()))),
                 (5, Some(id)) => drop(world.act(at, |jmi, _| jmi.ring(id))),
+                (6, Some(id)) => drop(world.act(at, |jmi, _| jmi.ignore(id))),
                 _ => drop(world.deliver(at)),
             }
         }

@@ -12,7 +12,7 @@ use session_core::{Element, Peer, Reason, ReasonCondition};
 use session_voice::{CallOffer, RTP};
 use session_xmpp::{
     cli::{self, Problem},
-    jmi::{JmiConfig, JmiEnd, JmiOutput},
+    jmi::{JMI, JmiConfig, JmiEnd, JmiOutput},
 };
 use std::{sync::Arc, time::Duration};
 use tokio::time::{Instant, sleep_until};
@@ -235,16 +235,29 @@ impl Phone {
         }
     }
 
-    /// While there is a call, whoever announces another hears that we are busy.
+    /// While there is a call, whoever announces another hears that we are busy; but where another device of ours may take
+    /// it, this one is silent: a refusal would be for all of them.
     pub(super) fn turn_away(&self, event: &JmiOutput) {
         if let JmiOutput::Proposed { id, .. } = event {
-            let reason = Reason::new(ReasonCondition::Busy);
+            let is_left = self.others_take_calls();
             // It may have been withdrawn.
-            let _ = self
-                .online
-                .calls
-                .update(|calls, _| calls.reject(id, &reason));
+            let _ = self.online.calls.update(|calls, _| match is_left {
+                true => calls.ignore(id),
+                false => calls.reject(id, &ReasonCondition::Busy.into()),
+            });
         }
+    }
+
+    /// Whether another device of ours may take a call: one that says so, or has not said what it can.
+    fn others_take_calls(&self) -> bool {
+        let own = &self.online.address;
+        self.online.discovery.with(|directory| {
+            let mut devices = directory.devices(&self.online.account()).into_iter();
+            devices.any(|device| {
+                let info = directory.info(&device);
+                device != *own && info.is_none_or(|info| info.has(JMI) && info.has(RTP))
+            })
+        })
     }
 }
 
