@@ -48,3 +48,41 @@ fn who_speaks_leaves_other_calls_to_other_devices() {
     alice.end().assert_well();
     desk.end().assert_well();
 }
+
+/// What is pressed while it rings is not lost in silence: mute and hold wait for the answer, digits are refused.
+#[test]
+fn keys_before_the_answer_are_kept_or_refused() {
+    let place = place("before");
+    let pressed = |running: &Running| {
+        running.wait("switched", |event| {
+            event["event"] == "switched" && event["what"] == "mute" && event["on"] == true
+        });
+        running.event("refused");
+    };
+    let to_account = place.address("bob");
+    let to_device = format!("{to_account}/desk");
+    for to in [&to_account, &to_device] {
+        let at_b = place.path("at-b.wav");
+        let words = ["--after", "3", "--record", &at_b];
+        let bob = waiting(&place, "bob/desk", &words);
+        let mut alice = place.call("alice", &["dial", to]);
+        bob.event("offered");
+        alice.press("m5");
+        pressed(&alice);
+        assert!(!alice.has("connected"));
+        alice.event("connected");
+        bob.event("muted");
+        alice.wait("sound", |event| event["event"] == "quality");
+        alice.press("q");
+        alice.end().assert_well();
+        bob.end().assert_well();
+        assert!(place.loudest("at-b.wav") < 0.001, "{to}");
+    }
+    // Who is called may be muted from the beginning, too.
+    let mut bob = waiting(&place, "bob/desk", &["--after", "3"]);
+    bob.press("m5");
+    pressed(&bob);
+    let alice = place.call("alice", &["dial", &to_account]);
+    alice.event("muted");
+    speak(alice, bob);
+}

@@ -75,7 +75,7 @@ impl Phone {
                     return Err(outcome::unanswered(to, &end));
                 }
                 problem = self.online.ended() => return Err(problem),
-                () = keys.quit() => {
+                () = keys.quit(&self.screen) => {
                     give_up(self, ReasonCondition::Cancel);
                     return Ok(Announced::Stopped);
                 }
@@ -133,7 +133,7 @@ impl Phone {
         loop {
             tokio::select! {
                 () = sleep_until(until) => break,
-                () = keys.quit() => {
+                () = keys.quit(&self.screen) => {
                     declines = true;
                     break;
                 }
@@ -181,7 +181,7 @@ impl Phone {
                     let (what, why) = (format!("speak with {from}"), "it does not offer the session");
                     return Err(failed("no-offer", &what, why, "try again later"));
                 }
-                () = keys.quit() => {
+                () = keys.quit(&self.screen) => {
                     let reason = Reason::new(ReasonCondition::Cancel);
                     // It may be over.
                     let _ = self.online.calls.update(|calls, _| calls.finish(call, &reason));

@@ -43,7 +43,7 @@ impl Phone {
         self.line().dial(to);
         let found = tokio::select! {
             found = self.online.find(to, FEATURES) => found,
-            () = keys.quit() => return Ok(None),
+            () = keys.quit(&self.screen) => return Ok(None),
         };
         let is_silent = matches!(&found, Err(problem) if problem.code == "peer-offline");
         let is_google = matches!(&found, Ok(found) if !knows_messages(found.dialect.name));
@@ -105,7 +105,7 @@ impl Phone {
                 let end = JmiEnd::TieBreak { by: None };
                 return Err(outcome::unanswered(from, &end));
             }
-            () = keys.quit() => return Ok(None),
+            () = keys.quit(&self.screen) => return Ok(None),
         };
         Ok(Some(self.take_crossed(&offer, form)))
     }

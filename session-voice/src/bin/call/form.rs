@@ -8,7 +8,7 @@ use session_voice::{
 use std::time::Instant;
 
 type Act = fn(&mut SessionManager, SessionId, Instant) -> Result<(), CallError>;
-type Switch = fn(&mut SessionManager, SessionId, bool, Instant) -> Result<(), CallError>;
+pub(crate) type Switch = fn(&mut SessionManager, SessionId, bool, Instant) -> Result<(), CallError>;
 type Send = fn(&mut SessionManager, SessionId, bytes::Bytes, Instant) -> Result<(), CallError>;
 type End = fn(&mut SessionManager, SessionId, Reason, Instant) -> Result<(), CallError>;
 

@@ -1,5 +1,6 @@
 //! What is typed during a call: each key at once where somebody sits at a terminal, whole lines where not.
 
+use crate::screen::Screen;
 use crossterm::{
     event::{Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers},
     terminal,
@@ -39,11 +40,21 @@ impl Key {
     }
 }
 
+/// What was pressed before the answer, and is done with it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Wishes {
+    /// To be muted.
+    pub(crate) mute: bool,
+    /// To put the peer on hold.
+    pub(crate) hold: bool,
+}
+
 /// The keys as they come. The terminal is as it was once it is dropped.
 #[derive(Debug)]
 pub(crate) struct Keys {
     receiver: mpsc::Receiver<Key>,
     is_raw: bool,
+    pub(crate) wishes: Wishes,
 }
 
 impl Keys {
@@ -65,7 +76,11 @@ impl Keys {
                 std::process::exit(INTERRUPTED);
             }
         });
-        Self { receiver, is_raw }
+        Self {
+            receiver,
+            is_raw,
+            wishes: Wishes::default(),
+        }
     }
 
     /// Whether the terminal takes each character as it is.
@@ -78,15 +93,27 @@ impl Keys {
         self.receiver.try_recv().ok()
     }
 
-    /// Waits until somebody wants to end it.
-    pub(crate) async fn quit(&mut self) {
+    /// Waits until somebody wants to end what is no conversation yet.
+    pub(crate) async fn quit(&mut self, screen: &Screen) {
         loop {
             match self.receiver.recv().await {
                 Some(Key::Quit) => return,
-                Some(_) => {}
+                Some(key) => self.wish(key, screen),
                 None => std::future::pending().await,
             }
         }
+    }
+
+    /// A key before the answer: mute and hold wait for it, and a digit has nobody whom it could be for.
+    pub(crate) fn wish(&mut self, key: Key, screen: &Screen) {
+        let (what, wish) = match key {
+            Key::Mute => ("mute", &mut self.wishes.mute),
+            Key::Hold => ("hold", &mut self.wishes.hold),
+            Key::Digit(_) => return screen.refused("digits are for who has answered"),
+            Key::Quit => return,
+        };
+        *wish = !*wish;
+        screen.switched(what, *wish);
     }
 }
 
@@ -148,6 +175,25 @@ mod tests {
         assert_eq!(Key::new('m'), Some(Key::Mute));
         assert_eq!(Key::new('#'), Digit::new('#').ok().map(Key::Digit));
         assert_eq!(Key::new('z'), None);
+    }
+
+    #[tokio::test]
+    async fn what_is_pressed_before_the_answer_is_kept() {
+        let (sender, receiver) = mpsc::channel(KEYS_MAX);
+        let mut keys = Keys {
+            receiver,
+            is_raw: false,
+            wishes: Wishes::default(),
+        };
+        for key in "mh5hq".chars().filter_map(Key::new) {
+            sender.send(key).await.ok();
+        }
+        keys.quit(&Screen::new(false, true, false)).await;
+        let muted = Wishes {
+            mute: true,
+            hold: false,
+        };
+        assert_eq!(keys.wishes, muted);
     }
 
     #[test]

@@ -150,11 +150,12 @@ async fn run(args: Args) -> Result<(), Problem> {
     let mut sound = Sound::open(&how)?;
     let account = how.account.clone().resolve(&PROGRAM)?;
     let mut keys = Keys::open();
-    let screen = Screen::new(account.json, account.quiet, keys.is_raw());
+    let screen = || Screen::new(account.json, account.quiet, keys.is_raw());
+    let (screen, meanwhile) = (screen(), screen());
     let login = Phone::login(account, &how, ring, screen);
     let mut phone = tokio::select! {
         phone = login => phone?,
-        () = keys.quit() => return Ok(()),
+        () = keys.quit(&meanwhile) => return Ok(()),
     };
     let begun = match (to, ringing) {
         (Some(to), _) => phone.dial(&to, ring, &mut keys).await,

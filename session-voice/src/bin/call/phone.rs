@@ -315,7 +315,7 @@ impl Phone {
         loop {
             tokio::select! {
                 (offer, form) = self.offers.next() => return Incoming::Offer(Box::new(offer), form),
-                () = keys.quit() => return Incoming::Stop,
+                () = keys.quit(&self.screen) => return Incoming::Stop,
                 problem = self.online.ended() => return Incoming::Over(Box::new(problem)),
                 event = self.events.recv() => match event {
                     Some(JmiOutput::Proposed { id, from, descriptions, .. }) => {

@@ -45,6 +45,17 @@ impl Screen {
         }
     }
 
+    /// Tells that something was switched here.
+    pub(crate) fn switched(&self, what: &str, on: bool) {
+        let text = format!("{what} {}", if on { "on" } else { "off" });
+        self.tell("switched", json!({ "what": what, "on": on }), &text);
+    }
+
+    /// Tells that what was pressed is not done.
+    pub(crate) fn refused(&self, why: &str) {
+        self.tell("refused", json!({ "why": why }), why);
+    }
+
     /// Shows how it goes: to people in the place of what it showed before.
     pub(crate) fn show(&self, event: &str, facts: Value, text: &str) {
         if self.json {

@@ -2,7 +2,8 @@
 
 use crate::{
     How, Ringing, contents, failed,
-    keys::{Key, Keys},
+    form::{Form, Switch},
+    keys::{Key, Keys, Wishes},
     outcome,
     phone::{Changes, Conversation, Phone, keep},
     report::Moment,
@@ -12,8 +13,8 @@ use crate::{
 use serde_json::json;
 use session_core::{Cause, Notice, Reason, ReasonCondition, Slot};
 use session_voice::{
-    CallChange, CallPhase, CallSecurity, Digit, DigitError, EngineConfig, EngineError, MediaOutput,
-    Protection, VoiceEngine, audio::AudioError,
+    Call, CallChange, CallError, CallPhase, CallSecurity, Digit, DigitError, EngineConfig,
+    EngineError, MediaOutput, Protection, VoiceEngine, audio::AudioError,
 };
 use session_xmpp::cli::{self, Problem};
 use std::{
@@ -89,6 +90,7 @@ pub(crate) async fn talk(
     loop {
         ticks.tick().await;
         let now = Instant::now();
+        talk.fulfil();
         let Some(look) = talk.look() else {
             if talk.rings_until.is_some() {
                 return Err(outcome::missed(&talk.call.peer));
@@ -209,6 +211,33 @@ impl Talk<'_> {
         while let Ok(event) = self.phone.events.try_recv() {
             self.phone.turn_away(&event);
         }
+    }
+
+    /// Does what was pressed before the answer, once that is there.
+    fn fulfil(&mut self) {
+        let wishes = self.keys.wishes;
+        if wishes == Wishes::default() {
+            return;
+        }
+        let (id, form) = (self.call.session, self.call.form);
+        let done = self.phone.online.endpoint.update(|manager, now| {
+            let call = (form.call)(manager, id)?;
+            (call.phase() == CallPhase::Answered).then(|| {
+                if wishes.mute {
+                    (form.mute)(manager, id, true, now)?;
+                }
+                if wishes.hold {
+                    (form.hold)(manager, id, true, now)?;
+                }
+                Ok::<_, CallError>(())
+            })
+        });
+        match done {
+            None => return,
+            Some(Ok(())) => {}
+            Some(Err(error)) => self.phone.screen.refused(&error.to_string()),
+        }
+        self.keys.wishes = Wishes::default();
     }
 
     /// Tells once that the login is over, as sound alone does not show it. The call goes on.
@@ -351,7 +380,8 @@ impl Talk<'_> {
         let Some(engine) = &mut line.engine else {
             return Ok(());
         };
-        engine.set_sending(look.may_send);
+        // What waits for the answer holds from its first packet on.
+        engine.set_sending(look.may_send && self.keys.wishes == Wishes::default());
         engine.set_listening(!look.holds);
         let played = self.ringing.as_mut().and_then(|r| r.played.as_mut());
         // What we have to say begins with the answer, ours or the peer's.
@@ -414,46 +444,49 @@ impl Talk<'_> {
     fn press_keys(&mut self, look: &Look, now: Instant) {
         self.send_pressed(look, now);
         while let Some(key) = self.keys.try_next() {
-            if let Key::Digit(digit) = key
-                && self.press(digit, look, now)
-            {
-                continue;
-            }
-            if key == Key::Quit {
-                match &mut self.ringing {
-                    Some(ringing) => {
-                        ringing.declines = true;
-                        self.rings_until = Some(now);
-                    }
-                    None => self.hang_up(),
+            match (key, &mut self.ringing) {
+                (Key::Quit, Some(ringing)) => {
+                    ringing.declines = true;
+                    self.rings_until = Some(now);
                 }
-                continue;
-            }
-            let (id, form) = (self.call.session, self.call.form);
-            let done = self.phone.online.endpoint.update(|manager, now| {
-                let call = (form.call)(manager, id);
-                let (mutes, holds) =
-                    call.map_or((false, false), |call| (call.mute().here, call.hold().here));
-                match key {
-                    Key::Mute => {
-                        (form.mute)(manager, id, !mutes, now).map(|()| Some(("mute", !mutes)))
-                    }
-                    Key::Hold => {
-                        (form.hold)(manager, id, !holds, now).map(|()| Some(("hold", !holds)))
-                    }
-                    Key::Digit(digit) => (form.press)(manager, id, digit, now).map(|()| None),
-                    Key::Quit => Ok(None),
+                (Key::Quit, None) => self.hang_up(),
+                _ if look.phase != CallPhase::Answered => {
+                    self.keys.wish(key, &self.phone.screen);
                 }
-            });
-            match done {
-                Ok(Some((what, on))) => {
-                    let facts = json!({ "what": what, "on": on });
-                    let text = format!("{what} {}", if on { "on" } else { "off" });
-                    self.phone.screen.tell("switched", facts, &text);
+                (Key::Digit(digit), _) => {
+                    if !self.press(digit, look, now) {
+                        self.say_digit(digit);
+                    }
                 }
-                Ok(None) => {}
-                Err(error) => self.refuse(&error.to_string()),
+                (Key::Mute, _) => {
+                    self.switch("mute", |form| form.mute, |call| call.mute().here);
+                }
+                (Key::Hold, _) => {
+                    self.switch("hold", |form| form.hold, |call| call.hold().here);
+                }
             }
+        }
+    }
+
+    /// Switches something on that is off, or off.
+    fn switch(&self, what: &str, switch: fn(&Form) -> Switch, is_on: fn(&Call) -> bool) {
+        let (id, form) = (self.call.session, self.call.form);
+        let done = self.phone.online.endpoint.update(|manager, now| {
+            let on = !(form.call)(manager, id).is_some_and(is_on);
+            switch(&form)(manager, id, on, now).map(|()| on)
+        });
+        match done {
+            Ok(on) => self.phone.screen.switched(what, on),
+            Err(error) => self.phone.screen.refused(&error.to_string()),
+        }
+    }
+
+    fn say_digit(&self, digit: Digit) {
+        let (id, form) = (self.call.session, self.call.form);
+        let endpoint = &self.phone.online.endpoint;
+        let said = endpoint.update(|manager, now| (form.press)(manager, id, digit, now));
+        if let Err(error) = said {
+            self.phone.screen.refused(&error.to_string());
         }
     }
 
@@ -470,7 +503,9 @@ impl Talk<'_> {
         if self.pressed.len() < PRESSED_MAX {
             self.pressed.push_back(digit);
         } else {
-            self.refuse(&format!("{PRESSED_MAX} digits wait already"));
+            self.phone
+                .screen
+                .refused(&format!("{PRESSED_MAX} digits wait already"));
         }
         true
     }
@@ -491,11 +526,6 @@ impl Talk<'_> {
             Some(engine) if leaves => engine.press(digit, now),
             Some(_) | None => Err(DigitError::NoPayloadType),
         }
-    }
-
-    fn refuse(&self, why: &str) {
-        let facts = json!({ "why": why });
-        self.phone.screen.tell("refused", facts, why);
     }
 
     fn show(&mut self, path: String, now: Instant) {
