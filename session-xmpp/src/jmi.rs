@@ -72,8 +72,8 @@ pub enum JmiOutput {
         from: Peer,
         /// One description for each medium.
         descriptions: Vec<Element>,
-        /// The call of the same account that this one continues on another device, and which has ended with it. It should
-        /// be accepted without asking (XEP-0353 §4.2).
+        /// The call of the same account that this one continues on another device, and which ends when this one is
+        /// answered. It should be, without asking (XEP-0353 §4.2).
         continues: Option<Arc<str>>,
     },
     /// A device of whom we called rings.
@@ -251,12 +251,19 @@ impl Jmi {
     }
 
     /// Answers a call on this device: the caller will offer the session. Once that is there, [`Self::begun`] is to be
-    /// said; without it the call is over after [`JmiConfig::offer`].
+    /// said; without it the call is over after [`JmiConfig::offer`]. Calls with the same account that were answered before go
+    /// on in this one, and are over (XEP-0353 §4.2).
     ///
     /// # Errors
     /// [`JmiError::NoCall`].
     pub fn accept(&mut self, id: &str, now: Instant) -> Result<(), JmiError> {
         let from = self.caller_of(id)?;
+        while let Some((old, with)) = self.answered_of(&address::bare(&from)) {
+            let reason = wire::reason(&Reason::new(ReasonCondition::Expired));
+            let migrated = Element::new(JMI, "migrated").with("to", id);
+            self.say(Verb::Finish, &old, &with, vec![reason, migrated]);
+            self.over(&old, JmiEnd::Migrated(id.into()));
+        }
         let ours = address::bare(&self.own);
         self.say(Verb::Accept, id, &ours, Vec::new());
         self.say(Verb::Proceed, id, &from, Vec::new());
@@ -534,13 +541,7 @@ impl Jmi {
             let by = Some(said.id.clone());
             self.over(&ours, JmiEnd::TieBreak { by });
         }
-        let old = found_answered(&self.calls, &account);
-        if let Some((old, with)) = &old {
-            let reason = wire::reason(&Reason::new(ReasonCondition::Expired));
-            let migrated = Element::new(JMI, "migrated").with("to", &said.id);
-            self.say(Verb::Finish, old, with, vec![reason, migrated]);
-            self.over(old, JmiEnd::Migrated(said.id.clone()));
-        }
+        let continues = self.answered_of(&account).map(|(id, _)| id);
         let from = said.from.clone();
         let call = Call {
             account,
@@ -553,8 +554,18 @@ impl Jmi {
             id: said.id,
             from,
             descriptions: said.descriptions,
-            continues: old.map(|(id, _)| id),
+            continues,
         });
+    }
+
+    /// The call of an account that was answered, and the device at the other side.
+    fn answered_of(&self, account: &Peer) -> Option<(Arc<str>, Peer)> {
+        self.calls.iter().find_map(|(id, call)| match &call.state {
+            State::Answered { with } if call.account == *account => {
+                Some((id.clone(), with.clone()))
+            }
+            State::Answered { .. } | State::Calling | State::Called { .. } => None,
+        })
     }
 
     /// Whether somebody calls us under the id under which we call him.
@@ -585,14 +596,6 @@ impl Jmi {
         }
         self.past.push_back(id.clone());
     }
-}
-
-/// The call of an account that was answered, and the device at the other side.
-fn found_answered(calls: &BTreeMap<Arc<str>, Call>, account: &Peer) -> Option<(Arc<str>, Peer)> {
-    calls.iter().find_map(|(id, call)| match &call.state {
-        State::Answered { with } if call.account == *account => Some((id.clone(), with.clone())),
-        State::Answered { .. } | State::Calling | State::Called { .. } => None,
-    })
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Calls where more than one device has a part: who dials whom at once, who takes what, and what moves.
 
 use crate::{kit::Running, place, waiting};
+use serde_json::Value;
 
 /// Both speak, and one hangs up.
 fn speak(mut one: Running, other: Running) {
@@ -47,6 +48,40 @@ fn who_speaks_leaves_other_calls_to_other_devices() {
     alice.press("q");
     alice.end().assert_well();
     desk.end().assert_well();
+}
+
+/// A call goes on at another device of who speaks, without a question (XEP-0353 §4.2), and as muted as it was.
+#[test]
+fn a_call_moves_to_another_device_of_the_peer() {
+    let place = place("moves");
+    let bob = place.address("bob");
+    let mut desk = waiting(&place, "bob/desk", &["--after", "0.5"]);
+    let first = place.call("alice/first", &["dial", &bob]);
+    first.event("connected");
+    desk.event("connected");
+    desk.press("m");
+    first.event("muted");
+    let mut second = place.call("alice/second", &["dial", &bob]);
+    let moved = desk.event("moved");
+    assert_eq!(
+        moved["to"],
+        format!("{}/second", place.address("alice")),
+        "{moved}"
+    );
+    first.end().assert_well();
+    second.event("connected");
+    second.event("muted");
+    desk.press("m");
+    second.wait("muted", |event| {
+        event["event"] == "muted" && event["on"] == false
+    });
+    second.press("q");
+    second.end().assert_well();
+    let desk = desk.end();
+    desk.assert_well();
+    let connected = |event: &&Value| event["event"] == "connected";
+    assert_eq!(desk.events.iter().filter(connected).count(), 2);
+    assert!(desk.done()["cause"].as_str().unwrap().contains("success"));
 }
 
 /// What is pressed while it rings is not lost in silence: mute and hold wait for the answer, digits are refused.

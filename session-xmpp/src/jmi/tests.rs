@@ -280,8 +280,8 @@ fn who_calls_at_once_has_one_call() {
     }
 }
 
-#[test]
-fn a_call_moves_to_another_device() {
+/// Bob speaks with alice's first device, and her second calls him.
+fn moving() -> World {
     let mut world = World::new(true);
     world
         .act(0, |jmi, now| jmi.propose("c1", &BOB.into(), media(), now))
@@ -295,12 +295,47 @@ fn a_call_moves_to_another_device() {
         .unwrap();
     world.settle();
     let told = world.told(2);
-    assert_eq!(told[0], over("c1", JmiEnd::Migrated("c2".into())));
-    assert!(matches!(&told[1], JmiOutput::Proposed { continues: Some(old), .. } if &**old == "c1"));
-    assert_eq!(
-        world.told(0).last(),
-        Some(&over("c1", JmiEnd::Migrated("c2".into())))
+    assert!(
+        matches!(&told[..], [JmiOutput::Proposed { continues: Some(old), .. }] if &**old == "c1"),
+        "{told:?}"
     );
+    world
+}
+
+#[test]
+fn a_call_moves_to_another_device() {
+    let mut world = moving();
+    world.act(2, |jmi, _| jmi.accept("c2")).unwrap();
+    world.settle();
+    let over = over("c1", JmiEnd::Migrated("c2".into()));
+    assert_eq!(world.told(2), std::slice::from_ref(&over));
+    assert_eq!(world.told(0).last(), Some(&over));
+    let proceed = JmiOutput::Proceed {
+        id: "c2".into(),
+        with: full(BOB, 2),
+    };
+    assert_eq!(world.told(1).last(), Some(&proceed));
+}
+
+/// What is declined, withdrawn or left to others costs nobody the call that runs.
+#[test]
+fn a_call_that_does_not_move_goes_on() {
+    let refusals: [(usize, fn(&mut Jmi) -> Result<(), JmiError>); 3] = [
+        (2, |jmi| jmi.reject("c2", &busy())),
+        (2, |jmi| jmi.ignore("c2")),
+        (1, |jmi| jmi.retract("c2", &busy())),
+    ];
+    for (at, refuse) in refusals {
+        let mut world = moving();
+        world.act(at, |jmi, _| refuse(jmi)).unwrap();
+        world.settle();
+        for device in &world.devices[..3] {
+            let is_over =
+                |told: &JmiOutput| matches!(told, JmiOutput::Over { id, .. } if &**id == "c1");
+            assert!(!device.told.iter().any(is_over), "{:?}", device.told);
+        }
+        world.act(0, |jmi, _| jmi.finish("c1", &busy())).unwrap();
+    }
 }
 
 /// A device that has no time for a call leaves it to the others of its account, which know nothing of that.

@@ -204,6 +204,10 @@ async fn converse(
         let ended = talk::talk(phone, call, &mut talked, sound, how, length, keys).await?;
         let next = match ended {
             Ended::Declined => return Ok(None),
+            Ended::Moved(id, from) => {
+                let ringing = Ringing::at_once();
+                phone.take_announced(&id, &from, ringing, keys).await?
+            }
             Ended::Over if matches!(talked.cause, Some(Cause::TieBreak)) => {
                 talked.cause = None;
                 phone.crossed(&call.peer, keys).await?

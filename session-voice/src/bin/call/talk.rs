@@ -1,7 +1,9 @@
 //! The call itself: sound in and out in steps of ten milliseconds, keys, and what is shown of it.
 
 use crate::{
-    How, Ringing, contents, failed,
+    How, Ringing,
+    announce::is_sound,
+    contents, failed,
     form::{Form, Switch},
     keys::{Key, Keys, Wishes},
     outcome,
@@ -11,15 +13,19 @@ use crate::{
     talked::Talked,
 };
 use serde_json::json;
-use session_core::{Cause, Notice, Reason, ReasonCondition, Slot};
+use session_core::{Cause, Notice, Peer, Reason, ReasonCondition, Slot};
 use session_voice::{
     Call, CallChange, CallError, CallPhase, CallSecurity, Digit, DigitError, EngineConfig,
     EngineError, MediaOutput, Protection, VoiceEngine, audio::AudioError,
 };
-use session_xmpp::cli::{self, Problem};
+use session_xmpp::{
+    cli::{self, Problem},
+    jmi::JmiOutput,
+};
 use std::{
     collections::VecDeque,
     ops::ControlFlow,
+    sync::Arc,
     time::{Duration, Instant},
 };
 use tokio::time::MissedTickBehavior;
@@ -52,6 +58,8 @@ pub(crate) enum Ended {
     Declined,
     /// It is over.
     Over,
+    /// The call goes on in the session that this device of the peer offers, after the announcement of this id.
+    Moved(Arc<str>, Peer),
 }
 
 /// Runs a session to its end; of what was `talked` in the session before, if there was one, it goes on.
@@ -81,6 +89,7 @@ pub(crate) async fn talk(
         dtx: how.dtx,
         misses_login: false,
         pressed: VecDeque::new(),
+        moves: None,
         keys,
     };
     let mut ticks = tokio::time::interval(TICK);
@@ -102,6 +111,11 @@ pub(crate) async fn talk(
         if look.phase == CallPhase::Ended {
             talk.talked.cause = look.cause;
             break;
+        }
+        if let Some((id, from)) = talk.moves.take()
+            && talk.leave(&id, &from)
+        {
+            return Ok(Ended::Moved(id, from));
         }
         if talk.ring(now)?.is_break() {
             return Ok(Ended::Declined);
@@ -148,6 +162,8 @@ struct Talk<'a> {
     misses_login: bool,
     /// Digits that wait for those before them, or for the path to come back.
     pressed: VecDeque<Digit>,
+    /// Another device of the peer takes the call over: its announcement.
+    moves: Option<(Arc<str>, Peer)>,
     keys: &'a mut Keys,
 }
 
@@ -209,8 +225,46 @@ impl Talk<'_> {
         }
         self.hear_of_digits();
         while let Ok(event) = self.phone.events.try_recv() {
-            self.phone.turn_away(&event);
+            if let JmiOutput::Proposed {
+                id,
+                from,
+                descriptions,
+                continues: Some(old),
+            } = &event
+                && self.call.announced.as_ref() == Some(old)
+                && self.rings_until.is_none()
+                && is_sound(descriptions)
+            {
+                self.moves = Some((id.clone(), from.clone()));
+            } else {
+                self.phone.turn_away(&event);
+            }
         }
+    }
+
+    /// Leaves the session for the one that was announced (XEP-0353 §4.2), muted and on hold as it is. False if that is over
+    /// already.
+    fn leave(&mut self, announced: &Arc<str>, to: &Peer) -> bool {
+        if self.phone.take_up(announced, to).is_err() {
+            return false;
+        }
+        let (id, form) = (self.call.session, self.call.form);
+        let wishes = &mut self.keys.wishes;
+        self.phone.online.endpoint.update(|manager, now| {
+            if let Some(call) = (form.call)(manager, id) {
+                wishes.mute |= call.mute().here;
+                wishes.hold |= call.hold().here;
+            }
+            // What is over needs no end.
+            let _ = (form.hang_up)(manager, id, ReasonCondition::Expired.into(), now);
+            let _ = (form.release)(manager, id, now);
+        });
+        self.end();
+        let (from, to) = (self.call.peer.as_str(), to.as_str());
+        let text = format!("the call moves from {from} to {to}");
+        let facts = json!({ "from": from, "to": to });
+        self.phone.screen.tell("moved", facts, &text);
+        true
     }
 
     /// Does what was pressed before the answer, once that is there.
