@@ -171,11 +171,23 @@ fn a_call_outlives_a_restart_of_its_relay() {
     alice.wait("path", |event| {
         event["event"] == "path" && event["on"] == false
     });
+    // Digits wait for the way, and for each other.
+    alice.press("12");
+    std::thread::sleep(Duration::from_secs(1));
+    alice.press("3");
+    std::thread::sleep(Duration::from_secs(1));
+    assert!(!bob.has("digit"));
     let _relay = restart();
     alice.wait("path", |event| {
         event["event"] == "path" && event["on"] == true
     });
-    alice.press("q");
-    alice.end().assert_well();
-    bob.end().assert_well();
+    bob.wait("digit", |event| event["digit"] == "3");
+    // What cannot be sent any more is told.
+    alice.press("45q");
+    let (alice, bob) = (alice.end(), bob.end());
+    alice.assert_well();
+    bob.assert_well();
+    assert_eq!(bob.done()["digits"], "123");
+    assert_eq!(bob.done()["digits_unsent"], 0);
+    assert_eq!(alice.done()["digits_unsent"], 2);
 }

@@ -15,8 +15,8 @@ use crate::{
 use serde_json::json;
 use session_core::{Cause, Notice, Peer, Reason, ReasonCondition, Slot};
 use session_voice::{
-    Call, CallChange, CallError, CallPhase, CallSecurity, Digit, DigitError, EngineConfig,
-    EngineError, MediaOutput, Protection, VoiceEngine, audio::AudioError,
+    Call, CallChange, CallError, CallPhase, CallSecurity, Digit, EngineConfig, EngineError,
+    MediaOutput, Protection, VoiceEngine, audio::AudioError,
 };
 use session_xmpp::{
     cli::{self, Problem},
@@ -496,7 +496,6 @@ impl Talk<'_> {
     }
 
     fn press_keys(&mut self, look: &Look, now: Instant) {
-        self.send_pressed(look, now);
         while let Some(key) = self.keys.try_next() {
             match (key, &mut self.ringing) {
                 (Key::Quit, Some(ringing)) => {
@@ -507,10 +506,12 @@ impl Talk<'_> {
                 _ if look.phase != CallPhase::Answered => {
                     self.keys.wish(key, &self.phone.screen);
                 }
-                (Key::Digit(digit), _) => {
-                    if !self.press(digit, look, now) {
-                        self.say_digit(digit);
-                    }
+                (Key::Digit(digit), _) if self.pressed.len() < PRESSED_MAX => {
+                    self.pressed.push_back(digit);
+                }
+                (Key::Digit(_), _) => {
+                    let why = format!("{PRESSED_MAX} digits wait already");
+                    self.phone.screen.refused(&why);
                 }
                 (Key::Mute, _) => {
                     self.switch("mute", |form| form.mute, |call| call.mute().here);
@@ -519,6 +520,10 @@ impl Talk<'_> {
                     self.switch("hold", |form| form.hold, |call| call.hold().here);
                 }
             }
+        }
+        // Who has hung up says no more.
+        if look.phase == CallPhase::Answered && !self.talked.hung_up {
+            while self.send_digit(look, now) {}
         }
     }
 
@@ -535,51 +540,33 @@ impl Talk<'_> {
         }
     }
 
-    fn say_digit(&self, digit: Digit) {
-        let (id, form) = (self.call.session, self.call.form);
-        let endpoint = &self.phone.online.endpoint;
-        let said = endpoint.update(|manager, now| (form.press)(manager, id, digit, now));
-        if let Err(error) = said {
-            self.phone.screen.refused(&error.to_string());
-        }
-    }
-
-    /// Sends a digit among the sound, behind those that wait. False if that is not possible: no packet may leave, as before
-    /// the answer, or the peer takes no digits there.
-    fn press(&mut self, digit: Digit, look: &Look, now: Instant) -> bool {
-        if self.pressed.is_empty() {
-            match self.send_digit(digit, look, now) {
-                Ok(()) => return true,
-                Err(DigitError::NoPayloadType | DigitError::NoKey(_)) => return false,
-                Err(DigitError::TooMany) => {}
+    /// Sends the first of the digits that wait. False if there is none, or it has to wait on: among the sound one leaves after
+    /// the other, and none without a path. Only where none was agreed on for the sound, it is said in a message.
+    fn send_digit(&mut self, look: &Look, now: Instant) -> bool {
+        let Some(digit) = self.pressed.front().copied() else {
+            return false;
+        };
+        let mut line = self.phone.line();
+        let Some(engine) = &mut line.engine else {
+            return false;
+        };
+        if engine.takes_digits() {
+            let is_free = look.connected && !engine.is_pressing();
+            if !is_free || engine.press(digit, now).is_err() {
+                return false;
+            }
+            drop(line);
+        } else {
+            drop(line);
+            let (id, form) = (self.call.session, self.call.form);
+            let endpoint = &self.phone.online.endpoint;
+            let said = endpoint.update(|manager, now| (form.press)(manager, id, digit, now));
+            if let Err(error) = said {
+                self.phone.screen.refused(&error.to_string());
             }
         }
-        if self.pressed.len() < PRESSED_MAX {
-            self.pressed.push_back(digit);
-        } else {
-            self.phone
-                .screen
-                .refused(&format!("{PRESSED_MAX} digits wait already"));
-        }
+        self.pressed.pop_front();
         true
-    }
-
-    /// Sends as many of the digits that wait as the stream takes now.
-    fn send_pressed(&mut self, look: &Look, now: Instant) {
-        while let Some(digit) = self.pressed.front().copied()
-            && self.send_digit(digit, look, now).is_ok()
-        {
-            self.pressed.pop_front();
-        }
-    }
-
-    /// What a stream makes of a digit is lost where no packet may leave: then it takes none.
-    fn send_digit(&self, digit: Digit, look: &Look, now: Instant) -> Result<(), DigitError> {
-        let leaves = look.phase == CallPhase::Answered && look.connected;
-        match &mut self.phone.line().engine {
-            Some(engine) if leaves => engine.press(digit, now),
-            Some(_) | None => Err(DigitError::NoPayloadType),
-        }
     }
 
     fn show(&mut self, path: String, now: Instant) {
@@ -634,6 +621,7 @@ impl Talk<'_> {
         }
         drop(line);
         self.talked.lasted += self.answered.map_or(Duration::ZERO, |at| now - at);
+        self.talked.unsent += self.pressed.len();
     }
 }
 

@@ -25,6 +25,8 @@ pub(crate) struct Talked {
     pub(crate) path: String,
     /// Of the peer's, the first.
     pub(crate) digits: String,
+    /// Digits that were pressed here and not sent.
+    pub(crate) unsent: usize,
     pub(crate) moments: Vec<Moment>,
     pub(crate) hung_up: bool,
 }
@@ -58,6 +60,7 @@ impl Talked {
             "concealed": media.playout.concealed, "recovered": media.playout.recovered, "late": media.playout.late,
             "round_trip_ms": media.round_trip.map(|time| time.as_secs_f64() * 1e3),
             "mos": media.quality.map(|quality| quality.mos), "digits": self.digits,
+            "digits_unsent": self.unsent,
             "cause": self.cause.as_ref().map(ToString::to_string),
         })
     }
@@ -82,6 +85,9 @@ impl Talked {
         );
         if !self.digits.is_empty() {
             text += &format!("\ndigits: {}", self.digits);
+        }
+        if self.unsent > 0 {
+            text += &format!("\n{} digits were never sent", self.unsent);
         }
         text
     }
