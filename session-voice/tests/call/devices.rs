@@ -26,6 +26,9 @@ fn who_dial_each_other_at_once_speak() {
         let first = dial("alice", &bob);
         first.event("online");
         speak(first, dial("bob/desk", &format!("{alice}/here")));
+        // None of them is announced.
+        let first = dial("bob/phone", &bob);
+        speak(first, dial("bob/desk", &bob));
     }
 }
 
@@ -82,6 +85,19 @@ fn a_call_moves_to_another_device_of_the_peer() {
     let connected = |event: &&Value| event["event"] == "connected";
     assert_eq!(desk.events.iter().filter(connected).count(), 2);
     assert!(desk.done()["cause"].as_str().unwrap().contains("success"));
+}
+
+/// Announcements go to others; our own devices are called directly, and this one is none of them.
+#[test]
+fn our_own_account_is_another_device_of_ours() {
+    let place = place("own");
+    let desk = waiting(&place, "bob/desk", &[]);
+    let phone = place.call("bob/phone", &["dial", &place.address("bob")]);
+    let calling = phone.event("calling");
+    assert_eq!(calling["peer"], format!("{}/desk", place.address("bob")));
+    speak(phone, desk);
+    let alone = place.call("bob/phone", &["dial", &place.address("bob")]);
+    alone.end().assert_problem(1, "peer-offline");
 }
 
 /// What is pressed while it rings is not lost in silence: mute and hold wait for the answer, digits are refused.

@@ -13,7 +13,7 @@ use serde_json::json;
 use session_core::{Peer, Reason, ReasonCondition};
 use session_voice::{CallError, CallOffer, NegotiationError};
 use session_xmpp::{
-    cli::Problem,
+    cli::{Found, Online, Problem},
     jmi::{JMI, JmiEnd},
 };
 use std::{sync::Arc, time::Duration};
@@ -21,6 +21,10 @@ use tokio::time::sleep;
 
 /// How long the call may take that comes in the place of ours: it was sent before ours was refused.
 const CROSSED_MAX: Duration = Duration::from_secs(5);
+
+/// How long another device of ours may take to show itself, and how often to look.
+const APPEAR_MAX: Duration = Duration::from_secs(8);
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 impl Phone {
     /// Calls somebody. Without a device in the address all of the account's devices ring, where they know how to
@@ -40,14 +44,16 @@ impl Phone {
                 hint,
             ));
         }
+        let is_own = to.device().is_none() && to.account() == self.online.address.account();
         self.line().dial(to);
         let found = tokio::select! {
-            found = self.online.find(to, FEATURES) => found,
+            found = self.reach(to, is_own) => found,
             () = keys.quit(&self.screen) => return Ok(None),
         };
         let is_silent = matches!(&found, Err(problem) if problem.code == "peer-offline");
         let is_google = matches!(&found, Ok(found) if !knows_messages(found.dialect.name));
-        let by_message = to.device().is_none() && !is_google;
+        // Our own devices take nothing that one of them announces.
+        let by_message = to.device().is_none() && !is_google && !is_own;
         if by_message && (is_silent || self.takes_messages(to)) {
             return self.dial_announced(to, ring, keys).await;
         }
@@ -60,6 +66,39 @@ impl Phone {
             Some(call) => Ok(Some(call)),
             None => self.crossed(to, keys).await,
         }
+    }
+
+    /// The device to call; of our own account, another than this.
+    async fn reach(&self, to: &Peer, is_own: bool) -> Result<Found, Problem> {
+        if !is_own {
+            return self.online.find(to, FEATURES).await;
+        }
+        let Online {
+            discovery,
+            endpoint,
+            address,
+            ..
+        } = &self.online;
+        for _ in 0..APPEAR_MAX.as_millis() / LOOK_EVERY.as_millis() {
+            // Those are asked that have not said what they can; which it chooses may be this one.
+            discovery.find(endpoint, to, FEATURES).await;
+            let found = discovery.with(|directory| {
+                let mut devices = directory.devices(to).into_iter();
+                devices.find(|device| {
+                    let info = directory.info(device);
+                    let has_all =
+                        info.is_some_and(|info| FEATURES.iter().all(|name| info.has(name)));
+                    device != address && has_all
+                })
+            });
+            if let Some(device) = found {
+                return self.online.find(&device, FEATURES).await;
+            }
+            sleep(LOOK_EVERY).await;
+        }
+        let why = "no other device of yours is there that takes calls";
+        let hint = "start `call answer` there";
+        Err(failed("peer-offline", &format!("reach {to}"), why, hint))
     }
 
     /// Calls an account by a message to all of its devices.
