@@ -191,3 +191,23 @@ fn a_call_outlives_a_restart_of_its_relay() {
     assert_eq!(bob.done()["digits_unsent"], 0);
     assert_eq!(alice.done()["digits_unsent"], 2);
 }
+
+/// The same while it rings there, and while it rings here: nobody waits for what can no longer be heard of.
+#[test]
+fn a_login_that_is_over_is_noticed_while_it_rings() {
+    let Some(place) = real::start("call-conflict-rings", Wishes::default()) else {
+        return;
+    };
+    let bob = waiting(&place, "bob", &["--after", "100"]);
+    let alice = place.call("alice", &["dial", &place.address("bob"), "--ring", "100"]);
+    alice.event("ringing");
+    for (ringing, who) in [(bob, "bob"), (alice, "alice")] {
+        let other = waiting(&place, who, &[]);
+        let since = Instant::now();
+        let ended = ringing.end();
+        assert_eq!(ended.code, 3, "{who}: {}", ended.problem);
+        let took = since.elapsed();
+        assert!(took < Duration::from_secs(3), "{who}: {took:?}");
+        drop(other);
+    }
+}

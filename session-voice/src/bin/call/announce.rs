@@ -133,6 +133,7 @@ impl Phone {
         loop {
             tokio::select! {
                 () = sleep_until(until) => break,
+                problem = self.online.ended() => return Err(problem),
                 () = keys.quit(&self.screen) => {
                     declines = true;
                     break;
@@ -181,6 +182,7 @@ impl Phone {
                     let (what, why) = (format!("speak with {from}"), "it does not offer the session");
                     return Err(failed("no-offer", &what, why, "try again later"));
                 }
+                problem = self.online.ended() => return Err(problem),
                 () = keys.quit(&self.screen) => {
                     let reason = Reason::new(ReasonCondition::Cancel);
                     // It may be over.
