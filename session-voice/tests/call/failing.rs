@@ -211,3 +211,20 @@ fn a_login_that_is_over_is_noticed_while_it_rings() {
         drop(other);
     }
 }
+
+/// Ways that carry no packets are no ways for sound, and are told to nobody.
+#[test]
+fn ways_that_carry_no_sound_are_refused_before_the_login() {
+    let place = place("ways");
+    let bob = place.address("bob");
+    for ways in ["ibb", "s5b,ibb"] {
+        let ended = place
+            .call("alice", &["dial", &bob, "--transports", ways])
+            .end();
+        ended.assert_problem(2, "usage");
+        let online = |event: &Value| event["event"] == "online";
+        assert!(!ended.events.iter().any(online), "{ways}");
+    }
+    let ended = place.call("alice", &["answer", "--ring", "5"]).end();
+    assert_eq!(ended.code, 2, "it is who dials that gives up");
+}

@@ -7,7 +7,7 @@ use crate::{
     form::{Form, GOOGLE, JINGLE},
     keys::Keys,
     outcome,
-    phone::{Conversation, FEATURES, Phone, TRANSPORTS, changes},
+    phone::{Conversation, FEATURES, Phone, changes},
 };
 use serde_json::json;
 use session_core::{Peer, Reason, ReasonCondition};
@@ -195,10 +195,6 @@ impl Phone {
             if let Some(sid) = &announced {
                 session.set_sid(sid)?;
             }
-            let all = session.potential_transports();
-            let names = all.iter().map(|name| &**name);
-            let fit: Vec<&str> = names.filter(|name| TRANSPORTS.contains(name)).collect();
-            session.set_potential_transports(&fit)?;
             let dialled = (form.dial)(manager, id, device, now);
             dialled.map(|()| Some((id, changes(manager, form, id))))
         });

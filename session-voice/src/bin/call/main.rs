@@ -29,9 +29,21 @@ use std::{path::PathBuf, process::ExitCode, time::Duration};
 use talk::Ended;
 use talked::Talked;
 
+/// What no option says.
+const AFTER_HELP: &str = "\
+Keys during a call, typed as lines where there is no terminal:
+  m  mutes you, or ends that            0-9 * # a-d  digits for the peer
+  h  puts the peer on hold, or ends it  q, Ctrl-C    hangs up; Ctrl-C again ends at once
+Before the answer m and h wait for it, and q gives up or declines.
+
+Exit codes:
+  0  there was a call, or you ended it  3  no login
+  1  it failed                          4  declined, or busy
+  2  the options make no sense          130  Ctrl-C was pressed again";
+
 /// Voice calls over XMPP, encrypted, straight from one device to the other
 #[derive(Debug, Parser)]
-#[command(name = "call", version)]
+#[command(name = "call", version, after_help = AFTER_HELP)]
 struct Args {
     #[command(subcommand)]
     what: What,
@@ -43,6 +55,9 @@ enum What {
     Dial {
         /// Whom: bob@example.org, or bob@example.org/desk
         to: String,
+        /// Give up when nobody answers for so many seconds
+        #[arg(long, value_name = "SECONDS", default_value_t = 60.0)]
+        ring: f64,
         #[command(flatten)]
         how: How,
     },
@@ -74,11 +89,9 @@ struct How {
     /// Hang up after so many seconds of conversation
     #[arg(long = "for", value_name = "SECONDS")]
     length: Option<f64>,
-    /// Give up when nobody answers for so many seconds
-    #[arg(long, value_name = "SECONDS", default_value_t = 60.0)]
-    ring: f64,
     /// Send what the microphone hears as it is, with echo and noise
     #[arg(long)]
+    #[cfg_attr(not(feature = "enhance"), arg(hide = true))]
     raw: bool,
     /// Leave out silence
     #[arg(long)]
@@ -139,12 +152,15 @@ async fn main() -> ExitCode {
 }
 
 async fn run(args: Args) -> Result<(), Problem> {
-    let (how, to) = match &args.what {
-        What::Dial { to, how } => (how.clone(), Some(somebody(to)?)),
+    let (how, dialled) = match &args.what {
+        What::Dial { to, ring, how } => (
+            how.clone(),
+            Some((somebody(to)?, seconds("--ring", *ring)?)),
+        ),
         What::Answer { how, .. } => (how.clone(), None),
     };
-    let (ring, length) = (seconds("--ring", how.ring)?, how.length);
-    let length = length.map(|length| seconds("--for", length)).transpose()?;
+    let length = how.length.map(|length| seconds("--for", length));
+    let length = length.transpose()?;
     let ringing = Ringing::of(&args.what)?;
     how.check()?;
     let mut sound = Sound::open(&how)?;
@@ -152,13 +168,14 @@ async fn run(args: Args) -> Result<(), Problem> {
     let mut keys = Keys::open();
     let screen = || Screen::new(account.json, account.quiet, keys.is_raw());
     let (screen, meanwhile) = (screen(), screen());
+    let ring = dialled.as_ref().map(|(_, ring)| *ring);
     let login = Phone::login(account, &how, ring, screen);
     let mut phone = tokio::select! {
         phone = login => phone?,
         () = keys.quit(&meanwhile) => return Ok(()),
     };
-    let begun = match (to, ringing) {
-        (Some(to), _) => phone.dial(&to, ring, &mut keys).await,
+    let begun = match (dialled, ringing) {
+        (Some((to, ring)), _) => phone.dial(&to, ring, &mut keys).await,
         (None, Some(ringing)) => phone.answer(ringing, &mut keys).await,
         (None, None) => Ok(None),
     };

@@ -9,16 +9,14 @@ use crate::{
     screen::Screen,
 };
 use serde_json::json;
-use session_core::{
-    GOOGLE_P2P, Notice, Peer, Reason, ReasonCondition, SessionId, SessionManager, Slot,
-};
+use session_core::{Notice, Peer, Reason, ReasonCondition, SessionId, SessionManager, Slot};
 use session_voice::{
     CallChange, CallConfig, CallContent, CallOffer, ContentChange, Digit, GoogleForm, JingleForm,
     KEY_BYTES, MediaPacket, Policy, Protection, RTP, RTP_AUDIO, RtpDescription, VoiceEngine,
     codecs,
 };
 use session_xmpp::{
-    cli::{self, Account, Online, Problem, Program},
+    cli::{self, Account, Online, Problem, Program, TransportName, Ways},
     jmi::JmiOutput,
 };
 use std::{
@@ -26,11 +24,7 @@ use std::{
     time::{Duration, Instant},
 };
 use tokio::{sync::mpsc, time::sleep};
-use transport_p2p::{
-    dtls::{DtlsLayer, Identity},
-    ice::{ICE_0, ICE_UDP},
-    raw_udp,
-};
+use transport_p2p::dtls::{DtlsLayer, Identity};
 
 /// What a peer needs.
 pub(crate) const FEATURES: &[&str] = &[RTP, RTP_AUDIO, "urn:xmpp:jingle:apps:dtls:0"];
@@ -44,12 +38,10 @@ const GOOGLE_FEATURES: &[&str] = &[
 ];
 
 /// Transports that carry packets; a stream would hold back all that follow on a lost one.
-pub(super) const TRANSPORTS: &[&str] = &[
-    ICE_UDP,
-    ICE_0,
-    raw_udp::NAMESPACE,
-    GOOGLE_P2P,
-    raw_udp::GOOGLE_NAMESPACE,
+const TRANSPORTS: [TransportName; 3] = [
+    TransportName::Ice,
+    TransportName::IceTcp,
+    TransportName::RawUdp,
 ];
 
 /// Digits of a peer's that are kept at most: as many as anybody reads.
@@ -191,11 +183,12 @@ pub(super) struct Offers([(Form, Option<Slot<CallOffer>>); 2]);
 
 impl Phone {
     pub(crate) async fn login(
-        account: Account,
+        mut account: Account,
         how: &How,
-        ring: Duration,
+        ring: Option<Duration>,
         screen: Screen,
     ) -> Result<Self, Problem> {
+        choose_ways(&mut account.ways)?;
         let speaks_google = account
             .dialect
             .dialect()
@@ -210,7 +203,7 @@ impl Phone {
         let identity = identity()?;
         let fingerprint = identity.fingerprint().to_string();
         let mut config = CallConfig::new(audio());
-        config.ring_for = ring;
+        config.ring_for = ring.unwrap_or(config.ring_for);
         // One call at a time, of which the line knows; for a moment there is another, where both call at once.
         config.calls_max = 2;
         config.layer = Some(Arc::new(DtlsLayer::srtp(identity)));
@@ -435,6 +428,17 @@ async fn next_of(slot: &mut Option<Slot<CallOffer>>) -> CallOffer {
     loop {
         sleep(RING_MAX).await;
     }
+}
+
+/// Leaves the ways to a peer that carry packets: of no others is to be told.
+fn choose_ways(ways: &mut Ways) -> Result<(), Problem> {
+    ways.transports.retain(|name| TRANSPORTS.contains(name));
+    if !ways.transports.is_empty() {
+        return Ok(());
+    }
+    let hint = "leave it out, or name ice, ice-tcp or raw-udp";
+    let why = "none of these carries the packets of a call";
+    Err(Problem::usage("--transports", why, hint))
 }
 
 /// Whether a fingerprint with its hash, as `sha-256 AB:CD`, is the one that was given with or without it.

@@ -125,7 +125,7 @@ impl<'a> Place<'a> {
         let mut peer = self.peer(&[&["--codec", talk.codec, "--accept"], talk.peer].concat())?;
         peer.hear("\"online\"")?;
         let to = format!("juliet@{}/peer", lab::DOMAIN);
-        let mut call = self.call(&["dial", &to, "--for", talk.seconds])?;
+        let mut call = self.call(&["dial", &to, "--ring", "30", "--for", talk.seconds])?;
         let ended = call.wait()?;
         self.judge(talk, ended, &call, &mut peer)
     }
@@ -157,8 +157,7 @@ impl<'a> Place<'a> {
             .args(["--json", "--play"])
             .arg(self.folder.join("ours.wav"))
             .arg("--record")
-            .arg(self.folder.join("heard.wav"))
-            .args(["--ring", "30"]);
+            .arg(self.folder.join("heard.wav"));
         self.ours("call", &mut command)
     }
 
