@@ -1,6 +1,9 @@
 //! Calls where more than one device has a part: who dials whom at once, who takes what, and what moves.
 
-use crate::{kit::Running, place, waiting};
+use crate::{
+    kit::{Running, STRANGER},
+    place, waiting,
+};
 use serde_json::Value;
 
 /// Both speak, and one hangs up.
@@ -135,5 +138,22 @@ fn keys_before_the_answer_are_kept_or_refused() {
     pressed(&bob);
     let alice = place.call("alice", &["dial", &to_account]);
     alice.event("muted");
+    speak(alice, bob);
+}
+
+/// Without `--accept` those in the roster may call, and nobody else finds out that somebody is here.
+#[test]
+fn who_know_each_other_call_without_an_option() {
+    let place = place("known");
+    let desk = format!("{}/desk", place.address("bob"));
+    let bob = place.call_by_defaults("bob/desk", &["answer"]);
+    bob.event("waiting");
+    for to in [&place.address("bob"), &desk] {
+        let dial = ["dial", to, "--ring", "1.5"];
+        let stranger = place.call_by_defaults(STRANGER, &dial).end();
+        assert_eq!(stranger.code, 1, "{}", stranger.problem);
+        assert!(!bob.has("offered"));
+    }
+    let alice = place.call_by_defaults("alice", &["dial", &place.address("bob")]);
     speak(alice, bob);
 }

@@ -18,6 +18,9 @@ const LONG: Duration = Duration::from_secs(60);
 
 const RATE: u32 = 48_000;
 
+/// Who has no account, and is in nobody's roster: at the switchboard alone.
+pub(crate) const STRANGER: &str = "stranger";
+
 /// A server, and a folder that goes away.
 pub(crate) struct Place {
     server: Server,
@@ -71,24 +74,34 @@ impl Place {
         parts.map(level).fold(0.0, f32::max)
     }
 
-    /// Runs `call` as a device of somebody, such as `bob/desk`.
+    /// Runs `call` as a device of somebody, such as `bob/desk`, whom anybody may call where nothing else is said.
     pub(crate) fn call(&self, who: &str, words: &[&str]) -> Running {
+        if words.contains(&"--accept") {
+            return self.call_by_defaults(who, words);
+        }
+        self.call_by_defaults(who, &[words, &["--accept", "any"]].concat())
+    }
+
+    /// The same, with nothing but what it needs to log in.
+    pub(crate) fn call_by_defaults(&self, who: &str, words: &[&str]) -> Running {
         let (user, device) = who.split_once('/').unwrap_or((who, "here"));
         let [verb, words @ ..] = words else {
             panic!("no verb")
         };
         let mut command = Command::new(env!("CARGO_BIN_EXE_call"));
         let server = format!("127.0.0.1:{}", self.server.port);
-        let jid = format!("{}/{device}", self.address(user));
-        command.args([verb, "--jid", &jid, "--server", &server, "--json"]);
-        command.args(["--password-file", &self.path(&format!("{user}.password"))]);
+        command.args([verb, "--server", &server, "--json"]);
+        if who == STRANGER {
+            command.args(["--anonymous", self.server.domain]);
+        } else {
+            let jid = format!("{}/{device}", self.address(user));
+            command.args(["--jid", &jid, "--password-file"]);
+            command.arg(self.path(&format!("{user}.password")));
+        }
         command.args(["--ca", &self.path("ca.pem")]);
         command.args(["--config", &self.path("config.toml")]);
         // No test is heard, and none hears who sits before the machine.
         command.env("ALSA_CONFIG_PATH", self.path("no-devices"));
-        if !words.contains(&"--accept") {
-            command.args(["--accept", "any"]);
-        }
         command.args(words);
         Running::new(who, command)
     }
