@@ -305,7 +305,7 @@ fn moving() -> World {
 #[test]
 fn a_call_moves_to_another_device() {
     let mut world = moving();
-    world.act(2, |jmi, _| jmi.accept("c2")).unwrap();
+    world.act(2, |jmi, now| jmi.accept("c2", now)).unwrap();
     world.settle();
     let over = over("c1", JmiEnd::Migrated("c2".into()));
     assert_eq!(world.told(2), std::slice::from_ref(&over));
@@ -357,7 +357,7 @@ fn what_one_device_ignores_rings_at_the_others() {
     assert!(!world.devices[2].jmi.is_called_by(&ALICE.into()));
     world.settle();
     assert!(world.is_ringing(3) && world.is_ringing(4));
-    world.act(3, |jmi, _| jmi.accept("c1")).unwrap();
+    world.act(3, |jmi, now| jmi.accept("c1", now)).unwrap();
     world.settle();
     let proceed = |told: &JmiOutput| matches!(told, JmiOutput::Proceed { .. });
     assert!(world.told(0).iter().any(proceed));

@@ -78,10 +78,13 @@ async fn a_call(seed: u64, both: bool) {
             "{proposed:?}"
         );
     }
-    phone.calls.update(|jmi, _| jmi.accept("call")).unwrap();
+    phone
+        .calls
+        .update(|jmi, now| jmi.accept("call", now))
+        .unwrap();
     if both {
         // It may have heard of the other already.
-        let _ = desk.calls.update(|jmi, _| jmi.accept("call"));
+        let _ = desk.calls.update(|jmi, now| jmi.accept("call", now));
     }
     let proceed = hear(&mut alice).await;
     let JmiOutput::Proceed { with, .. } = proceed else {

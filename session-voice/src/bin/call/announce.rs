@@ -160,7 +160,10 @@ impl Phone {
     /// call is over already.
     pub(crate) fn take_up(&self, call: &Arc<str>, from: &Peer) -> Result<(), Problem> {
         let before = self.line().expect(from);
-        let accepted = self.online.calls.update(|calls, now| calls.accept(call, now));
+        let accepted = self
+            .online
+            .calls
+            .update(|calls, now| calls.accept(call, now));
         accepted.map_err(|_| {
             self.line().session = before;
             outcome::missed(from)
