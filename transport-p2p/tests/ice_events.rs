@@ -121,6 +121,17 @@ fn who_roams_keeps_the_session_with_a_peer_that_refuses_to_restart() {
     }
 }
 
+/// After two minutes both can send, and no credentials follow each other for ever.
+fn settles(world: &mut World, end: usize) {
+    world.run_for(Duration::from_secs(120));
+    assert!(world.all_writable(), "{end}: {:?}", world.describe());
+    world.assert_carries();
+    let said = world.ends.iter().flat_map(|end| &end.told);
+    let names: std::collections::BTreeSet<_> =
+        said.filter_map(|info| info.attribute("ufrag")).collect();
+    assert!(names.len() <= 4, "it goes on for ever: {names:?}");
+}
+
 /// Some acknowledge whatever they are told, and know but the first credentials; others take their time.
 #[test]
 fn who_roams_keeps_the_session_with_a_peer_that_ignores_a_restart() {
@@ -134,13 +145,7 @@ fn who_roams_keeps_the_session_with_a_peer_that_ignores_a_restart() {
             world.run_for(Duration::from_secs(7));
             assert!(world.ends[end].writable[0], "{end}: {:?}", world.describe());
             // The other one sends where nobody is any more, until that has no consent.
-            world.run_for(Duration::from_secs(120));
-            assert!(world.all_writable(), "{end}: {:?}", world.describe());
-            world.assert_carries();
-            let said = world.ends.iter().flat_map(|end| &end.told);
-            let names: std::collections::BTreeSet<_> =
-                said.filter_map(|info| info.attribute("ufrag")).collect();
-            assert!(names.len() <= 4, "it goes on for ever: {names:?}");
+            settles(&mut world, end);
         }
     }
 }
@@ -157,13 +162,7 @@ fn who_roams_again_before_the_late_answer_settles_on_one_restart() {
         assert!(world.ends[end].writable[0], "{end}: {:?}", world.describe());
         let again = vec![other_address(10 + end as u8)];
         world.ends[end].interfaces.update(again);
-        world.run_for(Duration::from_secs(120));
-        assert!(world.all_writable(), "{end}: {:?}", world.describe());
-        world.assert_carries();
-        let said = world.ends.iter().flat_map(|end| &end.told);
-        let names: std::collections::BTreeSet<_> =
-            said.filter_map(|info| info.attribute("ufrag")).collect();
-        assert!(names.len() <= 4, "it goes on for ever: {names:?}");
+        settles(&mut world, end);
     }
 }
 
