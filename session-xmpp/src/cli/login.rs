@@ -101,11 +101,7 @@ impl Account {
             ));
         }
         tasks.spawn(network::watch(shared, weak.clone()));
-        let presence = discovery.presence(None);
-        // Messages for an account go to none of its devices that is below zero (RFC 6121 §8.5.2.1.1).
-        let priority = if program.calls { 0 } else { -1 };
-        let priority = Element::new(ns::CLIENT, "priority").text(&priority.to_string());
-        let presence = presence.child(priority);
+        let presence = presence(program, &discovery);
         let shown = presence.clone();
         tasks.spawn(greetings.show(weak.clone(), discovery.clone(), shown));
         if self.policy.needs_roster() {
@@ -343,6 +339,14 @@ async fn read_roster(
         policy.set_roster(roster.view());
     }
     Ok(())
+}
+
+/// How a program shows itself.
+fn presence(program: &Program, discovery: &Discovery) -> Element {
+    // Messages for an account go to none of its devices that is below zero (RFC 6121 §8.5.2.1.1).
+    let priority = if program.calls { 0 } else { -1 };
+    let priority = Element::new(ns::CLIENT, "priority").text(&priority.to_string());
+    discovery.presence(None).child(priority)
 }
 
 /// Reads the roster again after each new login: of changes a server tells only those who have asked for it since then (RFC 6121

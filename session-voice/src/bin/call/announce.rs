@@ -90,15 +90,12 @@ impl Phone {
                 Some(JmiOutput::Proceed { id, with }) if id == call => {
                     return Ok(Announced::Answered(id, with));
                 }
-                Some(JmiOutput::Over {
-                    id,
-                    end: JmiEnd::TieBreak { .. },
-                }) if id == call => crossed = Some(soon()),
-                // Who is busy with a call to us says so.
-                Some(JmiOutput::Over { id, .. }) if id == call && self.line().crossed => {}
-                Some(JmiOutput::Over { id, end }) if id == call => {
-                    return Err(outcome::unanswered(to, &end));
-                }
+                Some(JmiOutput::Over { id, end }) if id == call => match end {
+                    JmiEnd::TieBreak { .. } => crossed = Some(soon()),
+                    // Who is busy with a call to us says so.
+                    _ if self.line().crossed => {}
+                    end => return Err(outcome::unanswered(to, &end)),
+                },
                 Some(JmiOutput::Proposed {
                     id,
                     from,
