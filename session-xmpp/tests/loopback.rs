@@ -322,7 +322,7 @@ async fn many_threads_at_once_leave_nothing_behind() {
 /// A login whose connection is lost and comes back, as is told.
 struct Wavering {
     link: RouterLink,
-    told: mpsc::UnboundedReceiver<LinkEvent>,
+    told: mpsc::Receiver<LinkEvent>,
 }
 
 impl Link for Wavering {
@@ -350,17 +350,17 @@ async fn while_a_login_is_suspended_nobody_counts_as_silent() {
         ..Config::default()
     };
     let (manager, seen) = probe::manager_with(config, Over::Udp, false);
-    let (tell, told) = mpsc::unbounded_channel();
+    let (tell, told) = mpsc::channel(2);
     let link = Wavering {
         link: router.link(A),
         told,
     };
     let mut a = Side::linked(link, A.into(), manager, seen).await;
-    tell.send(LinkEvent::Suspended).unwrap();
+    tell.try_send(LinkEvent::Suspended).unwrap();
     a.offer(&B.into());
     tokio::time::sleep(Duration::from_millis(500)).await;
     assert!(!a.left().contains(&Seen::Destroyed));
     assert_eq!(a.endpoint.link_state(), LinkState::Up(A.into()));
-    tell.send(LinkEvent::Resumed).unwrap();
+    tell.try_send(LinkEvent::Resumed).unwrap();
     a.until_seen(&Seen::Destroyed).await;
 }

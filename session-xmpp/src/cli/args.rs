@@ -46,8 +46,8 @@ pub struct AccountArgs {
         conflicts_with = "ca"
     )]
     pub switchboard: Option<PathBuf>,
-    /// A file with what stands here but --config, --remember and --switchboard, as in jid = "alice@example.org"; under [pcp] or
-    /// [call] for this program alone [default: jingle/config.toml in $XDG_CONFIG_HOME, else in ~/.config]
+    /// A file with what stands here but --config, --remember and --switchboard, as in jid = "alice@example.org"; in a table
+    /// pcp or call for that program alone [default: jingle/config.toml in $XDG_CONFIG_HOME, else in ~/.config]
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// How to talk to peers of whom it is not known how they talk

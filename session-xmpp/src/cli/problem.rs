@@ -105,7 +105,7 @@ impl Problem {
         if json {
             eprintln!("{}", self.to_json());
         } else if quiet {
-            eprintln!("{program}: {}: {}", self.what, self.why);
+            eprintln!("{program}: cannot {}: {}", self.what, self.why);
         } else {
             eprintln!("{program}: {self}");
         }
