@@ -320,7 +320,8 @@ fn a_call_moves_to_another_device() {
 /// What is declined, withdrawn or left to others costs nobody the call that runs.
 #[test]
 fn a_call_that_does_not_move_goes_on() {
-    let refusals: [(usize, fn(&mut Jmi) -> Result<(), JmiError>); 3] = [
+    type Refusal = fn(&mut Jmi) -> Result<(), JmiError>;
+    let refusals: [(usize, Refusal); 3] = [
         (2, |jmi| jmi.reject("c2", &busy())),
         (2, |jmi| jmi.ignore("c2")),
         (1, |jmi| jmi.retract("c2", &busy())),

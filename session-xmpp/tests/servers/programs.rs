@@ -134,10 +134,8 @@ async fn devices_of_one_account_find_each_other(server: &Running, name: &str) {
     let there = alice().await.unwrap();
     let here = alice().await.unwrap();
     let to = format!("alice@{SCRAM}");
-    for (from, to_whom) in [(&here, &there), (&there, &here)] {
-        let ((), text) = tokio::join!(send(from, &to, "from desk to desk"), receive(to_whom));
-        assert_eq!(text, "from desk to desk");
-    }
+    let ((), text) = tokio::join!(send(&here, &to, "from desk to desk"), receive(&there));
+    assert_eq!(text, "from desk to desk");
     let done = Reason::new(ReasonCondition::Success);
     here.finish(done.clone()).await.unwrap();
     there.finish(done).await.unwrap();

@@ -90,12 +90,14 @@ impl Phone {
                 Some(JmiOutput::Proceed { id, with }) if id == call => {
                     return Ok(Announced::Answered(id, with));
                 }
-                Some(JmiOutput::Over { id, end }) if id == call => match end {
-                    JmiEnd::TieBreak { .. } => crossed = Some(soon()),
-                    // Who is busy with a call to us says so.
-                    _ if self.line().crossed => {}
-                    end => return Err(outcome::unanswered(to, &end)),
-                },
+                Some(JmiOutput::Over { id, end }) if id == call => {
+                    if matches!(end, JmiEnd::TieBreak { .. }) {
+                        crossed = Some(soon());
+                    } else if !self.line().crossed {
+                        // Who is busy with a call to us says so, which is no end.
+                        return Err(outcome::unanswered(to, &end));
+                    }
+                }
                 Some(JmiOutput::Proposed {
                     id,
                     from,
