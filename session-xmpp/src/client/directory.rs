@@ -306,15 +306,15 @@ mod tests {
         both(&mut directory);
         // It may be known only after that.
         directory.set_own(&own);
-        let account = Peer::from("me@x");
+        let (account, others) = (Peer::from("me@x"), [other.clone()]);
         for _ in 0..2 {
-            assert_eq!(directory.devices(&account), [other.clone()]);
+            assert_eq!(directory.devices(&account), others);
             assert_eq!(directory.choose(&account, &["files"]).unwrap().0, other);
             both(&mut directory);
         }
         directory.clear();
         both(&mut directory);
-        assert_eq!(directory.devices(&account), [other.clone()]);
+        assert_eq!(directory.devices(&account), others);
         // The next login has another name, and the one before may be somebody else's.
         directory.set_own(&"me@x/new".into());
         both(&mut directory);
