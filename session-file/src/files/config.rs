@@ -26,8 +26,8 @@ pub struct FileConfig {
     /// file of known size, although the peer answers when it is asked: a path may be dead that does not show it. Then
     /// another transport is tried, and without one the file fails. What an operating system holds on both sides, a few MiB,
     /// has to arrive in that time, because nobody sees it move. Of a part that is not at the beginning of a file, its
-    /// receiver waits for the first byte however long that takes, because the sender may hash what is in front of it; of
-    /// one without bytes it waits so for the end, if a hash was announced. Default 10 min.
+    /// receiver waits for the first byte however long that takes, because the sender may hash what is in front of it. For
+    /// the end of a file that is all here already it waits as long, if a hash was announced. Default 10 min.
     pub standstill: Duration,
     /// Whether two of ours tell each other where a stream goes on when its transport is replaced in its middle. Without it,
     /// as with other people's clients, a file begins anew there. Default true.
