@@ -12,6 +12,7 @@ use bytes::Bytes;
 use delay::DelayModel;
 use queue::Queue;
 use std::{
+    mem::offset_of,
     ops::AddAssign,
     time::{Duration, Instant},
 };
@@ -169,10 +170,15 @@ const STRAYS_MAX: u32 = 10;
 /// now += Duration::from_millis(40);
 /// assert_eq!(buffer.pull(now).0, Playout::Packet(b"first"[..].into()));
 /// ```
+// In this order, so that what each packet touches lies together.
 #[derive(Clone, Debug)]
+#[repr(C)]
 pub struct JitterBuffer {
-    config: JitterConfig,
-    delay: DelayModel,
+    /// What has happened, but for what happens with every packet.
+    rare: JitterStats,
+    // From here on, what each packet touches.
+    received: u64,
+    played: u64,
     /// By the timestamp, with its rounds.
     frames: Queue,
     /// The timestamp of the frame that is to be played next; none before the first one and in silence.
@@ -182,6 +188,13 @@ pub struct JitterBuffer {
     highest: Option<u64>,
     /// The frame's length in timestamps.
     frame: u64,
+    clock_rate: u32,
+    /// [`JitterConfig::copies`].
+    copies: u32,
+    /// [`JitterConfig::frames_max`].
+    frames_max: usize,
+    /// [`JitterConfig::frame`].
+    usual: Duration,
     /// Frames made up since the cursor has moved last.
     waited: u32,
     /// Frames made up in a row.
@@ -191,7 +204,7 @@ pub struct JitterBuffer {
     pauses: bool,
     /// The frame before was missing.
     misses: bool,
-    stats: JitterStats,
+    delay: DelayModel,
 }
 
 /// A frame that waits for its time.
@@ -199,29 +212,37 @@ pub struct JitterBuffer {
 struct Waiting {
     payload: Bytes,
     length: u32,
-    copies: u32,
+    copies: u16,
     kind: FrameKind,
     /// It is no frame: sound ends here, and something else takes its place.
     pauses: bool,
 }
 
 impl JitterBuffer {
+    /// From here to its end is what each packet touches.
+    pub(crate) const TOUCHED_FROM: usize = offset_of!(Self, received);
+
     /// An empty one.
     pub fn new(config: JitterConfig) -> Self {
         Self {
-            delay: DelayModel::new(&config),
+            rare: JitterStats::default(),
+            received: 0,
+            played: 0,
             frames: Queue::default(),
             cursor: None,
             played_to: None,
             highest: None,
             frame: units(config.frame, config.clock_rate).max(1),
+            clock_rate: config.clock_rate,
+            copies: config.copies,
+            frames_max: config.frames_max.max(1),
+            usual: config.frame,
             waited: 0,
             concealed: 0,
             strays: 0,
             pauses: false,
             misses: false,
-            stats: JitterStats::default(),
-            config,
+            delay: DelayModel::new(&config),
         }
     }
 
@@ -238,7 +259,7 @@ impl JitterBuffer {
             timestamp,
             payload,
             length: 0,
-            copies: self.config.copies,
+            copies: self.copies,
             kind: FrameKind::Sound,
         };
         self.insert_frame(frame, now);
@@ -247,14 +268,14 @@ impl JitterBuffer {
     /// A frame came.
     pub fn insert_frame(&mut self, frame: JitterFrame, now: Instant) {
         let extended = self.extend(frame.timestamp);
-        let gap = units(GAP_MAX, self.config.clock_rate);
+        let gap = units(GAP_MAX, self.clock_rate);
         if self.highest.is_some_and(|highest| extended > highest + gap) {
             self.begin_anew();
         }
         if self.highest.is_some_and(|highest| extended + gap < highest) {
             self.strays += 1;
             if self.strays < STRAYS_MAX {
-                self.stats.dropped += 1;
+                self.rare.dropped += 1;
                 return;
             }
             self.begin_anew();
@@ -264,24 +285,24 @@ impl JitterBuffer {
             // There is sound after all.
             Some(there) if there.pauses => drop(self.frames.remove(extended)),
             Some(_) => {
-                self.stats.dropped += 1;
+                self.rare.dropped += 1;
                 return;
             }
             None => {}
         }
         self.learn(extended, &frame, now);
-        self.stats.received += 1;
-        if self.frames.len() >= self.config.frames_max.max(1) {
+        self.received += 1;
+        if self.frames.len() >= self.frames_max {
             self.make_room();
         }
         if self.played_to.is_some_and(|played| extended < played) {
-            self.stats.late += 1;
+            self.rare.late += 1;
             return;
         }
         let waiting = Waiting {
             payload: frame.payload,
             length: frame.length,
-            copies: frame.copies,
+            copies: u16::try_from(frame.copies).unwrap_or(u16::MAX),
             kind: frame.kind,
             pauses: false,
         };
@@ -311,7 +332,7 @@ impl JitterBuffer {
             }
         }
         self.pauses = true;
-        if self.frames.len() >= self.config.frames_max.max(1) {
+        if self.frames.len() >= self.frames_max {
             self.make_room();
         }
         let pause = Waiting {
@@ -341,9 +362,9 @@ impl JitterBuffer {
             return (self.play(cursor, frame), stretch);
         }
         if !std::mem::replace(&mut self.misses, true) {
-            self.stats.missing.1 += 1;
+            self.rare.missing.1 += 1;
         }
-        self.stats.missing.0 += 1;
+        self.rare.missing.0 += 1;
         match self.frames.first() {
             Some(first) => self.bridge(cursor, first, stretch),
             None => self.wait(),
@@ -363,7 +384,7 @@ impl JitterBuffer {
 
     /// How long frames are, as far as their sender has said: what is made up for one that is missing is to be as long.
     pub fn frame(&self) -> Duration {
-        let nanos = u128::from(self.frame) * 1_000_000_000 / u128::from(self.config.clock_rate);
+        let nanos = u128::from(self.frame) * 1_000_000_000 / u128::from(self.clock_rate);
         Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
     }
 
@@ -381,7 +402,11 @@ impl JitterBuffer {
 
     /// What has happened so far.
     pub fn stats(&self) -> JitterStats {
-        self.stats
+        JitterStats {
+            received: self.received,
+            played: self.played,
+            ..self.rare
+        }
     }
 
     /// The round that is nearest to the newest packet.
@@ -412,7 +437,7 @@ impl JitterBuffer {
         if timestamp > highest {
             let gap = timestamp - highest;
             // The sender says by its timestamps how long its frames are, as long as none is lost.
-            let shortest = units(Duration::from_millis(2), self.config.clock_rate).max(1);
+            let shortest = units(Duration::from_millis(2), self.clock_rate).max(1);
             if frame.length == 0 && gap < self.frame && gap >= shortest {
                 self.frame = gap;
             }
@@ -481,7 +506,7 @@ impl JitterBuffer {
             FrameKind::Sound => {}
             FrameKind::Last | FrameKind::Noise => self.cursor = None,
         }
-        self.stats.played += u64::from(frame.kind != FrameKind::Noise);
+        self.played += u64::from(frame.kind != FrameKind::Noise);
         match frame.kind {
             FrameKind::Sound | FrameKind::Last => Playout::Packet(frame.payload),
             FrameKind::Noise => Playout::Noise(frame.payload),
@@ -493,15 +518,15 @@ impl JitterBuffer {
         let distance = u32::try_from((first - cursor).div_ceil(self.frame)).unwrap_or(u32::MAX);
         self.advance((cursor + self.frame).min(first));
         let from = self.frames.get(first);
-        let from = from.filter(|frame| frame.copies >= distance);
+        let from = from.filter(|frame| u32::from(frame.copies) >= distance);
         if let Some(from) = from {
-            self.stats.recovered += 1;
+            self.rare.recovered += 1;
             self.concealed = 0;
             let from = from.payload.clone();
             return (Playout::Recover { from, distance }, stretch);
         }
         self.concealed += 1;
-        self.stats.concealed += 1;
+        self.rare.concealed += 1;
         (Playout::Conceal, stretch)
     }
 
@@ -513,7 +538,7 @@ impl JitterBuffer {
             self.cursor = None;
             return (Playout::Silence, Stretch::Keep);
         }
-        self.stats.concealed += 1;
+        self.rare.concealed += 1;
         (Playout::Conceal, Stretch::Keep)
     }
 
@@ -526,7 +551,7 @@ impl JitterBuffer {
             match self.frames.pop_first() {
                 Some((_, frame)) if frame.pauses => pause = Some(frame),
                 // A sender whose timestamps do not keep to its frames.
-                Some(_) | None => self.stats.late += 1,
+                Some(_) | None => self.rare.late += 1,
             }
         }
         // Sound ends behind the frame into which the end fell, unless it goes on there.
@@ -550,7 +575,7 @@ impl JitterBuffer {
         // Too little costs frames; too much by less than a frame is not worth touching the sound.
         if delay < target {
             Stretch::Lengthen
-        } else if delay > target + self.config.frame {
+        } else if delay > target + self.usual {
             Stretch::Shorten
         } else {
             Stretch::Keep
@@ -562,7 +587,7 @@ impl JitterBuffer {
         if let Some((oldest, frame)) = self.frames.pop_first()
             && !frame.pauses
         {
-            self.stats.dropped += 1;
+            self.rare.dropped += 1;
             if self.cursor.is_some_and(|cursor| cursor <= oldest) {
                 self.advance(oldest + self.frame);
             }
@@ -572,7 +597,7 @@ impl JitterBuffer {
     /// The sender has begun anew, with other timestamps.
     fn begin_anew(&mut self) {
         while let Some((_, frame)) = self.frames.pop_first() {
-            self.stats.dropped += u64::from(!frame.pauses);
+            self.rare.dropped += u64::from(!frame.pauses);
         }
         (self.cursor, self.played_to, self.highest) = (None, None, None);
         self.delay.begin_anew();

@@ -1,17 +1,17 @@
 //! Memory by the lines of the processor's cache: in thousands of calls, each is one that has to come from far away.
 
 use prefetch_index::prefetch_index;
-use std::ops::{Deref, DerefMut};
+use std::ops::{Deref, DerefMut, Range};
 
 /// Bytes of a line.
-const LINE: usize = 64;
+pub(crate) const LINE: usize = 64;
 
 /// The beginning of something in memory: nothing by itself, and where the first field of a `repr(C)` is.
 pub(crate) type Start = [u64; 0];
 
-/// Asks for so many bytes from here on, and does not wait for them.
-pub(crate) fn prefetch(start: &Start, bytes: usize) {
-    for at in (0..bytes).step_by(LINE) {
+/// Asks for these bytes, counted from here on, and does not wait for them.
+pub(crate) fn prefetch(start: &Start, bytes: Range<usize>) {
+    for at in bytes.step_by(LINE) {
         prefetch_index(start, at / size_of::<u64>());
     }
 }
@@ -44,9 +44,9 @@ impl<T> Lines<T> {
         Self { start: [], value }
     }
 
-    /// Asks for all of it.
-    pub(crate) fn prefetch(&self) {
-        prefetch(&self.start, size_of::<T>());
+    /// Asks for these bytes of it, of which the first begins a line.
+    pub(crate) fn prefetch(&self, bytes: Range<usize>) {
+        prefetch(&self.start, bytes);
     }
 }
 

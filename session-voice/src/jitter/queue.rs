@@ -87,7 +87,7 @@ mod tests {
                 match step {
                     0 | 1 => {
                         prop_assert_eq!(queue.get(timestamp).is_some(), map.contains_key(&timestamp));
-                        let copies = map.len() as u32;
+                        let copies = map.len() as u16;
                         queue.insert(timestamp, Waiting { copies, ..Waiting::default() });
                         map.entry(timestamp).or_insert(copies);
                     }

@@ -2,6 +2,7 @@
 
 use crate::lines::prefetch_room;
 use bytes::{Bytes, BytesMut};
+use std::mem::offset_of;
 
 /// Bytes of a block: some nine packets of Opus, of which three wait on most networks.
 const BLOCK: usize = 1_024;
@@ -12,12 +13,16 @@ const PACKET: usize = 128;
 /// Two blocks in turn. When one is used up, the packets that were cut from the other have been played, most often; then
 /// its memory serves again.
 #[derive(Debug, Default)]
+#[repr(C)]
 pub(super) struct Memory {
     block: BytesMut,
     before: BytesMut,
 }
 
 impl Memory {
+    /// So many bytes from its beginning are what each packet touches.
+    pub(super) const TOUCHED: usize = offset_of!(Self, before);
+
     /// Asks the processor for where the next packet will be kept.
     pub(super) fn prefetch(&self) {
         prefetch_room(&self.block, PACKET);

@@ -1,24 +1,30 @@
 //! What arrived of a source: loss and jitter as its sender is told (RFC 3550 §6.4.1, appendix A.1, A.3, A.8).
 
 use super::SequenceExtender;
-use std::time::{Duration, Instant};
+use std::{
+    mem::offset_of,
+    time::{Duration, Instant},
+};
 
 /// Counts the packets of one source.
+// In this order, so that what each packet touches lies together.
 #[derive(Clone, Debug)]
+#[repr(C)]
 pub struct Reception {
-    clock_rate: u32,
     sequence: SequenceExtender,
+    /// Arrival and timestamp of the packet before.
+    before: Option<(Instant, u32)>,
     first: u64,
+    received: u64,
+    /// Sixteen times the jitter, in units of the clock rate.
+    jitter: f64,
+    clock_rate: u32,
+    // From here on, what reports touch.
     /// Packets that there should have been before numbers began anew.
     expected_past: u64,
-    received: u64,
     /// At the report before.
     expected_before: u64,
     received_before: u64,
-    /// Arrival and timestamp of the packet before.
-    before: Option<(Instant, u32)>,
-    /// Sixteen times the jitter, in units of the clock rate.
-    jitter: f64,
     /// The middle of the last sender report's time, and when it came.
     sender_report: Option<(u32, Instant)>,
 }
@@ -43,6 +49,9 @@ pub struct ReceptionReport {
 }
 
 impl Reception {
+    /// So many bytes from its beginning are what each packet touches.
+    pub(crate) const TOUCHED: usize = offset_of!(Self, expected_past);
+
     /// Of a source whose timestamps count `clock_rate` times a second, 0 counting as 1.
     pub fn new(clock_rate: u32) -> Self {
         Self {

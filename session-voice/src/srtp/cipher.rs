@@ -86,8 +86,8 @@ impl Cipher {
     /// Asks the processor for the keys.
     pub(super) fn prefetch(&self) {
         match self {
-            Self::Counter { key, .. } => key.prefetch(),
-            Self::Galois { key, .. } => key.prefetch(),
+            Self::Counter { key, .. } => key.prefetch(0..size_of_val(&***key)),
+            Self::Galois { key, .. } => key.prefetch(0..size_of_val(&***key)),
         }
     }
 
