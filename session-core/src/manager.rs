@@ -10,6 +10,7 @@ use crate::{
     shared::Shared,
 };
 use bytes::Bytes;
+use prefetch_index::prefetch_index;
 use std::{
     any::Any,
     cmp::Reverse,
@@ -288,6 +289,10 @@ impl SessionManager {
     ) -> Result<(), SendError> {
         let room = self.passing.len() < self.shared.config.limits.queued_outputs;
         let slot = self.slot_mut(session).filter(|slot| !slot.dirty && room);
+        if let Some(session) = slot.as_ref().and_then(|slot| slot.session.as_deref()) {
+            // Who sends hears something soon, most often, and then it is asked for its name.
+            session.prefetch();
+        }
         let way = slot.and_then(|slot| slot.way.as_ref());
         let way = way.and_then(|way| way.leaves(session, channel, packet.len()));
         if let Some((socket, destination)) = way {
@@ -315,9 +320,7 @@ impl SessionManager {
     /// serves thousands of sessions in one thread, and knows whose turn is next, does this before it turns to the one whose turn
     /// it is. It changes nothing, and does nothing on processors that cannot be asked (others than x86 and 64-bit ARM).
     pub fn prefetch(&self, id: SessionId) {
-        if let Some(session) = self.peek(id) {
-            session.prefetch();
-        }
+        prefetch_index(&self.slots, id.slot as usize);
     }
 
     /// Whether a registered transport knows the words of a request: only then is a stanza that is no iq one

@@ -37,10 +37,13 @@ impl Memory {
         packet: &[u8],
         change: impl FnOnce(&mut BytesMut) -> Result<(), E>,
     ) -> Result<Bytes, E> {
-        if self.block.capacity() < packet.len() {
+        // Most often packets wait in it, and it stays as it is. But how many do lies far away, and `split` below stands still
+        // until it is here: it is asked for before `change`, which takes its time.
+        let wanted = BLOCK.max(packet.len());
+        if !self.block.try_reclaim(wanted) && self.block.capacity() < packet.len() {
             std::mem::swap(&mut self.block, &mut self.before);
-            if !self.block.try_reclaim(BLOCK.max(packet.len())) {
-                self.block = BytesMut::with_capacity(BLOCK.max(packet.len()));
+            if !self.block.try_reclaim(wanted) {
+                self.block = BytesMut::with_capacity(wanted);
             }
         }
         self.block.extend_from_slice(packet);
