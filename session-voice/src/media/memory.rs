@@ -37,8 +37,8 @@ impl Memory {
         packet: &[u8],
         change: impl FnOnce(&mut BytesMut) -> Result<(), E>,
     ) -> Result<Bytes, E> {
-        // Most often packets wait in it, and it stays as it is. But how many do lies far away, and `split` below stands still
-        // until it is here: it is asked for before `change`, which takes its time.
+        // Most often packets wait in the block, and it stays as it is. But whether any do is known far away, and `split` below stands
+        // still until the answer is here: so it is asked for before `change`, which takes its time.
         let wanted = BLOCK.max(packet.len());
         if !self.block.try_reclaim(wanted) && self.block.capacity() < packet.len() {
             std::mem::swap(&mut self.block, &mut self.before);
