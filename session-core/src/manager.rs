@@ -316,7 +316,8 @@ impl SessionManager {
             .filter(|_| slot.generation == id.generation)
     }
 
-    /// Asks the processor for the memory that the next packets of a session will touch here, and does not wait for it. Who
+    /// Asks the processor for the place of a session, which each of its packets touches, and does not wait for it. For what a
+    /// packet that arrives touches of the session itself, [`send`](Self::send) asks, as who sends hears something soon. Who
     /// serves thousands of sessions in one thread, and knows whose turn is next, does this before it turns to the one whose turn
     /// it is. It changes nothing, and does nothing on processors that cannot be asked (others than x86 and 64-bit ARM).
     pub fn prefetch(&self, id: SessionId) {
