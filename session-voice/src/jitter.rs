@@ -176,11 +176,12 @@ const STRAYS_MAX: u32 = 10;
 pub struct JitterBuffer {
     /// What has happened, but for what happens with every packet.
     rare: JitterStats,
-    // From here on, what each packet touches.
-    received: u64,
-    played: u64,
     /// By the timestamp, with its rounds.
     frames: Queue,
+    // From behind the beginning of this on, what each packet touches.
+    delay: DelayModel,
+    received: u64,
+    played: u64,
     /// The timestamp of the frame that is to be played next; none before the first one and in silence.
     cursor: Option<u64>,
     /// Everything before it is late.
@@ -204,7 +205,6 @@ pub struct JitterBuffer {
     pauses: bool,
     /// The frame before was missing.
     misses: bool,
-    delay: DelayModel,
 }
 
 /// A frame that waits for its time.
@@ -220,7 +220,7 @@ struct Waiting {
 
 impl JitterBuffer {
     /// From here to its end is what each packet touches.
-    pub(crate) const TOUCHED_FROM: usize = offset_of!(Self, received);
+    pub(crate) const TOUCHED_FROM: usize = offset_of!(Self, delay) + DelayModel::TOUCHED_FROM;
 
     /// An empty one.
     pub fn new(config: JitterConfig) -> Self {

@@ -9,11 +9,14 @@ pub(crate) const LINE: usize = 64;
 /// The beginning of something in memory: nothing by itself, and where the first field of a `repr(C)` is.
 pub(crate) type Start = [u64; 0];
 
-/// Asks for these bytes, counted from here on, and does not wait for them.
+/// Asks for these bytes, counted from here on, of which there is one at least, and does not wait for them. They may begin anywhere
+/// in a line. It costs least with a range that the compiler knows.
+#[inline]
 pub(crate) fn prefetch(start: &Start, bytes: Range<usize>) {
-    for at in bytes.step_by(LINE) {
+    for at in bytes.clone().step_by(LINE) {
         prefetch_index(start, at / size_of::<u64>());
     }
+    prefetch_index(start, (bytes.end - 1) / size_of::<u64>());
 }
 
 /// Asks for so many bytes from where these begin, which may be more than they are. They may begin anywhere in a line.
@@ -44,7 +47,7 @@ impl<T> Lines<T> {
         Self { start: [], value }
     }
 
-    /// Asks for these bytes of it, of which the first begins a line.
+    /// Asks for these bytes of it.
     pub(crate) fn prefetch(&self, bytes: Range<usize>) {
         prefetch(&self.start, bytes);
     }

@@ -9,12 +9,14 @@ mod tests;
 
 use crate::Crypto;
 use crate::encryption::{AES_CM_128_HMAC_SHA1_32, AES_CM_128_HMAC_SHA1_80};
+use crate::lines::{self, Start};
 use crate::rtp::{self, HEADER_BYTES, RtpError, SequenceExtender};
 use bytes::{BufMut, BytesMut};
 use cipher::{Cipher, Keystream};
+use galois::GaloisKey;
 use replay::ReplayWindow;
 use smallvec::SmallVec;
-use std::fmt;
+use std::{fmt, mem::offset_of};
 use thiserror::Error;
 
 /// Most sources that one side follows. Each has a place of its own only after an authentic packet.
@@ -159,12 +161,14 @@ pub enum SrtpError {
 }
 
 /// One direction's keys. [`SrtpSender`] and [`SrtpReceiver`] are made of them.
+// In this order, so that what each packet touches is at the beginning.
+#[repr(C)]
 struct Keys {
     profile: SrtpProfile,
-    rtp: Cipher,
     /// Reports are rare: what their keys are made of is small, and what is made of it is not. Boxed, because packets of
     /// sound walk past it.
     master: Box<SrtpMaster>,
+    rtp: Cipher,
 }
 
 impl Keys {
@@ -264,17 +268,21 @@ impl fmt::Debug for SrtpMaster {
 /// receiver.unprotect_rtp(&mut packet).unwrap();
 /// assert_eq!(packet, clear);
 /// ```
+// In this order, so that what each packet touches lies together.
+#[repr(C)]
 pub struct SrtpSender {
-    keys: Keys,
+    start: Start,
+    rtcp_index: u32,
     /// Most often there is one.
     sources: SmallVec<[(u32, SequenceExtender); 1]>,
-    rtcp_index: u32,
+    keys: Keys,
 }
 
 impl SrtpSender {
     /// With the keys of our direction.
     pub fn new(master: &SrtpMaster) -> Self {
         Self {
+            start: [],
             keys: master.keys(),
             sources: SmallVec::new(),
             rtcp_index: 0,
@@ -286,9 +294,10 @@ impl SrtpSender {
         &self.keys.master
     }
 
-    /// Asks the processor for its keys.
+    /// Asks the processor for what each packet touches.
     pub(crate) fn prefetch(&self) {
-        self.keys.rtp.prefetch();
+        let between = offset_of!(Self, keys) + offset_of!(Keys, rtp);
+        self.keys.rtp.prefetch(&self.start, between);
     }
 
     /// Encrypts a packet in place and adds its tag: [`SrtpProfile::rtp_tag`] bytes, for which a buffer with room is
@@ -363,10 +372,13 @@ impl SrtpSender {
 }
 
 /// Takes what the peer protected, once.
+// In this order, so that what each packet touches lies together.
+#[repr(C)]
 pub struct SrtpReceiver {
-    keys: Keys,
+    start: Start,
     /// Most often there is one.
     sources: SmallVec<[Source; 1]>,
+    keys: Keys,
 }
 
 struct Source {
@@ -376,10 +388,15 @@ struct Source {
     rtcp: ReplayWindow,
 }
 
+// In thousands of calls each line more is felt.
+const _: () = assert!(size_of::<SrtpSender>() - size_of::<GaloisKey>() <= 2 * lines::LINE);
+const _: () = assert!(size_of::<SrtpReceiver>() - size_of::<GaloisKey>() <= 3 * lines::LINE);
+
 impl SrtpReceiver {
     /// With the keys of the peer's direction.
     pub fn new(master: &SrtpMaster) -> Self {
         Self {
+            start: [],
             keys: master.keys(),
             sources: SmallVec::new(),
         }
@@ -390,9 +407,10 @@ impl SrtpReceiver {
         &self.keys.master
     }
 
-    /// Asks the processor for its keys.
+    /// Asks the processor for what each packet touches.
     pub(crate) fn prefetch(&self) {
-        self.keys.rtp.prefetch();
+        let between = offset_of!(Self, keys) + offset_of!(Keys, rtp);
+        self.keys.rtp.prefetch(&self.start, between);
     }
 
     /// Verifies and decrypts a packet in place, and cuts its tag off.

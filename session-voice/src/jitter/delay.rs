@@ -2,7 +2,10 @@
 
 use super::JitterConfig;
 use crate::lines::prefetch_all;
-use std::time::{Duration, Instant};
+use std::{
+    mem::offset_of,
+    time::{Duration, Instant},
+};
 
 /// Nanoseconds in a second.
 const NANOS: i64 = 1_000_000_000;
@@ -32,9 +35,12 @@ const MEMORY: f32 = 0.9995;
 /// How long the shortest way is remembered: clocks that differ move it.
 const EPOCH: Duration = Duration::from_secs(5);
 
-/// Knows the ways of recent packets, each against the shortest.
+/// Knows the ways of recent packets, each against the shortest. In this order, so that what each packet touches lies together.
 #[derive(Clone, Debug)]
+#[repr(C)]
 pub(super) struct DelayModel {
+    /// The packets of each class, the newer the heavier. Of a size that is cheap to touch once a packet.
+    weights: [f32; CLASSES],
     clock_rate: u32,
     late_share: f32,
     delay_min: Duration,
@@ -45,8 +51,6 @@ pub(super) struct DelayModel {
     shortest: i64,
     shortest_before: i64,
     epoch_ends: Option<Instant>,
-    /// The packets of each class, the newer the heavier. Of a size that is cheap to touch once a packet.
-    weights: Box<[f32; CLASSES]>,
     all: f32,
     weight: f32,
     seen: u32,
@@ -54,6 +58,9 @@ pub(super) struct DelayModel {
 }
 
 impl DelayModel {
+    /// From here to its end is what each packet touches; before it, of the classes, a few.
+    pub(super) const TOUCHED_FROM: usize = offset_of!(Self, clock_rate);
+
     pub(super) fn new(config: &JitterConfig) -> Self {
         Self {
             clock_rate: config.clock_rate,
@@ -64,7 +71,7 @@ impl DelayModel {
             shortest: 0,
             shortest_before: i64::MAX,
             epoch_ends: None,
-            weights: Box::new([0.0; CLASSES]),
+            weights: [0.0; CLASSES],
             all: 0.0,
             weight: 1.0,
             seen: 0,

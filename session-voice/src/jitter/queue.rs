@@ -3,13 +3,14 @@
 
 use super::Waiting;
 use crate::lines::prefetch_all;
+use smallvec::SmallVec;
 
 /// More than wait on most networks.
 const FEW: usize = 4;
 
 /// Sorted by timestamp, each of which is there once. The names of the methods are those of a map.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Queue(Vec<(u64, Waiting)>);
+pub(super) struct Queue(SmallVec<[(u64, Waiting); FEW]>);
 
 impl Queue {
     pub(super) fn len(&self) -> usize {

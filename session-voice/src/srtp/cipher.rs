@@ -3,7 +3,7 @@
 use super::SrtpProfile;
 use super::galois::{GaloisKey, NONCE_BYTES, TAG_BYTES};
 use super::mac::{MAC_BYTES, MacKey};
-use crate::lines::Lines;
+use crate::lines::{self, Lines, Start};
 use aes::{
     Aes128Enc, Aes256Enc,
     cipher::{BlockCipherEncrypt, InnerIvInit, KeyInit, StreamCipher},
@@ -14,15 +14,21 @@ use subtle::ConstantTimeEq;
 /// Bytes of an RTCP packet that are authenticated in clear, with the index word behind.
 const RTCP_CLEAR_BYTES: usize = 12;
 
-/// The keys of RTP or of RTCP. Boxed, so that a direction that is idle is small in what walks over it.
+/// The keys of RTP or of RTCP. In this order, so that what each packet touches is at the beginning.
+#[repr(u8)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "the large one is what calls have; what is boxed is another page of memory with each packet"
+)]
 pub(super) enum Cipher {
     Counter {
-        key: Box<Lines<(Aes128Enc, MacKey)>>,
         salt: [u8; 14],
+        /// Boxed: it is larger still, and rarer.
+        key: Box<Lines<(Aes128Enc, MacKey)>>,
     },
     Galois {
-        key: Box<Lines<GaloisKey>>,
         salt: [u8; NONCE_BYTES],
+        key: GaloisKey,
     },
 }
 
@@ -71,7 +77,7 @@ impl Cipher {
 
     pub(super) fn galois(key: &[u8], salt: [u8; NONCE_BYTES]) -> Self {
         Self::Galois {
-            key: Box::new(Lines::new(GaloisKey::new(key))),
+            key: GaloisKey::new(key),
             salt,
         }
     }
@@ -83,11 +89,16 @@ impl Cipher {
         }
     }
 
-    /// Asks the processor for the keys.
-    pub(super) fn prefetch(&self) {
+    /// Asks the processor for what each packet touches here, and for the bytes between `start` and here, which are so many.
+    #[inline]
+    pub(super) fn prefetch(&self, start: &Start, between: usize) {
         match self {
-            Self::Counter { key, .. } => key.prefetch(0..size_of_val(&***key)),
-            Self::Galois { key, .. } => key.prefetch(0..size_of_val(&***key)),
+            Self::Counter { key, .. } => {
+                // Which of the two it is, its salt, and where its key is.
+                lines::prefetch(start, 0..between + size_of::<[u64; 3]>());
+                key.prefetch(0..size_of_val(&***key));
+            }
+            Self::Galois { .. } => lines::prefetch(start, 0..between + size_of::<Self>()),
         }
     }
 
