@@ -52,6 +52,7 @@ pub(crate) struct Settings {
     config: DtlsConfig,
     usage: Usage,
     required: bool,
+    shared: rust::Shared,
 }
 
 /// What passes through a channel.
@@ -127,6 +128,7 @@ impl DtlsLayer {
     pub fn with_config(self, config: DtlsConfig) -> Self {
         let settings = Settings {
             config,
+            shared: rust::Shared::default(),
             ..(*self.settings).clone()
         };
         Self {
@@ -157,6 +159,7 @@ impl DtlsLayer {
             config: DtlsConfig::default(),
             usage,
             required: true,
+            shared: rust::Shared::default(),
         };
         Self {
             settings: Arc::new(settings),

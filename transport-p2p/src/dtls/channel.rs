@@ -220,10 +220,13 @@ impl DtlsChannel {
             return;
         }
         let Settings {
-            identity, config, ..
+            identity,
+            config,
+            shared,
+            ..
         } = &*self.settings;
         let made: Result<Box<dyn Endpoint>, DtlsError> = match config.backend {
-            Backend::Rust => RustEndpoint::new(identity, config, peer.side, now)
+            Backend::Rust => RustEndpoint::new(shared, identity, config, peer.side, now)
                 .map(|endpoint| Box::new(endpoint) as _),
             #[cfg(feature = "dtls-openssl")]
             Backend::Openssl => {

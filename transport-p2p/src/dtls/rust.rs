@@ -8,7 +8,7 @@ use super::{
 use dimpl::{Config, Dtls, DtlsCertificate, Output, ProtocolVersion, UnexpectedMessageError};
 use session_core::{HandshakeSide, KeyingMaterial, SrtpKeys, SrtpProfile};
 use std::{
-    sync::Arc,
+    sync::{Arc, OnceLock},
     time::{Duration, Instant},
 };
 
@@ -16,6 +16,29 @@ use std::{
 const NEVER: Duration = Duration::from_secs(24 * 60 * 60);
 /// How often a flight of the handshake is sent again. The whole has a timeout of its own.
 const RETRIES: usize = 6;
+
+/// What all endpoints of a layer share. Made when the first is: dimpl tries every key exchange then, which takes longer than a
+/// handshake.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Shared(OnceLock<Arc<Config>>);
+
+impl Shared {
+    fn settings(&self, config: &DtlsConfig) -> Result<Arc<Config>, DtlsError> {
+        if let Some(settings) = self.0.get() {
+            return Ok(Arc::clone(settings));
+        }
+        let settings = Config::builder()
+            .with_crypto_provider(ciphers::provider())
+            .mtu(config.mtu)
+            .handshake_timeout(config.handshake_timeout)
+            // Whoever speaks to us has passed the checks of the path: a cookie would prove no more, and cost a round trip.
+            .use_server_cookie(false)
+            .flight_retries(RETRIES)
+            .build()
+            .map_err(error)?;
+        Ok(Arc::clone(self.0.get_or_init(|| Arc::new(settings))))
+    }
+}
 
 pub(super) struct RustEndpoint {
     dtls: Dtls,
@@ -26,25 +49,17 @@ impl RustEndpoint {
     /// # Errors
     /// When the configuration is of no use.
     pub(super) fn new(
+        shared: &Shared,
         identity: &Identity,
         config: &DtlsConfig,
         side: HandshakeSide,
         now: Instant,
     ) -> Result<Self, DtlsError> {
-        let settings = Config::builder()
-            .with_crypto_provider(ciphers::provider())
-            .mtu(config.mtu)
-            .handshake_timeout(config.handshake_timeout)
-            // Whoever speaks to us has passed the checks of the path: a cookie would prove no more, and cost a round trip.
-            .use_server_cookie(false)
-            .flight_retries(RETRIES)
-            .build()
-            .map_err(error)?;
+        let settings = shared.settings(config)?;
         let certificate = DtlsCertificate {
             certificate: identity.certificate().to_vec(),
             private_key: identity.private_key().to_vec(),
         };
-        let settings = Arc::new(settings);
         let mut dtls = match config.versions {
             Versions::Any => Dtls::new_auto(settings, certificate, now),
             Versions::Dtls12 => Dtls::new_12(settings, certificate, now),
@@ -128,4 +143,29 @@ fn number(profile: dimpl::SrtpProfile) -> Option<SrtpProfile> {
 
 fn error(error: dimpl::Error) -> DtlsError {
     DtlsError(error.to_string().into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dtls::DtlsLayer;
+
+    #[test]
+    fn what_is_shared_is_made_once_and_anew_for_another_configuration() {
+        let made = |layer: &DtlsLayer| {
+            let settings = &layer.settings;
+            settings.shared.settings(&settings.config).unwrap()
+        };
+        let layer = DtlsLayer::srtp(Identity::new(b"", b""));
+        let first = made(&layer);
+        assert!(Arc::ptr_eq(&first, &made(&layer)));
+        assert!(Arc::ptr_eq(&first, &made(&layer.clone())));
+        assert!(Arc::ptr_eq(&first, &made(&layer.clone().optional())));
+        let smaller = DtlsConfig {
+            mtu: first.mtu() - 100,
+            ..DtlsConfig::default()
+        };
+        let other = made(&layer.with_config(smaller));
+        assert_eq!(other.mtu(), first.mtu() - 100);
+    }
 }
