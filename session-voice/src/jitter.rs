@@ -178,7 +178,7 @@ pub struct JitterBuffer {
     rare: JitterStats,
     /// By the timestamp, with its rounds.
     frames: Queue,
-    // From behind the beginning of this on, what each packet touches.
+    // From within this on, what each packet touches.
     delay: DelayModel,
     received: u64,
     played: u64,

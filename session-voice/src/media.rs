@@ -311,9 +311,8 @@ struct Source {
     reception: Reception,
 }
 
-/// Where what each packet touches lies, of a stream: before its keys, and behind them. The keys and what they know of the
-/// sources lie between, so that all of a stream is in one page or two: finding another in a table is half of what a line that
-/// is far away costs.
+/// Where what each packet touches lies, of a stream: before its keys, and behind them. The keys lie between, so that all of it is
+/// in one page or two: a page that was not touched lately has to be found before any of its lines can be fetched.
 const OF_STREAM: [Range<usize>; 2] = [
     0..offset_of!(MediaStream, sender),
     offset_of!(MediaStream, memory)..offset_of!(MediaStream, memory) + Memory::TOUCHED,

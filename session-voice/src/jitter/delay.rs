@@ -35,7 +35,8 @@ const MEMORY: f32 = 0.9995;
 /// How long the shortest way is remembered: clocks that differ move it.
 const EPOCH: Duration = Duration::from_secs(5);
 
-/// Knows the ways of recent packets, each against the shortest. In this order, so that what each packet touches lies together.
+/// Knows the ways of recent packets, each against the shortest.
+// In this order, so that what each packet touches lies together.
 #[derive(Clone, Debug)]
 #[repr(C)]
 pub(super) struct DelayModel {

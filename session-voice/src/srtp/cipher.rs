@@ -14,7 +14,8 @@ use subtle::ConstantTimeEq;
 /// Bytes of an RTCP packet that are authenticated in clear, with the index word behind.
 const RTCP_CLEAR_BYTES: usize = 12;
 
-/// The keys of RTP or of RTCP. In this order, so that what each packet touches is at the beginning.
+/// The keys of RTP or of RTCP.
+// In this order, so that what each packet touches is at the beginning.
 #[repr(u8)]
 #[allow(
     clippy::large_enum_variant,

@@ -1,7 +1,7 @@
 //! How many endpoints of calls one thread serves, with a socket of the kernel for each: frames leave when they are due,
 //! and what arrives is taken when the kernel says so. No codec.
 
-use super::{Calls, FRAME, ours::Phones};
+use super::{Calls, FRAME, PAYLOAD, ours::Phones};
 use cpu_time::ThreadTime;
 use rustix::{
     buffer::spare_capacity,
@@ -23,6 +23,13 @@ const LATE: f64 = 10.0;
 /// What is measured, and what comes before it.
 const TIME: Duration = Duration::from_secs(10);
 const WARM_UP: Duration = Duration::from_secs(2);
+
+/// Bytes of a packet with its header and its tag.
+const PACKET: usize = 12 + PAYLOAD + 16;
+/// Times that each socket sends and receives, to see what the kernel takes.
+const ROUNDS: usize = 50;
+/// Calls between two questions to the kernel what has come.
+const AT_ONCE: usize = 8;
 
 /// All calls, of which each has two sockets.
 struct Exchange {
@@ -63,17 +70,18 @@ pub(super) fn calls(name: &str) {
     let mut counts = exchange.serve(start, WARM_UP + TIME);
     let wall = (start.elapsed() - from).as_secs_f64();
     let busy = cpu.elapsed().as_secs_f64() / wall;
-    let arrived = counts.heard as f64 / counts.sent as f64;
-    assert!(arrived > 0.99, "{arrived} of the frames arrive");
+    let kernel = exchange.kernel();
     counts.late.sort_unstable_by(f64::total_cmp);
     let at = |share: f64| counts.late[((counts.late.len() - 1) as f64 * share) as usize];
     // By what was heard, not by who was there: whoever is served too late is not served.
     let per_core = counts.heard as f64 * FRAME.as_secs_f64() / (busy * wall);
     println!(
         "bench {name} ours={per_core:.0} peer={ENDPOINTS} ratio={:.2} endpoints={ENDPOINTS} busy={:.0}% \
-         late_p50={:.1}ms late_p99={:.1}ms reach={LATE}ms us_per_packet={:.2} peer_is=our-limit",
+         heard={:.1}% late_p50={:.1}ms late_p99={:.1}ms reach={LATE}ms us_per_packet={:.2} \
+         us_of_kernel_alone={kernel:.2} peer_is=our-limit",
         per_core / ENDPOINTS as f64,
         100.0 * busy,
+        100.0 * counts.heard as f64 / counts.sent as f64,
         at(0.5),
         at(0.99),
         1e6 * busy * wall / counts.heard as f64,
@@ -163,6 +171,39 @@ impl Exchange {
         }
         self.drain(side);
         self.phones.listen(at, side)
+    }
+
+    /// The microseconds that the kernel takes for a packet in and out by these sockets, with nobody above them. It is most of
+    /// what a packet costs, and differs much between machines.
+    fn kernel(&mut self) -> f64 {
+        let (packet, mut buffer) = ([0; PACKET], [0; 2_048]);
+        // What is still on its way is nobody's any more.
+        for line in self.lines.iter().flatten() {
+            while line.socket.recv(&mut buffer).is_ok() {}
+        }
+        let mut events: Vec<epoll::Event> = Vec::with_capacity(256);
+        let patience = Timespec::try_from(Duration::from_secs(1)).expect("short");
+        let start = ThreadTime::now();
+        for calls in (0..ROUNDS).flat_map(|_| self.lines.chunks(AT_ONCE)) {
+            for line in calls.iter().flatten() {
+                line.socket.send(&packet).expect("room for a packet");
+            }
+            let mut missing = 2 * calls.len();
+            while missing > 0 {
+                events.clear();
+                let room = spare_capacity(&mut events);
+                let count = epoll::wait(&self.epoll, room, Some(&patience)).expect("ours");
+                assert!(count > 0, "the kernel loses nothing on its way to itself");
+                for event in &events {
+                    let number = event.data.u64() as usize;
+                    let line = &self.lines[number / 2][number % 2];
+                    line.socket.recv(&mut buffer).expect("the kernel says so");
+                    missing -= 1;
+                }
+            }
+        }
+        let time = start.elapsed().as_secs_f64();
+        1e6 * time / (ROUNDS * 2 * self.lines.len()) as f64
     }
 
     /// Until so long after the beginning.
