@@ -49,7 +49,8 @@ fn print(name: &str, ours: Time, peer: Time, behind: &str) {
 
 /// Measures with memory in huge pages, for ours and for the peer, as who serves thousands of calls has it: with small ones, what
 /// a virtual machine does to find a page is a large part of what is measured, and another part each time. glibc takes that
-/// only from the environment of a process that begins, so this one begins again, unless tunables are set already.
+/// only from the environment of a process that begins, so this one begins again, unless tunables are set already. Whether pages
+/// are large below a virtual machine, too, is not ours to say.
 pub(crate) fn in_huge_pages(name: &str, measure: impl FnOnce()) {
     const TUNABLES: &str = "GLIBC_TUNABLES";
     if env::var_os(TUNABLES).is_some() {
